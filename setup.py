@@ -1,0 +1,62 @@
+"""Packaging of cellfeat; pyproject.toml holds the build system and the tools' settings only."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "__init__.py").read_text())[1]
+
+TEST = ["hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6", "scikit-image>=0.22"]
+
+setup(
+    name="cellfeat",
+    version=VERSION,
+    description="Comparable features of single white blood cells from blood-smear images of any laboratory",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["cellfeat", "cellfeat.*"]), "cellfeat.detectron_configs"],
+    # The configs lie at the top, where users of Detectron2 look for them, and travel inside the package.
+    package_dir={"cellfeat.detectron_configs": "detectron_configs"},
+    package_data={
+        "cellfeat": ["py.typed"],
+        "cellfeat.data": ["datasets/*.yaml", "vocabularies/*.csv"],
+        "cellfeat.detectron_configs": ["*.yaml"],
+        "cellfeat.evaluation": ["published/*.csv", "templates/*"],
+    },
+    install_requires=[
+        "fvcore>=0.1.5.post20221221",  # Detectron2's CfgNode and schedules
+        "h5py>=3.10",
+        "jinja2>=3.1",
+        "lightning>=2.6",  # the autoencoder's training loop
+        "matplotlib>=3.8",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.9",
+        "pandas>=2.1",
+        "pillow>=10.3",
+        "pycocotools>=2.0.8",
+        "pydantic>=2.6",
+        "pyyaml>=6",
+        "safetensors>=0.4",
+        "scikit-learn>=1.4",
+        "torch>=2.4",
+        "torchmetrics>=1.4",  # SSIM
+        "torchvision>=0.19",
+        "tqdm>=4.66",
+        "typer>=0.12",
+    ],
+    extras_require={"test": TEST},
+    entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
+    ],
+)
