@@ -1,0 +1,1 @@
+"""What comes in: the dataset catalogue, label vocabularies, image reading, masks to COCO, synthetic smears."""

@@ -1,0 +1,202 @@
+"""From the original downloads of public datasets to what the catalogue's entries expect.
+
+No image is copied: `<data root>/<name>/original` becomes a link to the download, beside it a label table and, where the
+set has masks or boxes, a COCO JSON file. Each function ends by opening the dataset as the catalogue does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from cellfeat.data.annotations import read_table
+from cellfeat.data.catalogue import data_root, open_dataset
+from cellfeat.data.masks import CATEGORIES, MaskItem, box_annotation, image_entry, masks_to_coco
+from cellfeat.errors import CellfeatError
+from cellfeat.files import read_json, write_json, write_text
+
+RAABIN_NO_CELL = frozenset({"Artifact"})
+
+
+def prepare_matek19(download: Path, root: Path) -> list[str]:
+    """Matek-19 (AML-Cytomorphology_LMU): folders of TIFF files named after the codes.
+
+    The label is the first annotation in annotations.dat where that file is there, else the folder.
+
+    Returns:
+        One summary line for each dataset written, like all functions here.
+    """
+    images = find_folder(download, "LYT")
+    codes = {path.relative_to(images).as_posix(): path.parent.name for path in sorted(images.glob("*/*.tiff"))}
+    for table in sorted(download.rglob("annotations.dat")):
+        words = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
+        codes.update({line[0]: line[1] for line in words if len(line) >= 2 and line[0] in codes})
+    return [_finish("matek-19", root, images, codes)]
+
+
+def prepare_acevedo20(download: Path, root: Path) -> list[str]:
+    """Acevedo-20 (PBC_dataset_normal_DIB): eight folders; the prefix of the file name is the code."""
+    images = find_folder(download, "erythroblast")
+    names = [path for path in sorted(images.glob("*/*.jpg")) if not path.name.startswith(".")]
+    codes = {path.relative_to(images).as_posix(): path.name.partition("_")[0] for path in names}
+    return [_finish("acevedo-20", root, images, codes)]
+
+
+def prepare_segmentation_wbc(download: Path, root: Path) -> list[str]:
+    """segmentation_WBC: `Dataset n/NNN.bmp` with masks `NNN.png` beside them and `Class Labels of Dataset n.csv`."""
+    base = find_folder(download, "Dataset 1")
+    summaries = []
+    for number in (1, 2):
+        images = base / f"Dataset {number}"
+        rows, columns = read_table(base / f"Class Labels of Dataset {number}.csv")
+        if len(columns) < 2:
+            raise CellfeatError(
+                f"{base}/Class Labels of Dataset {number}.csv: needs two columns, image ID and class label"
+            )
+        codes = {f"{int(row[columns[0]]):03d}.bmp": row[columns[1]] for row in rows}
+        pairs = [(path, path.with_suffix(".png")) for path in sorted(images.glob("*.bmp"))]
+        name = f"segmentation-wbc-{number}"
+        summaries.append(_finish(name, root, images, codes, _coco(name, images, pairs, threshold=64)))
+    return summaries
+
+
+def prepare_bccd(download: Path, root: Path) -> list[str]:
+    """BCCD masks of Banik et al.: `Input/BCCD/BloodImage_N.jpg` and `Ground Truth/BCCD/BloodImage_Mask_N.png`."""
+    base = find_folder(download, "Ground Truth")
+    images, masks = base / "Input" / "BCCD", base / "Ground Truth" / "BCCD"
+    paths = sorted(images.glob("BloodImage_*.jpg"))
+    pairs = [(path, masks / f"BloodImage_Mask_{path.stem.rpartition('_')[2]}.png") for path in paths]
+    return [_finish("bccd", root, images, None, _coco("bccd", images, pairs, threshold=77, min_area=501))]
+
+
+def prepare_raabin(download: Path, root: Path) -> list[str]:
+    """Raabin-WBC: cells with masks (`GrTh`), fields with boxes (`<slide>/images` and `<slide>/jsons`), or both."""
+    summaries = []
+    if any(download.rglob("GrTh")) or download.name == "GrTh":
+        summaries.append(_raabin_cells(find_folder(download, "Ground Truth"), root))
+    if any(download.rglob("jsons")):
+        summaries.append(_raabin_fields(download, root))
+    if not summaries:
+        raise CellfeatError(f"{download}: neither a folder GrTh nor a folder jsons below it; see datasets/README.md")
+    return summaries
+
+
+def _raabin_cells(base: Path, root: Path) -> str:
+    """`Original/<class>/*` with masks `Ground Truth/<class>/*`: grey 100 nucleus, 255 cytoplasm, 0 background."""
+    images = base / "Original"
+    masks = {(path.parent.name, path.stem): path for path in base.glob("Ground Truth/*/*")}
+    paths = sorted(path for path in images.glob("*/*") if not path.name.startswith("."))
+    pairs = [(path, masks.get((path.parent.name, path.stem), base / "no mask")) for path in paths]
+    codes = {path.relative_to(images).as_posix(): path.parent.name for path in paths}
+    return _finish("raabin-wbc", root, images, codes, _coco("raabin-wbc", images, pairs, threshold=50))
+
+
+def _raabin_fields(download: Path, root: Path) -> str:
+    """One JSON a field: `Cell_0`, `Cell_1`, ... with x1, y1, x2, y2 in px and two labels; artefacts are left out."""
+    coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
+    for path in sorted(download.rglob("jsons/*.json")):
+        fields = sorted((path.parent.parent / "images").glob(f"{path.stem}.*"))
+        if not fields:
+            raise CellfeatError(
+                f"{path}: no image of that name in {path.parent.parent / 'images'}; complete the download"
+            )
+        file_name = fields[0].relative_to(download).as_posix()
+        entry = image_entry(len(coco["images"]) + 1, f"raabin-wbc-fields/{file_name}", fields[0], file_name)
+        coco["images"].append(entry)
+        for key, cell in read_json(path).items():
+            if key.startswith("Cell_") and not RAABIN_NO_CELL & {cell.get("Label1"), cell.get("Label2")}:
+                box = _box_inside(cell, entry, f"{path}: {key}")
+                coco["annotations"].append(box_annotation(len(coco["annotations"]) + 1, entry["id"], box))
+    return _finish("raabin-wbc-fields", root, download, None, coco)
+
+
+def _box_inside(cell: dict[str, Any], entry: dict[str, Any], what: str) -> tuple[float, float, float, float]:
+    x0, x1 = sorted(min(max(float(cell[key]), 0.0), entry["width"]) for key in ("x1", "x2"))
+    y0, y1 = sorted(min(max(float(cell[key]), 0.0), entry["height"]) for key in ("y1", "y2"))
+    if x0 == x1 or y0 == y1:
+        raise CellfeatError(
+            f"{what} lies outside its image; are the boxes given for a turned image? (datasets/README.md)"
+        )
+    return x0, y0, x1, y1
+
+
+def find_folder(download: Path, marker: str) -> Path:
+    """The folder nearest to `download`, itself included, that holds an entry named `marker`.
+
+    Raises:
+        CellfeatError: `download` is no folder, or there is none such below it.
+    """
+    if not download.is_dir():
+        raise CellfeatError(f"{download}: no such folder; give the folder of the unpacked download")
+    if (download / marker).exists():
+        return download
+    found = sorted((path.parent for path in download.rglob(marker)), key=lambda path: len(path.parts))
+    if not found:
+        raise CellfeatError(f"{download}: no {marker!r} below it; is this the right download? (datasets/README.md)")
+    return found[0]
+
+
+def _coco(name: str, images: Path, pairs: Iterable[tuple[Path, Path]], **limits: int) -> dict[str, Any]:
+    """COCO of the images that have a mask, with file names relative to the image root."""
+    items = []
+    for image, mask in pairs:
+        key = image.relative_to(images).as_posix()
+        if mask.is_file():
+            items.append(MaskItem(f"{name}/{key}", image, mask, file_name=key))
+    return masks_to_coco(items, **limits)
+
+
+def _finish(
+    name: str, root: Path, images: Path, codes: dict[str, str] | None, coco: dict[str, Any] | None = None
+) -> str:
+    """Write what the catalogue's entry expects, open the dataset, and say in one line what is there."""
+    folder = root / name
+    _link(folder / "original", images)
+    if codes is not None:
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerows([("file", "class"), *sorted(codes.items())])
+        write_text(folder / "labels.csv", table.getvalue())
+    if coco is not None:
+        write_json(folder / "coco.json", coco)
+    dataset = open_dataset(name, root)
+    records = dataset.records()
+    labelled = Counter(record.label for record in records if record.label)
+    cells = f", {len(dataset.coco()['annotations'])} reference cells" if coco is not None else ""
+    dropped = "".join(f", {count} {code} dropped" for code, count in dataset.dropped.items())
+    return f"{name}: {len(records)} images, {labelled.total()} labelled in {len(labelled)} classes{cells}{dropped}"
+
+
+def _link(link: Path, images: Path) -> None:
+    """Make `link` point at the folder of images, unless it is that folder already."""
+    if link.exists() and link.resolve() == images.resolve():
+        return
+    if os.path.lexists(link):
+        raise CellfeatError(f"{link}: is there already and is not {images}; remove it or choose another --output")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        link.symlink_to(images.resolve(), target_is_directory=True)
+    except OSError as error:
+        raise CellfeatError(f"{link}: cannot link to {images} ({error}); move that folder there by hand") from None
+
+
+def run_script(prepare: Callable[[Path, Path], list[str]], description: str | None) -> int:
+    """The command line of a prepare script; returns its exit status."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("download", type=Path, metavar="DOWNLOAD_DIR", help="folder of the unpacked download")
+    parser.add_argument("--output", type=Path, default=data_root(), help="data root to write to (default: %(default)s)")
+    arguments = parser.parse_args()
+    try:
+        for line in prepare(arguments.download, arguments.output):
+            print(line)
+    except CellfeatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,160 @@
+"""What the catalogue says about one dataset: a checked YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cellfeat.errors import CellfeatError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LabelSource(_Strict):
+    """Where the label of an image comes from.
+
+    Attributes:
+        kind: `folder`: the first folder below the image root is the code; `csv`: a table of files and codes; `coco`:
+            the category name of the image's annotations in the dataset's COCO file; `none`: no labels.
+        file: The table, for `csv`.
+        file_column: Its column of image files, relative to the image root.
+        code_column: Its column of codes.
+        vocabulary: Name of a vocabulary, or the path of a CSV file of one's own.
+    """
+
+    kind: Literal["none", "folder", "csv", "coco"] = "none"
+    file: str | None = None
+    file_column: str = "file"
+    code_column: str = "class"
+    vocabulary: str = "harmonised"
+
+    @model_validator(mode="after")
+    def _csv_has_a_file(self) -> LabelSource:
+        if (self.kind == "csv") != (self.file is not None):
+            raise ValueError("labels: `file` belongs to kind csv, and kind csv needs it")
+        return self
+
+
+class MaskSource(_Strict):
+    """A folder of mask images, one an image, in the same sub-folders as the images.
+
+    Attributes:
+        folder: The folder.
+        name: Name of the mask of an image; `{stem}` stands for the image's name without suffix, `{number}` for the
+            digits at its end.
+        threshold: A pixel belongs to a white blood cell if its grey value (0-255) is greater.
+        min_area: Connected components of fewer pixels are no cells.
+    """
+
+    folder: str
+    name: str = "{stem}.png"
+    threshold: int = Field(default=127, ge=0, le=254)
+    min_area: int = Field(default=100, ge=1)
+
+
+class BoxSource(_Strict):
+    """Bounding boxes without masks.
+
+    Attributes:
+        kind: `csv`: one table with the column `file` (relative to the image root) and either `x_center`, `y_center`,
+            `width`, `height` as fractions of the image, or `x0`, `y0`, `x1`, `y1` in px; `yolo`: a folder of .txt files
+            with lines `class x_center y_center width height`, fractions too.
+        file: The table, for `csv`.
+        folder: The folder, for `yolo`.
+        classes: Which YOLO classes are white blood cells.
+    """
+
+    kind: Literal["csv", "yolo"]
+    file: str | None = None
+    folder: str | None = None
+    classes: tuple[int, ...] = (0,)
+
+    @model_validator(mode="after")
+    def _has_its_source(self) -> BoxSource:
+        if (self.kind == "csv") != (self.file is not None) or (self.kind == "yolo") != (self.folder is not None):
+            raise ValueError("boxes: kind csv needs `file` and no other source, kind yolo needs `folder`")
+        return self
+
+
+class DatasetSpec(_Strict):
+    """One dataset. All paths are relative to the dataset's folder, `<data root>/<name>`.
+
+    Attributes:
+        name: What commands call it; also the folder's name.
+        title: One line for people.
+        domain: The site: images of one domain share laboratory, stain and microscope.
+        same_site_as: The published domain whose site this set shares, if it has another name.
+        images: Folder of the images.
+        pattern: Which files below it are images of the set; files that begin with a dot never are.
+        labels: Where the labels come from.
+        masks: A folder of masks; at most one of `masks`, `coco` and `boxes` is given.
+        coco: A COCO JSON file; its file names are relative to the image root.
+        coco_categories: Which of its categories are white blood cells; needed if it has several.
+        boxes: Boxes without masks.
+        um_per_px: Micrometres a pixel, None where nobody states it.
+        licence: The licence of the images, or what is known of it.
+        citation: What to cite.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    domain: str = Field(min_length=1)
+    same_site_as: str | None = None
+    images: str = "."
+    pattern: str = "**/*"
+    labels: LabelSource = LabelSource()
+    masks: MaskSource | None = None
+    coco: str | None = None
+    coco_categories: tuple[str, ...] | None = None
+    boxes: BoxSource | None = None
+    um_per_px: float | None = Field(default=None, gt=0)
+    licence: str = "not stated"
+    citation: str = "not stated"
+
+    @model_validator(mode="after")
+    def _one_source_of_instances(self) -> DatasetSpec:
+        if sum(source is not None for source in (self.masks, self.coco, self.boxes)) > 1:
+            raise ValueError("give only one of masks, coco and boxes")
+        if self.labels.kind == "coco" and self.coco is None:
+            raise ValueError("labels of kind coco need the key coco")
+        return self
+
+
+def parse_spec(text: str, source: str, name: str) -> DatasetSpec:
+    """Check the YAML text of a dataset; `name` and `domain` default to the given name.
+
+    Raises:
+        CellfeatError: Not YAML, an unknown key, or a value of the wrong kind; one line that names it.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise CellfeatError(f"{source}: not a YAML file ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise CellfeatError(f"{source}: must hold keys such as images and labels; see datasets/README.md")
+    try:
+        spec = DatasetSpec(**{"name": name, "domain": name, **{str(key): value for key, value in content.items()}})
+    except ValidationError as error:
+        raise CellfeatError(f"{source}: {_first_problem(error)}") from None
+    if spec.name != name:
+        raise CellfeatError(f"{source}: name is {spec.name!r} but the folder is {name!r}; make them the same")
+    return spec
+
+
+def load_spec(path: Path, name: str) -> DatasetSpec:
+    """Read and check a dataset.yaml; see `parse_spec`."""
+    return parse_spec(path.read_text(encoding="utf-8"), str(path), name)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; datasets/README.md lists the keys"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {problem['input']!r})" if key else message

@@ -1,0 +1,149 @@
+"""Writes synthetic sites to disk as dataset folders that describe themselves."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from pycocotools import mask as rle
+from tqdm import tqdm
+
+from cellfeat import __version__
+from cellfeat.data.synthetic.recipes import RECIPES
+from cellfeat.data.synthetic.scene import draw_cell_image
+from cellfeat.data.synthetic.sites import SITES, Site
+from cellfeat.errors import CellfeatError
+from cellfeat.files import atomic_path, digest, read_json, write_json, write_text
+
+IMAGES, LABELS, COCO, DESCRIPTION = "images", "labels.csv", "coco.json", "dataset.yaml"
+
+
+def write_sites(root: Path, images_per_site: int, seed: int = 0, sites: Sequence[Site] = SITES) -> list[str]:
+    """Draw synthetic sites and write each as the folder `<root>/<site>`.
+
+    A folder holds `images/NNNN.png` or `.jpg`, `labels.csv` (file, class), `coco.json` (exact masks of every white cell
+    as compressed RLE, one category "WBC") and `dataset.yaml`; file names are relative to `images`. The classes are
+    balanced, and the same arguments give the same bytes (with the same numpy and OpenCV).
+
+    `dataset.yaml` is written last: a site that has one, made from the same arguments, is left as it is, so that a run
+    which was stopped goes on with the site it was at when started again.
+
+    Args:
+        root: Folder of the datasets.
+        images_per_site: Number of images, at least 1.
+        seed: Seed of everything that is drawn.
+        sites: The laboratories.
+
+    Returns:
+        Names of the datasets, in the order of `sites`.
+
+    Raises:
+        CellfeatError: `images_per_site` is below 1, or a folder holds a dataset that is not a synthetic site.
+    """
+    if images_per_site < 1:
+        raise CellfeatError(f"images_per_site is {images_per_site}; give at least 1")
+    for index, site in enumerate(sites):
+        folder = Path(root) / site.name
+        # What the pictures depend on; the same facts mean that a standing folder need not be made again.
+        info = {
+            "description": f"Synthetic blood smears, {site.name}",
+            "version": __version__,
+            "seed": seed,
+            "images": images_per_site,
+            "site": digest([index, asdict(site)]),
+        }
+        if not _stands(folder, info):
+            _write_site(folder, site, index, info)
+    return [site.name for site in sites]
+
+
+def _stands(folder: Path, info: dict[str, Any]) -> bool:
+    """Whether the site was finished with the same facts; if it was not, its description is taken away."""
+    description = folder / DESCRIPTION
+    if not description.exists():
+        return False
+    coco = read_json(folder / COCO) if (folder / COCO).exists() else {}
+    standing = coco.get("info", {})
+    if standing.get("description") != info["description"]:
+        raise CellfeatError(f"{folder}: holds another dataset; choose another folder or remove this one")
+    if standing == info and all((folder / IMAGES / image["file_name"]).exists() for image in coco["images"]):
+        return True
+    description.unlink()
+    return False
+
+
+def _write_site(folder: Path, site: Site, index: int, info: dict[str, Any]) -> None:
+    seed, number = info["seed"], info["images"]
+    labels = _balanced_labels(number, seed, index)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for old in (folder / IMAGES).glob(f"[0-9][0-9][0-9][0-9]*{site.suffix}"):  # of a run that was longer
+        old.unlink()
+    for i, label in enumerate(tqdm(labels, desc=site.name, unit="image")):
+        rgb, masks = draw_cell_image(site, label, np.random.default_rng([seed, index, i]))
+        name = f"{i:04d}{site.suffix}"
+        _write_image(folder / IMAGES / name, rgb, site.jpeg_quality)
+        images.append({"id": i + 1, "file_name": name, "height": site.height, "width": site.width})
+        for mask in masks:
+            annotations.append({"id": len(annotations) + 1, "image_id": i + 1, **_annotation(mask)})
+    categories = [{"id": 1, "name": "WBC"}]
+    write_json(folder / COCO, {"info": info, "images": images, "annotations": annotations, "categories": categories})
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["file", "class"])
+    rows.writerows((image["file_name"], label) for image, label in zip(images, labels))
+    write_text(folder / LABELS, table.getvalue())
+    write_text(folder / DESCRIPTION, yaml.safe_dump(_description(site), sort_keys=False))
+
+
+def _balanced_labels(number: int, seed: int, site_index: int) -> list[str]:
+    """One label an image: every run of 13 images holds each class once, shuffled so that the number tells nothing."""
+    rng = np.random.default_rng([seed, site_index])
+    runs = [rng.permutation(list(RECIPES)) for _ in range(-(-number // len(RECIPES)))]
+    return [str(label) for label in np.concatenate(runs)[:number]]
+
+
+def _annotation(mask: np.ndarray) -> dict[str, Any]:
+    encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {
+        "category_id": 1,
+        "bbox": [float(v) for v in rle.toBbox(encoded)],
+        "area": int(rle.area(encoded)),
+        "segmentation": {"size": [int(v) for v in encoded["size"]], "counts": encoded["counts"].decode("ascii")},
+        "iscrowd": 0,
+    }
+
+
+def _write_image(path: Path, rgb: np.ndarray, jpeg_quality: int) -> None:
+    _, data = cv2.imencode(path.suffix, rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    with atomic_path(path) as partial:
+        partial.write_bytes(data.tobytes())
+
+
+def _description(site: Site) -> dict[str, Any]:
+    """The dataset description of a site, in the catalogue's terms; paths are relative to the dataset's folder."""
+    return {
+        "name": site.name,
+        "title": f"Synthetic blood smears, {site.name}",
+        "domain": site.name,
+        "images": IMAGES,
+        "pattern": f"*{site.suffix}",
+        "labels": {
+            "kind": "csv",
+            "file": LABELS,
+            "file_column": "file",
+            "code_column": "class",
+            "vocabulary": "harmonised",
+        },
+        "coco": COCO,
+        "um_per_px": site.um_per_px,
+        "licence": "CC0-1.0",
+        "citation": f"Drawn by cellfeat {__version__}; no patient's blood is shown.",
+    }
