@@ -1,0 +1,266 @@
+"""Writing a feature store: rows go to one open shard in memory, finished shards never change, every run resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from cellfeat import __version__
+from cellfeat.errors import CellfeatError
+from cellfeat.files import atomic_path, write_json
+from cellfeat.store.rows import ImageResult, rows_of
+from cellfeat.store.schema import (
+    FORMAT,
+    MANIFEST,
+    SHARD_FILE,
+    SHARDS,
+    VERSION,
+    Layout,
+    one_line,
+    open_shard,
+    read_manifest,
+    shard_file,
+    shard_number,
+)
+from cellfeat.store.shard import ShardBuilder
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock, a second writer is the user's own care
+    fcntl = None  # type: ignore[assignment]
+
+GZIP_LEVEL = 1
+
+
+class StoreWriter:
+    """Write images and their cells into a store; on a standing store, go on after its last listed shard.
+
+    A shard is finished when it holds `shard_cells` cells or accounts for `shard_images` images; it is then written and
+    listed in the manifest. Until then it is in memory (compressed, about 100 MiB for 1,000 cells of 256 x 14 x 14), so
+    a killed process loses one shard at most. Images in `done` are stored already and must not be added again; leave
+    them out and the resumed store equals an uninterrupted one.
+
+    Args:
+        path: Folder of the store; made if absent.
+        feature_shape: (C, H, W) of one cell's feature.
+        crop_size: Side of crops and masks in px.
+        provenance: JSON-able dict of what the rows depend on (weights digest, config, datasets ...).
+        feature_dtype: "float16" or "float32" on disk.
+        shard_cells: Cells after which a shard is finished; an image's cells are never parted.
+        shard_images: Images after which a shard is finished, however few cells they hold.
+        gzip_level: 1 to 9, or 0 for no compression.
+
+    Raises:
+        CellfeatError: The folder is something else, another writer is at it, or the standing store was made with
+            another provenance or layout.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        feature_shape: tuple[int, ...],
+        crop_size: int,
+        provenance: dict[str, Any],
+        feature_dtype: str = "float16",
+        shard_cells: int = 1000,
+        shard_images: int = 4000,
+        gzip_level: int = GZIP_LEVEL,
+    ) -> None:
+        self.path = Path(path)
+        self._layout = Layout(tuple(int(size) for size in feature_shape), feature_dtype, crop_size)
+        self._shard_cells, self._shard_images, self._gzip_level = shard_cells, shard_images, gzip_level
+        self._shard: ShardBuilder | None = None
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "package_version": __version__,
+            "feature_shape": list(self._layout.feature_shape),
+            "feature_dtype": feature_dtype,
+            "crop_size": crop_size,
+            "provenance": json.loads(json.dumps(provenance)),  # as it will be read back: tuples are lists
+            "shards": [],
+        }
+        self._lock = _lock(self.path)
+        try:
+            self._manifest = _stand_or_start(self.path, manifest)
+            _remove_orphans(self.path, {shard["file"] for shard in self._manifest["shards"]})
+            self._done = self._stored_images()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @property
+    def done(self) -> set[str]:
+        """Ids of the images that the store accounts for, the ones added through this writer included."""
+        return self._done
+
+    def add(self, image: ImageResult) -> None:
+        """Add one image with all its cells; they are stored by descending score as `<image_id>#0`, `#1` ...
+
+        Raises:
+            CellfeatError: The image is in the store already or a row has a wrong shape, dtype or value: then nothing
+                of the image is stored. Or the disk refuses a finished shard: then the writer is closed.
+        """
+        if self._lock.closed:
+            raise CellfeatError(f"{self.path}: this writer is closed; open another one to add images")
+        if image.image_id in self._done:
+            raise CellfeatError(f"image {image.image_id!r} is in {self.path} already; leave out the images in `done`")
+        rows = rows_of(image, self._layout)
+        if self._shard is None:
+            number = 1 + max((shard_number(shard["file"]) for shard in self._manifest["shards"]), default=-1)
+            self._shard = ShardBuilder(self.path / shard_file(number), self._layout, self._manifest, self._gzip_level)
+        self._shard.append(image, rows)
+        self._done.add(image.image_id)
+        if self._shard.cells >= self._shard_cells or self._shard.images >= self._shard_images:
+            self._commit()
+
+    def close(self) -> None:
+        """Finish the open shard and let go of the store. Closing twice is harmless."""
+        if self._lock.closed:
+            return
+        try:
+            self._commit()
+        finally:
+            self._lock.close()
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        try:
+            self.close()  # also after an error: the images added before it are whole, the next run need not repeat them
+        except Exception:
+            if error is None:
+                raise
+
+    def _commit(self) -> None:
+        """Make the open shard part of the store: write, sync, digest, rename, and only then list it."""
+        shard, self._shard = self._shard, None
+        if shard is None:
+            return
+        content = shard.finish()
+        entry = {
+            "file": shard.path.relative_to(self.path).as_posix(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "cells": shard.cells,
+            "images": shard.images,
+        }
+        try:
+            with atomic_path(shard.path) as partial:
+                partial.write_bytes(content)
+            _sync_folder(shard.path.parent)
+            self._manifest["shards"].append(entry)
+            write_json(self.path / MANIFEST, self._manifest)
+        except OSError as error:
+            self._lock.close()  # the shard's images are lost to this writer: let nobody add more after them
+            raise CellfeatError(f"{self.path}: cannot write ({one_line(error)}); make room and run again") from error
+
+    def _stored_images(self) -> set[str]:
+        done: set[str] = set()
+        for shard in self._manifest["shards"]:
+            with open_shard(self.path / shard["file"]) as handle:
+                done.update(handle["images/image_id"].asstr()[:])
+        return done
+
+
+def _stand_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of the standing store, if it was made as `wanted` says; else a new store with `wanted` written."""
+    shards = path / SHARDS
+    if (path / MANIFEST).exists():
+        standing = read_manifest(path)
+        for key in ("feature_shape", "feature_dtype", "crop_size"):
+            if standing[key] != wanted[key]:
+                raise _refusal(path, key, standing[key], wanted[key])
+        if difference := _difference(standing["provenance"], wanted["provenance"]):
+            raise _refusal(path, *difference)
+        return standing
+    if any(SHARD_FILE.fullmatch(f"{SHARDS}/{file.name}") for file in shards.glob("*")):
+        raise CellfeatError(f"{path}: holds shards but no {MANIFEST}; restore {MANIFEST} or choose another folder")
+    if any(file.name != SHARDS and not file.name.startswith(".") for file in path.iterdir()):
+        raise CellfeatError(f"{path}: not empty and not a feature store; choose another folder")
+    shards.mkdir(exist_ok=True)
+    write_json(path / MANIFEST, wanted)
+    return wanted
+
+
+_ABSENT = "nothing"
+
+
+def _difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """The first differing entry of two JSON values as (dotted key, old, new)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            below = _difference(old.get(name, _ABSENT), new.get(name, _ABSENT), f"{key}.{name}" if key else name)
+            if below:
+                return below
+        return None
+    return None if old == new else (key, old, new)
+
+
+def _refusal(path: Path, key: str, old: Any, new: Any) -> CellfeatError:
+    there, now = (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in (old, new))
+    same = next((k for k, (a, b) in enumerate(zip(there, now)) if a != b), min(len(there), len(now)))
+    return CellfeatError(
+        f"{path}: this store was made with another {key} ({_around(there, same)} there, {_around(now, same)} now); "
+        "choose another folder"
+    )
+
+
+def _around(text: str, position: int, before: int = 12, length: int = 48) -> str:
+    """A piece of `text` on one line, short enough for a message, that shows `position`."""
+    start = max(0, position - before) if len(text) > length else 0
+    piece = " ".join(text[start : start + length].split())
+    return f"{'…' if start else ''}{piece}{'…' if start + length < len(text) else ''}"
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Hold the store against a second writer until the returned file is closed or the process ends.
+
+    Raises:
+        CellfeatError: Another writer holds it, or `path` cannot be a folder.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = open(path / ".lock", "wb")  # noqa: SIM115 - closed by the writer
+    except OSError as error:
+        raise CellfeatError(f"{path}: cannot write a store here ({one_line(error)}); choose another folder") from None
+    if fcntl is None:
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise CellfeatError(f"{path}: another process is writing this store; wait for it or choose another") from None
+    except OSError:  # a network mount without locks: as on Windows
+        pass
+    return handle
+
+
+_PARTIAL = re.compile(r"\.part-\d{5,}\.h5\.\d+\.partial")  # as cellfeat.files.atomic_path names them
+
+
+def _remove_orphans(path: Path, listed: set[str]) -> None:
+    """Remove what a killed writer left behind; files that are not of the store's own naming are not touched."""
+    for file in (path / SHARDS).glob("*"):
+        name = f"{SHARDS}/{file.name}"
+        unlisted = SHARD_FILE.fullmatch(name) and name not in listed
+        if unlisted or _PARTIAL.fullmatch(file.name):
+            file.unlink()
+    for file in path.glob(f".{MANIFEST}.*.partial"):
+        file.unlink()
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring a rename to the disk, so that a power cut cannot keep the manifest and lose the shard."""
+    with suppress(OSError):  # Windows cannot open folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

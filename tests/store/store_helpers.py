@@ -1,0 +1,53 @@
+"""Small random images for the store's tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellfeat.store import CellRow, ImageResult, StoreWriter
+
+SHAPE = (4, 3, 3)
+SIDE = 16
+PROVENANCE = {"weights": "a" * 64, "datasets": ["north", "south"], "config": {"MODEL": {"MASK_ON": True}}}
+
+
+def cell(seed: int, shape=SHAPE, **changes) -> CellRow:
+    rng = np.random.default_rng(seed)
+    values = {
+        "feature": rng.normal(size=shape).astype(np.float32),
+        "crop": rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8),
+        "mask": rng.integers(0, 2, (SIDE, SIDE), dtype=np.uint8),
+        "box": np.array([1, 2, 30 + seed % 7, 40], np.float32),
+        "score": float(rng.uniform(0.5, 1)),
+        "label": ["", "monocyte", "blast"][seed % 3],
+    }
+    return CellRow(**{**values, **changes})
+
+
+def image(number: int, cells: int | list[CellRow] = 1, shape=SHAPE, **changes) -> ImageResult:
+    domain = ["north", "south"][number % 2]
+    rows = [cell(100 * number + k, shape) for k in range(cells)] if isinstance(cells, int) else cells
+    values = {"image_id": f"{domain}/{number:03d}.jpg", "domain": domain, "label": "", "width": 90, "height": 60}
+    return ImageResult(**{**values, "cells": rows, **changes})
+
+
+def smear(count: int = 14, shape=SHAPE) -> list[ImageResult]:
+    """Images with 0, 1, 2 and 3 cells, every seventh unreadable."""
+    images = [image(number, cells=number % 4, shape=shape) for number in range(count)]
+    for result in images[5::7]:
+        result.cells, result.width, result.height, result.reason = [], 0, 0, "truncated file"
+    return images
+
+
+def write(path, images, provenance=PROVENANCE, shape=SHAPE, **options):
+    """A store of `images` at `path`; images it already has are left out. Returns `path`."""
+    with StoreWriter(path, shape, SIDE, provenance, **{"shard_cells": 5, "shard_images": 6, **options}) as writer:
+        for result in images:
+            if result.image_id not in writer.done:
+                writer.add(result)
+    return path
+
+
+def files(path) -> dict[str, bytes]:
+    """Name and bytes of everything in a store."""
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
