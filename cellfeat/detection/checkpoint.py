@@ -1,0 +1,173 @@
+"""Detector weights on disk: Detectron2's parameter names, whichever engine wrote or reads them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellfeat.errors import CellfeatError
+from cellfeat.files import atomic_path, sha256_file
+
+State = dict[str, Tensor]
+
+# What a model-zoo pickle may name: numpy arrays in plain containers. Everything else could run code.
+_PICKLE_GLOBALS = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): dict,
+    ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
+    **{
+        (f"numpy.{core}.multiarray", name): value
+        for core in ("core", "_core")
+        for name, value in (
+            ("_reconstruct", np.empty(0).__reduce__()[0]),
+            ("scalar", np.float64(0).__reduce__()[0]),
+        )
+    },
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _PICKLE_GLOBALS[module, name]
+        except KeyError:
+            raise CellfeatError(f"names {module}.{name}, which a file of arrays does not need; not loaded") from None
+
+
+def resolve_weights(weights: str) -> Path:
+    """The local file that `MODEL.WEIGHTS` names.
+
+    `detectron2://PATH` is looked for where Detectron2 caches its downloads ($FVCORE_CACHE, by default
+    ~/.torch/iopath_cache). Nothing is downloaded.
+
+    Raises:
+        CellfeatError: There is no such file.
+    """
+    if weights.startswith("detectron2://"):
+        name = weights.removeprefix("detectron2://")
+        cache = Path(os.environ.get("FVCORE_CACHE", "~/.torch/iopath_cache")).expanduser()
+        path = cache / "detectron2" / name
+        if not path.is_file():
+            raise CellfeatError(
+                f"MODEL.WEIGHTS {weights}: not at {path}; download Detectron2's model-zoo file {name} and give its "
+                "path as MODEL.WEIGHTS, or train from scratch with MODEL.WEIGHTS '' and a GroupNorm config"
+            )
+        return path
+    path = Path(weights)
+    if not path.is_file():
+        raise CellfeatError(f"MODEL.WEIGHTS {weights}: no such file")
+    return path
+
+
+def read_state(path: str | Path) -> State:
+    """Read parameters by name: .pth (bare or under "model"), .safetensors, or model-zoo .pkl. Runs no code of the file.
+
+    Raises:
+        CellfeatError: Another format, a damaged file, or a pickle of more than arrays.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if path.suffix == ".pkl":
+            with open(path, "rb") as handle:
+                content = _ArrayUnpickler(handle, encoding="latin1").load()
+        elif path.suffix in (".pth", ".pt"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            raise CellfeatError("weights are read from .pth, .safetensors or a model-zoo .pkl")
+    except CellfeatError as error:
+        raise CellfeatError(f"{path}: {error}") from None
+    except Exception as error:  # each format's reader raises its own
+        raise CellfeatError(f"{path}: cannot be read as weights ({' '.join(str(error).split())[:200]})") from None
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict):
+        raise CellfeatError(f"{path}: holds no parameters by name")
+    state = {name: torch.as_tensor(value) for name, value in content.items() if isinstance(value, (Tensor, np.ndarray))}
+    if not state:
+        raise CellfeatError(f"{path}: holds no parameters by name")
+    return state
+
+
+def load_weights(weights: str, shapes: Mapping[str, tuple[int, ...]], sha256: str = "") -> State:
+    """Read `MODEL.WEIGHTS` for a model whose parameters have `shapes` (Detectron2's names).
+
+    A backbone alone (an ImageNet model, names beginning with stem or res) fills the backbone; everything else must fit.
+
+    Args:
+        weights: A path or detectron2:// name.
+        shapes: Name → shape of every parameter and buffer of the model.
+        sha256: The file's expected hex digest; empty: not checked.
+
+    Raises:
+        CellfeatError: The digest differs, or parameters are missing, unexpected or of another shape: they are listed.
+    """
+    path = resolve_weights(weights)
+    if sha256 and sha256_file(path) != sha256.lower():
+        raise CellfeatError(f"{path}: its sha256 is {sha256_file(path)}, but MODEL.WEIGHTS_SHA256 says {sha256}")
+    state = read_state(path)
+    expected = dict(shapes)
+    if not any(name.startswith(("backbone.", "roi_heads.")) for name in state):
+        state = {f"backbone.bottom_up.{name}": value for name, value in _backbone_names(state).items()}
+        expected = {name: shape for name, shape in shapes.items() if name.startswith("backbone.bottom_up.")}
+        state = {name: value for name, value in state.items() if ".fc." not in name}
+    # Counters and constants that norms may or may not carry say nothing about the architecture.
+    state = {
+        name: value for name, value in state.items() if name in expected or not name.endswith("num_batches_tracked")
+    }
+    problems = _mismatches({name: tuple(value.shape) for name, value in state.items()}, expected)
+    if problems:
+        raise CellfeatError(f"{path}: not a checkpoint of this architecture: {'; '.join(problems)}")
+    return {name: value.to(torch.float32) if value.is_floating_point() else value for name, value in state.items()}
+
+
+def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """Write {"model": parameters by Detectron2's names, ...} atomically, as torch.save does."""
+    with atomic_path(path) as partial:
+        torch.save(content, partial)
+
+
+def _mismatches(found: dict[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in found if name not in expected]
+    shaped = [
+        f"{name} {found[name]} for {expected[name]}"
+        for name in found
+        if name in expected and found[name] != expected[name]
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shaped))
+    return [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds
+        if names
+    ]
+
+
+def _backbone_names(state: State) -> State:
+    """Detectron2's names for an ImageNet backbone, whether it has them already or Caffe2's (res2_0_branch2a_w, ...)."""
+    if any(name.startswith("res2.") for name in state):
+        return {name.removeprefix("bottom_up."): value for name, value in state.items()}
+    renamed = {}
+    for name, value in state.items():
+        name = name.replace("_bn_s", ".norm.weight").replace("_bn_b", ".norm.bias")
+        name = re.sub(r"_w$", ".weight", re.sub(r"_b$", ".bias", name))
+        name = re.sub(r"^res_conv1\.", "stem.conv1.", re.sub(r"^conv1\.", "stem.conv1.", name))
+        name = re.sub(r"^res(\d)_(\d+)_branch1", r"res\1.\2.shortcut", name)
+        name = re.sub(r"^res(\d)_(\d+)_branch2([abc])", lambda m: f"res{m[1]}.{m[2]}.conv{'abc'.index(m[3]) + 1}", name)
+        renamed[name] = value
+    for name in [n for n in renamed if n.endswith(".norm.weight")]:  # Caffe2 folded the statistics into scale and shift
+        renamed.setdefault(name.replace("weight", "running_mean"), torch.zeros_like(renamed[name]))
+        renamed.setdefault(name.replace("weight", "running_var"), torch.ones_like(renamed[name]))
+    return {name: value for name, value in renamed.items() if name.startswith(("stem.", "res"))}

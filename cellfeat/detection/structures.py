@@ -1,0 +1,29 @@
+"""What a detector gives for one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CellInstances:
+    """The cells of one image, by descending score.
+
+    Attributes:
+        image_size: (height, width) of the original image, px.
+        boxes: (n, 4) float32, XYXY in px of the original image.
+        scores: (n,) float32 in 0 to 1.
+        masks: (n, height, width) bool in the original image's frame; (0, height, width) without a mask head.
+        roi_features: (n, C, H, W) float32, pooled from the FPN at the final boxes, in the network's frame.
+    """
+
+    image_size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    masks: np.ndarray
+    roi_features: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)

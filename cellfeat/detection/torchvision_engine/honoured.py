@@ -1,0 +1,101 @@
+"""Which config values this engine can honour; the others are refused by name, never ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+from cellfeat.config import flatten, get_cfg
+from cellfeat.errors import CellfeatError
+
+# Keys whose every sensible value is honoured.
+FREE = {
+    "OUTPUT_DIR", "SEED", "MODEL.DEVICE", "MODEL.MASK_ON", "MODEL.WEIGHTS", "MODEL.WEIGHTS_SHA256", "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD", "MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.STRIDE_IN_1X1", "MODEL.FPN.OUT_CHANNELS",
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "MODEL.ANCHOR_GENERATOR.OFFSET", "MODEL.RPN.IOU_THRESHOLDS", "MODEL.RPN.BATCH_SIZE_PER_IMAGE",
+    "MODEL.RPN.POSITIVE_FRACTION", "MODEL.RPN.BBOX_REG_LOSS_WEIGHT", "MODEL.RPN.BBOX_REG_WEIGHTS",
+    "MODEL.RPN.SMOOTH_L1_BETA", "MODEL.RPN.LOSS_WEIGHT", "MODEL.RPN.PRE_NMS_TOPK_TRAIN", "MODEL.RPN.PRE_NMS_TOPK_TEST",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN", "MODEL.RPN.POST_NMS_TOPK_TEST", "MODEL.RPN.NMS_THRESH",
+    "MODEL.ROI_HEADS.NUM_CLASSES", "MODEL.ROI_HEADS.IOU_THRESHOLDS", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS",
+    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", "MODEL.ROI_BOX_HEAD.FC_DIM",
+    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "MODEL.ROI_MASK_HEAD.NUM_CONV", "MODEL.ROI_MASK_HEAD.CONV_DIM",
+    "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TEST",
+    "INPUT.MAX_SIZE_TEST", "INPUT.UM_PER_PX", "INPUT.AUG.ROT90", "INPUT.AUG.ROTATION", "INPUT.AUG.BRIGHTNESS",
+    "INPUT.AUG.CONTRAST", "INPUT.AUG.SATURATION", "INPUT.AUG.HUE", "DATASETS.TRAIN", "DATASETS.TEST",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.MAX_ITER", "SOLVER.BASE_LR",
+    "SOLVER.BASE_LR_END", "SOLVER.MOMENTUM", "SOLVER.NESTEROV", "SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM",
+    "SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.BIAS_LR_FACTOR", "SOLVER.GAMMA", "SOLVER.STEPS", "SOLVER.WARMUP_FACTOR",
+    "SOLVER.WARMUP_ITERS", "SOLVER.RESCALE_INTERVAL", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.IMS_PER_BATCH",
+    "SOLVER.CLIP_GRADIENTS.ENABLED", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "SOLVER.CLIP_GRADIENTS.NORM_TYPE",
+    "SOLVER.AMP.ENABLED", "TEST.EVAL_PERIOD", "TEST.DETECTIONS_PER_IMAGE",
+}  # fmt: skip
+
+# Keys of which this engine knows some values. The annotations' bitmaps serve both mask formats.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone",),
+    "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
+    "MODEL.RESNETS.OUT_FEATURES": (["res2", "res3", "res4", "res5"],),
+    "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": (64, 256),
+    "MODEL.FPN.IN_FEATURES": (["res2", "res3", "res4", "res5"],),
+    "MODEL.FPN.NORM": ("", "BN", "GN"),
+    "MODEL.RPN.IN_FEATURES": (["p2", "p3", "p4", "p5", "p6"],),
+    "MODEL.ROI_HEADS.NAME": ("StandardROIHeads", "CellROIHeads"),
+    "MODEL.ROI_HEADS.IN_FEATURES": (["p2", "p3", "p4", "p5"],),
+    "MODEL.ROI_BOX_HEAD.NAME": ("FastRCNNConvFCHead",),
+    "MODEL.ROI_BOX_HEAD.NUM_FC": (2,),
+    "MODEL.ROI_MASK_HEAD.NORM": ("", "BN", "GN"),
+    "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
+    "INPUT.FORMAT": ("BGR", "RGB"),
+    "INPUT.MASK_FORMAT": ("bitmask", "polygon"),
+    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
+    "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
+}
+
+# Keys without effect where Detectron2 itself would give the same numbers, or that only say what to show.
+WITHOUT_EFFECT = {
+    "VERSION",
+    "VIS_PERIOD",
+    "CUDNN_BENCHMARK",
+    "DATALOADER.ASPECT_RATIO_GROUPING",
+    "TEST.EXPECTED_RESULTS",
+}
+
+
+def check_honoured(cfg: CfgNode) -> None:
+    """Refuse a config that this engine cannot honour.
+
+    Raises:
+        CellfeatError: Names the first such key, its value and what is known instead.
+    """
+    defaults = flatten(get_cfg())
+    for key, value in flatten(cfg).items():
+        if key in FREE or key in WITHOUT_EFFECT:
+            continue
+        known = CHOICES.get(key, (defaults[key],))
+        if not any(_plain(value) == _plain(choice) for choice in known):
+            raise CellfeatError(
+                f"{key}: the torchvision engine cannot honour {value!r}; "
+                f"it knows {' or '.join(repr(choice) for choice in known)} (Detectron2 may know more)"
+            )
+    depth, width = cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
+    if width != (64 if depth < 50 else 256):
+        raise CellfeatError(f"MODEL.RESNETS.RES2_OUT_CHANNELS: {width} does not go with depth {depth}")
+    for key in ("SIZES", "ASPECT_RATIOS"):
+        levels = len(cfg.MODEL.ANCHOR_GENERATOR[key])
+        if levels not in (1, len(cfg.MODEL.RPN.IN_FEATURES)):
+            raise CellfeatError(
+                f"MODEL.ANCHOR_GENERATOR.{key}: {levels} lists for {len(cfg.MODEL.RPN.IN_FEATURES)} levels"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,100 @@
+"""Training samples: a fixed sequence in which sample i is the same however often training was interrupted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from pycocotools import mask as rle
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cellfeat.data.catalogue import open_dataset
+from cellfeat.data.images import read_rgb
+from cellfeat.detection.torchvision_engine.augmentation import augment
+from cellfeat.detection.torchvision_engine.engine import to_network
+from cellfeat.errors import CellfeatError
+
+Sample = tuple[Tensor, dict[str, Tensor]]
+
+
+class TrainingSamples(Dataset[Sample]):
+    """Augmented images of DATASETS.TRAIN: every image once an epoch, in an order drawn from the seed.
+
+    Sample i is (image (3, h, w) uint8 in the config's channel order, {"boxes": (n, 4) float32 XYXY px, "labels": (n,)
+    int64 from 1, "masks": (n, h, w) uint8}).
+    """
+
+    def __init__(self, cfg: CfgNode, seed: int) -> None:
+        self.cfg, self.seed = cfg, seed
+        self.images = _annotated_images(cfg)
+
+    def __len__(self) -> int:
+        return self.cfg.SOLVER.MAX_ITER * self.cfg.SOLVER.IMS_PER_BATCH
+
+    def __getitem__(self, i: int) -> Sample:
+        epoch, position = divmod(i, len(self.images))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        record = self.images[order[position]]
+        image = read_rgb(record["file_name"])
+        masks = (
+            np.stack([rle.decode(mask) for mask in record["masks"]])
+            if record["masks"]
+            else (np.zeros((0, *image.shape[:2]), np.uint8))
+        )
+        if masks.shape[1:] != image.shape[:2]:
+            raise CellfeatError(
+                f"{record['file_name']}: image {image.shape[:2]} and masks {masks.shape[1:]} differ in size"
+            )
+        rng = np.random.default_rng([self.seed, 1, i])
+        image, masks = augment(image, masks, record["um_per_px"], self.cfg, rng)
+        return to_network(image, image.shape[:2], self.cfg.INPUT.FORMAT), _target(masks)
+
+
+def training_loader(cfg: CfgNode, seed: int, first_iteration: int) -> DataLoader[list[Sample]]:
+    """Batches of IMS_PER_BATCH samples from `first_iteration` to SOLVER.MAX_ITER."""
+    samples, batch = TrainingSamples(cfg, seed), cfg.SOLVER.IMS_PER_BATCH
+    return DataLoader(
+        samples,  # type: ignore[arg-type]  # batches are lists of samples
+        batch_size=batch,
+        sampler=range(first_iteration * batch, len(samples)),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=list,
+    )
+
+
+def _annotated_images(cfg: CfgNode) -> list[dict[str, Any]]:
+    if not cfg.DATASETS.TRAIN:
+        raise CellfeatError("DATASETS.TRAIN is empty: name the datasets to train on, such as wbc-seg-tecom@train")
+    images: list[dict[str, Any]] = []
+    for name in cfg.DATASETS.TRAIN:
+        coco = open_dataset(name).coco()
+        by_image: dict[int, list[Any]] = {image["id"]: [] for image in coco["images"]}
+        for annotation in coco["annotations"]:
+            if "segmentation" not in annotation:
+                raise CellfeatError(f"{name}: has boxes without masks; a Mask R-CNN trains on masks")
+            by_image[annotation["image_id"]].append(annotation["segmentation"])
+        images += [
+            {"file_name": image["file_name"], "um_per_px": image.get("um_per_px"), "masks": by_image[image["id"]]}
+            for image in coco["images"]
+            if by_image[image["id"]] or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        ]
+    if not images:
+        raise CellfeatError(f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)}: no image with a mask")
+    return images
+
+
+def _target(masks: np.ndarray) -> dict[str, Tensor]:
+    """Boxes around what augmentation left of each mask; a cell that it turned out of the image is dropped."""
+    masks = masks[masks.any(axis=(1, 2))]
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return {
+        "boxes": torch.from_numpy(boxes),
+        "labels": torch.ones(len(masks), dtype=torch.int64),
+        "masks": torch.from_numpy(masks),
+    }

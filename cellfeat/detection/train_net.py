@@ -1,0 +1,94 @@
+"""Train or evaluate a detector with Detectron2's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from cellfeat.config import config_dir, load_config
+from cellfeat.detection import build_detector
+from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
+from cellfeat.errors import CellfeatError
+from cellfeat.files import write_json
+
+
+def train_net(
+    config_file: Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    eval_only: bool = False,
+    num_gpus: int | None = None,
+    engine: str = "auto",
+) -> dict[str, Scores]:
+    """Train a detector in `OUTPUT_DIR`, or with `eval_only` evaluate `MODEL.WEIGHTS`.
+
+    Args:
+        config_file: A detector config: a path, or the name of one that comes with cellfeat.
+        overrides: `KEY VALUE KEY VALUE ...`.
+        resume: Go on from the last checkpoint in `OUTPUT_DIR`; without it, a folder that holds one is refused.
+        eval_only: Evaluate on `DATASETS.TEST`; the scores go to `OUTPUT_DIR/evaluation.json`.
+        num_gpus: 0 for the CPU, 1 for a GPU, None for what `MODEL.DEVICE` says.
+        engine: As in `build_detector`.
+
+    Returns:
+        Dataset → scores.
+
+    Raises:
+        CellfeatError: An unreadable config, a key that the engine cannot honour, missing data or weights.
+    """
+    cfg = load_config(find_config(config_file), [*overrides, *_device(num_gpus)])
+    if eval_only:
+        return _evaluate(cfg, engine)
+    return train(cfg, resume)
+
+
+def train(cfg: CfgNode, resume: bool = False) -> dict[str, Scores]:
+    """Train as `cfg` says; see `train_net`."""
+    from cellfeat.detection.torchvision_engine.training import Trainer
+
+    last = Path(cfg.OUTPUT_DIR) / "last_checkpoint"
+    if last.is_file() and not resume:
+        raise CellfeatError(
+            f"{cfg.OUTPUT_DIR}: holds a training run already; go on with --resume or choose another OUTPUT_DIR"
+        )
+    trainer = Trainer(cfg)
+    if resume:
+        trainer.resume()
+    return trainer.train()
+
+
+def find_config(name: str | Path) -> Path:
+    """A config file by its path, or by its name among those that come with cellfeat."""
+    path = Path(name)
+    shipped = config_dir() / path.name
+    return shipped if not path.is_file() and shipped.is_file() else path
+
+
+def scores_table(scores: dict[str, Scores]) -> str:
+    """Scores as lines for a terminal."""
+    lines = [f"{'dataset':32} {'':5} {'AP':>6} {'AP50':>6} {'AP75':>6}"]
+    for dataset, kinds in scores.items():
+        for kind, values in kinds.items():
+            lines.append(f"{dataset:32} {kind:5} {values['AP']:6.3f} {values['AP50']:6.3f} {values['AP75']:6.3f}")
+    return "\n".join(lines)
+
+
+def _evaluate(cfg: CfgNode, engine: str) -> dict[str, Scores]:
+    if not cfg.MODEL.WEIGHTS:
+        raise CellfeatError("MODEL.WEIGHTS is empty: --eval-only needs a checkpoint to evaluate")
+    if not cfg.DATASETS.TEST:
+        raise CellfeatError("DATASETS.TEST is empty: --eval-only needs datasets to evaluate on")
+    detector = build_detector(cfg, engine)
+    scores = {name: evaluate_dataset(detector, name) for name in cfg.DATASETS.TEST}
+    write_json(Path(cfg.OUTPUT_DIR) / "evaluation.json", scores)
+    return scores
+
+
+def _device(num_gpus: int | None) -> list[str]:
+    if num_gpus is None:
+        return []
+    if num_gpus > 1:
+        raise CellfeatError(f"--num-gpus {num_gpus}: the torchvision engine trains on one device; use 0 or 1")
+    return ["MODEL.DEVICE", "cuda" if num_gpus else "cpu"]

@@ -1,0 +1,38 @@
+"""What many tests need: no GPU, few threads, a small detector and small synthetic sites."""
+
+import pytest
+import torch
+
+from cellfeat.data.synthetic import write_sites
+
+TINY = [  # the smallest network that is still a Mask R-CNN with FPN
+    *("MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"),
+    *("MODEL.ROI_MASK_HEAD.CONV_DIM", "32", "MODEL.ROI_MASK_HEAD.NUM_CONV", "1", "SOLVER.AMP.ENABLED", "False"),
+    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "SEED", "0"),
+]
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory):
+    """A data root with the three synthetic sites, 13 images each: (root, names)."""
+    root = tmp_path_factory.mktemp("datasets")
+    return root, write_sites(root, images_per_site=13)
+
+
+@pytest.fixture
+def data_root(sites, monkeypatch):
+    """CELLFEAT_DATASETS set to the synthetic sites; yields their names."""
+    root, names = sites
+    monkeypatch.setenv("CELLFEAT_DATASETS", str(root))
+    return names
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """KEY VALUE overrides that make the tiny config tinier still."""
+    return list(TINY)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads():
+    torch.set_num_threads(2)
