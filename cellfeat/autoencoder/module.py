@@ -1,0 +1,142 @@
+"""One training step and one epoch of AE-CFE, as a LightningModule."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cellfeat.autoencoder.config import AutoencoderConfig
+from cellfeat.autoencoder.data import Batch, BatchSampler, CellDataset
+from cellfeat.autoencoder.health import latent_health
+from cellfeat.autoencoder.losses import domain_alignment_loss, mse, ssim
+from cellfeat.autoencoder.network import Autoencoder, scale_features
+from cellfeat.errors import CellfeatError
+
+log = logging.getLogger(__name__)
+
+
+class AutoencoderModule(lightning.LightningModule):
+    """Trains `network` on MSE(ĥ, h) + 1 − SSIM(r̂, r) + β·L_DA.
+
+    `history` holds one dict an epoch: epoch (from 0), loss, feature_loss, image_loss, alignment_loss, beta,
+    cells_per_second, and for each domain sd_<domain> and effective_rank_<domain> of the latents seen in that epoch. It
+    travels in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        dataset: CellDataset,
+        train_rows: np.ndarray,
+        domains: list[str],
+        config: AutoencoderConfig,
+        on_epoch: Callable[[list[dict[str, Any]]], None],
+    ) -> None:
+        """`domains` names the domain numbers of `dataset`; `on_epoch` receives the history after each epoch."""
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.network = Autoencoder().to(memory_format=torch.channels_last)
+        self.history: list[dict[str, Any]] = []
+        self._dataset = dataset
+        self._train_rows = train_rows
+        self._domains = domains
+        self._config = config
+        self._on_epoch = on_epoch
+        self._latents: list[tuple[Tensor, Tensor]] = []
+        self._collapsed: set[str] = set()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam at a constant learning rate."""
+        return torch.optim.Adam(self.network.parameters(), lr=self._config.lr)
+
+    def train_dataloader(self) -> DataLoader:
+        """Whole batches of this process's share; worker processes read ahead where a GPU would wait for the disk."""
+        sampler = BatchSampler(
+            self._train_rows,
+            self._config.batch_size,
+            self._config.image_fraction,
+            self._config.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        workers = 4 if self.device.type == "cuda" else 0
+        return DataLoader(self._dataset, batch_size=None, sampler=sampler, num_workers=workers)
+
+    def on_train_epoch_start(self) -> None:
+        self._latents.clear()
+        self._started = time.perf_counter()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Loss of one batch; the image part is computed on `batch.image_index` only, L_DA on the global batch."""
+        h = scale_features(batch.features).contiguous(memory_format=torch.channels_last)
+        z = self.network.encode(h)
+        features_hat = self.network.decode_features(z)
+        image_hat = self.network.decode_images(features_hat[batch.image_index])
+        crops = batch.crops.permute(0, 3, 1, 2).float() / 255
+        z, domain = self._gather(z.float()), self._gather(batch.domain)
+        feature_loss = mse(features_hat, h)
+        image_loss = 1 - ssim(image_hat, crops)
+        alignment_loss = domain_alignment_loss(z, domain, self._config.kl_reduction)
+        loss = feature_loss + image_loss + self._config.beta_at(self.current_epoch) * alignment_loss
+        self._latents.append((z.detach().cpu(), domain.cpu()))
+        losses = {
+            "loss": loss,
+            "feature_loss": feature_loss,
+            "image_loss": image_loss,
+            "alignment_loss": alignment_loss,
+        }
+        self.log_dict(losses, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(h))
+        return loss
+
+    def _gather(self, share: Tensor) -> Tensor:
+        """Rows (n, ...) of all processes in one tensor; gradients flow back to the process they came from."""
+        gathered: Any = self.all_gather(share, sync_grads=True)
+        return gathered.reshape(-1, *share.shape[1:])
+
+    def on_train_epoch_end(self) -> None:
+        """Append to the history, warn on collapse, stop on a loss that is no number."""
+        losses = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if not math.isfinite(losses["loss"]):
+            raise CellfeatError(
+                f"epoch {self.current_epoch}: the loss is {losses['loss']}; lower the learning rate (lr) or beta"
+            )
+        z = torch.cat([z for z, _ in self._latents])
+        domain = torch.cat([domain for _, domain in self._latents])
+        row: dict[str, Any] = {"epoch": self.current_epoch} | losses
+        row["beta"] = self._config.beta_at(self.current_epoch)
+        row["cells_per_second"] = len(z) / (time.perf_counter() - self._started)
+        row |= self._measure_health(z, domain)
+        self.history.append(row)
+        self._on_epoch(self.history)
+
+    def _measure_health(self, z: Tensor, domain: Tensor) -> dict[str, float]:
+        measured: dict[str, float] = {}
+        for number, name in enumerate(self._domains):
+            health = latent_health(z[domain == number])
+            measured |= {f"sd_{name}": health.sd, f"effective_rank_{name}": health.effective_rank}
+            if health.collapsed and name not in self._collapsed:
+                self._collapsed.add(name)
+                log.warning(
+                    "epoch %d: the latent of domain %s has collapsed (sd %.2g, effective rank %.2g): "
+                    "lower beta or raise beta_warmup_epochs",
+                    self.current_epoch,
+                    name,
+                    health.sd,
+                    health.effective_rank,
+                )
+        return measured
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]

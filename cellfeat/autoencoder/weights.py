@@ -1,0 +1,91 @@
+"""Trained weights on disk: a safetensors file and, beside it, a JSON card that says what made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from cellfeat.autoencoder.network import Autoencoder
+from cellfeat.errors import CellfeatError
+from cellfeat.files import atomic_path, read_json, sha256_file, write_json
+
+ARCHITECTURE = "AE-CFE"
+CARD_VERSION = 1
+
+
+def save_autoencoder(path: str | Path, network: Autoencoder, card: dict[str, Any]) -> Path:
+    """Write the weights (float32) to `path` (.safetensors) and the card beside it (.json).
+
+    The card is written last, so that weights with a card are whole. To `card` are added: card_version, architecture,
+    parameters (their count) and weights_sha256.
+    """
+    path = Path(path)
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_path(path) as partial:
+        partial.write_bytes(save(tensors))
+    header = {
+        "card_version": CARD_VERSION,
+        "architecture": ARCHITECTURE,
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "weights_sha256": sha256_file(path),
+    }
+    write_json(path.with_suffix(".json"), header | card)
+    return path
+
+
+def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
+    """Read weights and card written by `save_autoencoder`.
+
+    Returns:
+        The network in evaluation mode, on the CPU in float32, and the card.
+
+    Raises:
+        CellfeatError: A file is missing or damaged, the card is of a newer version or of other weights, or the
+            parameters are not those of `Autoencoder`; the message lists all that differ.
+    """
+    path = Path(path)
+    card_path = path.with_suffix(".json")
+    card = read_json(card_path)
+    if not isinstance(card, dict) or not isinstance(card.get("card_version"), int):
+        raise CellfeatError(
+            f"{card_path}: not the card of an autoencoder; name the .safetensors file that train-ae wrote"
+        )
+    if card["card_version"] > CARD_VERSION:
+        raise CellfeatError(
+            f"{card_path}: card version {card['card_version']} is newer than this cellfeat reads ({CARD_VERSION}); "
+            "update cellfeat"
+        )
+    if card.get("architecture") != ARCHITECTURE:
+        raise CellfeatError(f"{card_path}: architecture {card.get('architecture')!r}, expected {ARCHITECTURE!r}")
+    tensors = _read_tensors(path)
+    network = Autoencoder()
+    _check_parameters(path, tensors, network.state_dict())
+    if card.get("weights_sha256") != sha256_file(path):
+        raise CellfeatError(f"{path}: not the weights that {card_path.name} describes; restore both files together")
+    network.load_state_dict(tensors)
+    return network.eval(), card
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise CellfeatError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise CellfeatError(f"{path}: not a readable safetensors file ({error}); restore it or train anew") from None
+
+
+def _check_parameters(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    problems = [f"missing {name}" for name in expected.keys() - found.keys()]
+    problems += [f"unknown {name}" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if found[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise CellfeatError(f"{path}: not an {ARCHITECTURE} network: {'; '.join(sorted(problems))}")

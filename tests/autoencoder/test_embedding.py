@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cellfeat.autoencoder import Autoencoder, embed, load_autoencoder, reconstruct, save_autoencoder, scale_features
+from cellfeat.errors import CellfeatError
+from cellfeat.store import read_embeddings
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return save_autoencoder(tmp_path / "autoencoder.safetensors", Autoencoder(), {"config": {"beta": 5.0}})
+
+
+def test_embeddings_are_the_encoders_in_store_order(make_store, weights, tmp_path):
+    store = make_store(cells=7, crop_size=32)  # the encoder needs no crops
+    network, card = load_autoencoder(weights)
+    embeddings = read_embeddings(embed(store, weights, tmp_path / "aecfe.h5", batch_size=3))
+    with torch.no_grad():
+        expected = network.encode(scale_features(torch.from_numpy(store.read("features", slice(None)))))
+    np.testing.assert_allclose(embeddings.z, expected.numpy(), atol=1e-3)
+    assert embeddings.cell_id.tolist() == store.table()["cell_id"].tolist()
+    assert embeddings.attributes["method"] == "aecfe"
+    assert embeddings.attributes["store_digest"] == store.digest
+    assert embeddings.attributes["weights_sha256"] == card["weights_sha256"]
+    assert json.loads(embeddings.attributes["config"]) == {"beta": 5.0, "embed_precision": "fp32"}
+
+    half = read_embeddings(embed(store, weights, tmp_path / "half.h5", precision="bf16"))
+    assert 0 < np.abs(half.z - expected.numpy()).mean() < 0.1
+
+
+def test_reconstruction_is_the_image_decoders(make_store, weights):
+    store = make_store(cells=4)
+    images = reconstruct(store, weights, [2, 0])
+    with torch.no_grad():
+        h = scale_features(torch.from_numpy(store.read("features", [2, 0])))
+        expected = load_autoencoder(weights)[0](h)[2]
+    assert images.shape == (2, 3, 128, 128)
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images, expected.numpy(), atol=1e-3)
+
+
+def test_bad_input_is_named(make_store, weights, tmp_path):
+    with pytest.raises(CellfeatError, match="precision 'fp16'"):
+        embed(make_store(cells=3), weights, tmp_path / "z.h5", precision="fp16")
+    with pytest.raises(CellfeatError, match="256x7x7 a cell, AE-CFE needs 256x14x14"):
+        embed(make_store(features=np.zeros((3, 256, 7, 7)), name="box"), weights, tmp_path / "z.h5")
+    assert not (tmp_path / "z.h5").exists()

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cellfeat.autoencoder import AutoencoderConfig, load_autoencoder, train_autoencoder
+from cellfeat.autoencoder.data import CellDataset
+from cellfeat.errors import CellfeatError
+from cellfeat.files import read_json
+
+QUICK = AutoencoderConfig(epochs=2, batch_size=8, image_fraction=0.01, anchor="matek")
+
+
+def losses(output_dir) -> pd.DataFrame:
+    return pd.read_csv(output_dir / "metrics.csv").drop(columns="cells_per_second")
+
+
+def test_a_run_leaves_weights_card_split_and_metrics(make_store, tmp_path, caplog):
+    store, output_dir = make_store(), tmp_path / "run"
+    weights = train_autoencoder(store, output_dir, QUICK)
+    _, card = load_autoencoder(weights)
+    assert card["domains"] == ["matek", "acevedo", "int"]
+    assert card["anchor"] == "matek"
+    assert card["config"] == QUICK.model_dump()
+    assert card["store_digest"] == store.digest
+    split = pd.read_csv(output_dir / "split.csv")
+    assert split["cell_id"].tolist() == store.table()["cell_id"].tolist()
+    assert card["cells"] == (split["part"] == "train").sum() < len(store)
+    metrics = pd.read_csv(output_dir / "metrics.csv")
+    assert metrics["epoch"].tolist() == [0, 1]
+    assert card["metrics"]["loss"] == pytest.approx(metrics["loss"].iloc[-1])
+    total = metrics["feature_loss"] + metrics["image_loss"] + metrics["beta"] * metrics["alignment_loss"]
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-5)
+    assert (metrics.filter(regex="^(sd|effective_rank)_") > 0).all(axis=None)
+
+    before = weights.stat().st_mtime_ns
+    with caplog.at_level(logging.INFO):
+        train_autoencoder(store, output_dir, QUICK)
+    assert "stands" in caplog.text
+    assert weights.stat().st_mtime_ns == before
+    with pytest.raises(CellfeatError, match=r"config.json: holds a run with another beta \(5.0, now 1.0\)"):
+        train_autoencoder(store, output_dir, QUICK.model_copy(update={"beta": 1.0}))
+    with pytest.raises(CellfeatError, match=r"another store_digest .*; choose another output directory"):
+        train_autoencoder(make_store(cells=12, name="other"), output_dir, QUICK)
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(make_store, tmp_path, monkeypatch):
+    store = make_store()
+    whole = train_autoencoder(store, tmp_path / "whole", QUICK)
+
+    read, batches = CellDataset.__getitem__, []
+
+    def read_until_killed(self, index):
+        batches.append(index)
+        if len(batches) == 5:  # in the second epoch of three batches
+            raise ConnectionAbortedError
+        return read(self, index)
+
+    monkeypatch.setattr(CellDataset, "__getitem__", read_until_killed)
+    with pytest.raises(ConnectionAbortedError):
+        train_autoencoder(store, tmp_path / "resumed", QUICK)
+    monkeypatch.setattr(CellDataset, "__getitem__", read)
+    assert not (tmp_path / "resumed" / "autoencoder.safetensors").exists()
+    checkpoint = torch.load(tmp_path / "resumed" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert [row["epoch"] for row in checkpoint["history"]] == [0]
+
+    resumed = train_autoencoder(store, tmp_path / "resumed", QUICK)
+    pd.testing.assert_frame_equal(losses(whole.parent), losses(resumed.parent))
+    expected = load_file(whole)
+    for name, tensor in load_file(resumed).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_training_lowers_the_loss(make_store, tmp_path):
+    patterns = np.random.default_rng(1).standard_normal((2, 256, 14, 14))
+    store = make_store(features=patterns[np.arange(16) % 2])
+    config = AutoencoderConfig(epochs=6, batch_size=4, image_fraction=0.01, precision="bf16", beta=0.0)
+    train_autoencoder(store, tmp_path / "run", config)
+    metrics = losses(tmp_path / "run")
+    assert metrics["feature_loss"].iloc[-1] < 0.8 * metrics["feature_loss"].iloc[0]
+    assert metrics["loss"].iloc[-1] < metrics["loss"].iloc[0]
+
+
+def test_one_domain_trains_without_alignment_and_a_collapse_is_reported(make_store, tmp_path, caplog):
+    store = make_store(cells=16, domains=("int",), features=np.zeros((16, 256, 14, 14)))
+    config = AutoencoderConfig(epochs=1, batch_size=1500, image_fraction=0.01)
+    train_autoencoder(store, tmp_path / "run", config)
+    assert "one domain (int): training without alignment" in caplog.text
+    assert "the latent of domain int has collapsed (sd 0, effective rank 1)" in caplog.text
+    assert losses(tmp_path / "run")["alignment_loss"].tolist() == [0.0]
+
+
+def test_refusals_name_what_is_wrong(make_store, tmp_path):
+    with pytest.raises(CellfeatError, match="'paris' is not a domain of the store; choose one of: acevedo, int, matek"):
+        train_autoencoder(make_store(), tmp_path / "run", QUICK.model_copy(update={"anchor": "paris"}))
+    with pytest.raises(CellfeatError, match="crops are 64x64x3"):
+        train_autoencoder(make_store(cells=6, crop_size=64, name="small"), tmp_path / "run", QUICK)
+    assert not (tmp_path / "run").exists()
+
+
+def test_beta_rises_linearly():
+    config = AutoencoderConfig(beta=4.0, beta_warmup_epochs=4)
+    assert [config.beta_at(epoch) for epoch in range(6)] == [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]
+    assert AutoencoderConfig().beta_at(0) == 5.0
+
+
+def test_two_processes_align_the_statistics_of_the_global_batch(make_store, tmp_path):
+    store = make_store(cells=8, domains=("a", "b"))
+    settings = {"epochs": 2, "batch_size": 8, "beta": 50.0}
+    train_autoencoder(store, tmp_path / "one", AutoencoderConfig(**settings))
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from cellfeat.autoencoder import AutoencoderConfig, train_autoencoder\n"
+        "from cellfeat.store import Store\n"
+        f"train_autoencoder(Store({str(store.path)!r}), {str(tmp_path / 'two')!r}, AutoencoderConfig(**{settings}))\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    run = subprocess.run(torchrun, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    pd.testing.assert_frame_equal(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-3)
+    assert read_json(tmp_path / "two" / "autoencoder.json")["cells"] == 6

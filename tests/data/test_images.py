@@ -1,0 +1,129 @@
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellfeat.data.images import UnreadableImage, image_size, read_grey, read_rgb
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+
+
+def save(path, array, mode=None, **options):
+    image = Image.fromarray(array) if mode is None else Image.fromarray(array).convert(mode)
+    image.save(path, **options)
+    return path
+
+
+def test_rgb_comes_back_unchanged(tmp_path):
+    for suffix in ("png", "bmp", "tiff"):
+        read = read_rgb(save(tmp_path / f"a.{suffix}", RGB))
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(read, RGB)
+
+
+def test_grey_is_repeated_in_three_channels(tmp_path):
+    read = read_rgb(save(tmp_path / "a.png", RGB[..., 0]))
+    np.testing.assert_array_equal(read, np.repeat(RGB[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bit_keeps_the_high_byte(tmp_path, suffix):
+    grey = np.array([[0, 255, 256, 65535]], dtype=np.uint16)
+    read = read_rgb(save(tmp_path / f"a.{suffix}", grey))
+    np.testing.assert_array_equal(read[..., 1], [[0, 0, 1, 255]])
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    rgba = np.zeros((1, 3, 4), dtype=np.uint8)
+    rgba[0, :, 3] = [0, 255, 51]  # clear, opaque, one fifth
+    np.testing.assert_array_equal(read_rgb(save(tmp_path / "a.png", rgba))[0, :, 0], [255, 0, 204])
+
+
+def test_palette_with_a_transparent_colour_is_laid_on_white(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 200, 0, 0])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=0)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), [[[255, 255, 255], [200, 0, 0]]])
+
+
+def test_cmyk_is_converted(tmp_path):
+    path = tmp_path / "a.tiff"
+    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(path)  # magenta and yellow make red
+    np.testing.assert_array_equal(read_rgb(path)[0, 0], [255, 0, 0])
+
+
+def test_first_page_of_several(tmp_path):
+    pages = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.tiff"), RGB)
+
+
+def test_exif_orientation_is_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    save(tmp_path / "a.png", RGB, exif=exif)
+    assert read_rgb(tmp_path / "a.png").shape == RGB.shape
+    assert image_size(tmp_path / "a.png") == RGB.shape[:2]
+
+
+def test_grey_mask_ignores_transparency(tmp_path):
+    rgba = np.full((2, 2, 4), 155, dtype=np.uint8)
+    rgba[..., 3] = 0
+    np.testing.assert_array_equal(read_grey(save(tmp_path / "a.png", rgba)), np.full((2, 2), 155))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tiff"])
+def test_truncated_image_is_refused(tmp_path, suffix):
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / f"a.{suffix}", noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableImage, match=str(path)):
+        read_rgb(path)
+
+
+def test_too_large_is_refused_from_the_header(tmp_path):
+    path = save(tmp_path / "a.bmp", RGB)
+    path.write_bytes(path.read_bytes()[:60])  # decoding would fail otherwise
+    with pytest.raises(UnreadableImage, match=r"8 x 6 px, more than 47; tile it first"):
+        read_rgb(path, max_pixels=47)
+
+
+def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", RGB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(UnreadableImage, match="more pixels than Pillow opens"):
+        read_rgb(path)
+
+
+def test_floating_point_and_wide_integers_are_refused(tmp_path):
+    with pytest.raises(UnreadableImage, match="floating-point"):
+        read_rgb(save(tmp_path / "f.tiff", np.zeros((2, 2), dtype=np.float32)))
+    with pytest.raises(UnreadableImage, match="beyond 16 bits"):
+        read_rgb(save(tmp_path / "i.tiff", np.full((2, 2), 70000, dtype=np.int32)))
+
+
+def test_files_that_are_no_images(tmp_path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("hello")
+    cases = {"missing.png": "no such file", "empty.png": "empty file", "text.png": "not an image file", ".": "a folder"}
+    for name, reason in cases.items():
+        with pytest.raises(UnreadableImage, match=reason) as caught:
+            read_rgb(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(UnreadableImage, match="no permission"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_error_carries_its_reason_through_a_pickle(tmp_path):
+    error = pickle.loads(pickle.dumps(UnreadableImage(tmp_path / "a.png", "empty file")))
+    assert error.reason == "empty file"
+    assert str(error).endswith("a.png: empty file")

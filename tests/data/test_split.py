@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from cellfeat.data.split import read_split, stratified_split
+from cellfeat.errors import CellfeatError
+
+
+def cells(domain: str, counts: dict[str, int], per_image: int = 1) -> pd.DataFrame:
+    rows = [
+        (f"{domain}/{label}{k}#{c}", f"{domain}/{label}{k}", domain, label)
+        for label, n in counts.items()
+        for k in range(n)
+        for c in range(per_image)
+    ]
+    return pd.DataFrame(rows, columns=["cell_id", "image_id", "domain", "label"])
+
+
+def test_every_class_of_every_domain_gives_its_share():
+    table = pd.concat([cells("a", {"x": 50, "y": 10}), cells("b", {"x": 20, "": 30})], ignore_index=True)
+    part = stratified_split(table, test_fraction=0.2)
+    assert list(part.index) == list(table["cell_id"])
+    tested = table[(part == "test").to_numpy()].groupby(["domain", "label"]).size().to_dict()
+    assert tested == {("a", "x"): 10, ("a", "y"): 2, ("b", "x"): 4, ("b", ""): 6}
+
+
+def test_split_does_not_depend_on_row_order_or_other_domains():
+    a, b = cells("a", {"x": 30, "y": 30}), cells("b", {"x": 30})
+    alone = stratified_split(a)
+    together = stratified_split(pd.concat([b, a.sample(frac=1, random_state=3)], ignore_index=True))
+    pd.testing.assert_series_equal(together[alone.index], alone)
+    assert (stratified_split(a, seed=1) != alone).any()
+
+
+def test_small_classes():
+    part = stratified_split(cells("a", {"one": 1, "two": 2}))
+    assert part["a/one0#0"] == "train"
+    assert sorted(part[["a/two0#0", "a/two1#0"]]) == ["test", "train"]
+
+
+def test_cells_of_an_image_stay_together():
+    table = cells("a", {"x": 20}, per_image=3)
+    table.loc[table.index % 3 > 0, "label"] = ""  # only the first cell of an image carries its label
+    part = stratified_split(table).groupby(table["image_id"].to_numpy()).nunique()
+    assert (part == 1).all()
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_fraction_outside_is_refused(fraction):
+    with pytest.raises(CellfeatError, match="test_fraction"):
+        stratified_split(cells("a", {"x": 5}), test_fraction=fraction)
+
+
+def test_cell_twice_is_refused():
+    with pytest.raises(CellfeatError, match="occurs twice"):
+        stratified_split(pd.concat([cells("a", {"x": 2})] * 2))
+
+
+def test_split_survives_the_file(tmp_path):
+    part = stratified_split(cells("NA", {"x": 5}))
+    part.rename_axis("cell_id").reset_index().to_csv(tmp_path / "split.csv", index=False)
+    assert read_split(tmp_path / "split.csv").to_dict() == part.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cell_id,fold\na,0\n", "lacks the column part"),
+        ("cell_id,part\na,validation\n", "'validation' is neither"),
+        ("cell_id,part\na,train\na,test\n", "'a' twice"),
+        ("", "not a CSV file"),
+    ],
+)
+def test_bad_split_files_are_refused(tmp_path, text, says):
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(CellfeatError, match=says):
+        read_split(tmp_path / "split.csv")
+
+
+def test_missing_split_file_is_named(tmp_path):
+    with pytest.raises(CellfeatError, match=r"split\.csv: no such file"):
+        read_split(tmp_path / "split.csv")
