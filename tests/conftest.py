@@ -1,5 +1,7 @@
 """What many tests need: no GPU, few threads, a small detector and small synthetic sites."""
 
+import os
+
 import pytest
 import torch
 
@@ -25,6 +27,12 @@ def data_root(sites, monkeypatch):
     root, names = sites
     monkeypatch.setenv("CELLFEAT_DATASETS", str(root))
     return names
+
+
+@pytest.fixture
+def subprocess_env(sites):
+    """Environment of a child that computes what this process does: sums depend on the number of threads."""
+    return {**os.environ, "CELLFEAT_DATASETS": str(sites[0]), "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,10 @@ def read_state(path: str | Path) -> State:
             raise CellfeatError("weights are read from .pth, .safetensors or a model-zoo .pkl")
     except CellfeatError as error:
         raise CellfeatError(f"{path}: {error}") from None
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"names {named[1]}, which a file of arrays does not need; not loaded" if named else "damaged pickle"
+        raise CellfeatError(f"{path}: {reason}") from None
     except Exception as error:  # each format's reader raises its own
         raise CellfeatError(f"{path}: cannot be read as weights ({' '.join(str(error).split())[:200]})") from None
     if isinstance(content, dict) and isinstance(content.get("model"), dict):

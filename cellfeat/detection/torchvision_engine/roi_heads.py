@@ -138,7 +138,8 @@ class ROIHeads(RoIHeads):
 
     def postprocess_detections(self, class_logits, box_regression, proposals, image_shapes):  # type: ignore[no-untyped-def]
         counts = [len(p) for p in proposals]
-        every = self.box_coder.decode(box_regression, proposals).reshape(sum(counts), -1, 4)
+        every = self.box_coder.decode(box_regression, proposals)
+        every = every.reshape(sum(counts), box_regression.shape[1] // 4, 4)
         probabilities = class_logits.softmax(-1)
         detections: list[dict[str, Any]] = []
         for boxes, scores, shape in zip(every.split(counts), probabilities.split(counts), image_shapes, strict=True):

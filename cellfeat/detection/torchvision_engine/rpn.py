@@ -10,6 +10,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from cellfeat.errors import CellfeatError
+
 STRIDES = (4, 8, 16, 32, 64)  # px of the network's input, P2 to P6
 
 
@@ -94,7 +96,7 @@ class RPN(RegionProposalNetwork):
             boxes, scores, level = boxes[index], scores[index], levels[index]
             finite = boxes.isfinite().all(dim=1) & scores.isfinite()
             if self.training and not finite.all():
-                raise FloatingPointError("proposals are not finite: training has diverged; lower SOLVER.BASE_LR")
+                raise CellfeatError("training diverged: proposals are not finite; lower SOLVER.BASE_LR")
             boxes = clip_boxes_to_image(boxes, shape)
             large = ((boxes[:, 2:] - boxes[:, :2]) > self.min_size).all(dim=1)
             keep = (finite & large).nonzero()[:, 0]

@@ -110,14 +110,14 @@ class Trainer:
         total = sum(losses.values())
         if not torch.isfinite(total):
             raise CellfeatError(
-                f"training diverged at iteration {self.iteration} (loss {float(total)}): lower SOLVER.BASE_LR "
+                f"training diverged at iteration {self.iteration} (loss {total.item()}): lower SOLVER.BASE_LR "
                 "or enable SOLVER.CLIP_GRADIENTS"
             )
         self.optimizer.zero_grad()
         total.backward()
         clip_gradients(self.cfg, self.model)
         self.optimizer.step()
-        return {"total_loss": float(total), **{name: float(value) for name, value in losses.items()}}
+        return {"total_loss": total.item(), **{name: value.item() for name, value in losses.items()}}
 
     def _evaluate(self) -> dict[str, Scores]:
         if not self.cfg.DATASETS.TEST:

@@ -1,0 +1,269 @@
+"""One `cellfeat` command, a subcommand a stage: argument parsing only. Heavy imports wait for the subcommand."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellfeat import __version__
+from cellfeat.errors import CellfeatError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Comparable features of single white blood cells from blood-smear images of any laboratory.",
+    epilog="Errors are one line and exit status 2; --debug anywhere shows the traceback.",
+)
+
+# `KEY VALUE` pairs may look like options (a value of -1): they are passed on as they are.
+PASS_ON = {"ignore_unknown_options": True}
+
+StorePath = Annotated[Path, typer.Argument(help="Folder of a feature store.", show_default=False)]
+ConfigFile = Annotated[
+    str, typer.Option("--config-file", help="Detector YAML: a path, or a name of detectron_configs/.")
+]
+Opts = Annotated[list[str] | None, typer.Argument(help="KEY VALUE pairs that overrule the config.", show_default=False)]
+Engine = Annotated[str, typer.Option(help="Detector engine: auto or torchvision.")]
+Precision = Annotated[str, typer.Option(help="fp32, or bf16: faster, a little coarser.")]
+From = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; errors that a user can mend become one line and exit status 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    _show_progress_messages()
+    try:
+        app([argument for argument in arguments if argument != "--debug"], prog_name="cellfeat")
+    except CellfeatError as error:
+        if debug:
+            raise
+        print(f"cellfeat: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("cellfeat: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to write images, models and the report.")] = Path(
+        "cellfeat-demo"
+    ),
+    start: From = None,
+) -> None:
+    """Draw three synthetic laboratories and take the whole road to report.html (about ten minutes on two cores)."""
+    from cellfeat.demo import run_demo
+
+    print(f"report: {run_demo(folder, start)}")
+
+
+@app.command()
+def run(
+    pipeline: Annotated[Path, typer.Argument(help="Pipeline YAML; see examples/.", show_default=False)],
+    start: From = None,
+) -> None:
+    """Run a pipeline; stages whose results stand are skipped."""
+    from cellfeat.pipeline import run_pipeline
+
+    print(f"report: {run_pipeline(pipeline, start)}")
+
+
+@app.command()
+def datasets() -> None:
+    """List the datasets that can be named, and whether their images are here."""
+    from cellfeat.data.catalogue import data_root, dataset_names, open_dataset
+
+    print(f"data root: {data_root()} (CELLFEAT_DATASETS)")
+    for name in dataset_names():
+        spec = open_dataset(name).spec
+        here = "here" if (data_root() / name).is_dir() else "absent"
+        print(f"{name:22} {here:7} {spec.domain:22} {spec.title}")
+
+
+@app.command(context_settings=PASS_ON)
+def train_net(
+    opts: Opts = None,
+    config_file: ConfigFile = "wbc_mask_rcnn_R_101_FPN.yaml",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUTPUT_DIR.")] = False,
+    eval_only: Annotated[bool, typer.Option("--eval-only", help="Evaluate MODEL.WEIGHTS on DATASETS.TEST.")] = False,
+    num_gpus: Annotated[int | None, typer.Option(help="0: CPU, 1: one GPU; default: a GPU if there is one.")] = None,
+    engine: Engine = "auto",
+) -> None:
+    """Train or evaluate a detector (Detectron2's arguments)."""
+    from cellfeat.detection.train_net import scores_table, train_net
+
+    print(scores_table(train_net(Path(config_file), opts or [], resume, eval_only, num_gpus, engine)))
+
+
+@app.command(context_settings=PASS_ON)
+def dump(
+    opts: Opts = None,
+    config_file: ConfigFile = "wbc_mask_rcnn_R_101_FPN.yaml",
+    weights: Annotated[str | None, typer.Option(help="Detector checkpoint; default: MODEL.WEIGHTS.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Dataset of the catalogue; may be given again.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("store"),
+    pool: Annotated[str, typer.Option(help="Features: mask (256×14×14), box (256×7×7) or box_head (1024).")] = "mask",
+    select: Annotated[str, typer.Option(help="Cells of an image: center, score (the best) or all.")] = "center",
+    score_threshold: Annotated[float, typer.Option(help="Lowest score of a cell.")] = 0.3,
+    feature_dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    precision: Precision = "fp32",
+    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many images of each dataset.")] = None,
+    engine: Engine = "auto",
+) -> None:
+    """Find cells in datasets and store their features; run again after an interruption, it goes on."""
+    from cellfeat.config import load_config
+    from cellfeat.detection.train_net import find_config
+    from cellfeat.dump import SUMMARY, DumpConfig, summary_table
+    from cellfeat.dump import dump as run_dump
+    from cellfeat.files import read_json
+    from cellfeat.validation import parse
+
+    if not dataset:
+        raise CellfeatError("--dataset: name at least one; `cellfeat datasets` lists them")
+    options = {"pool": pool, "select": select, "score_threshold": score_threshold, "feature_dtype": feature_dtype}
+    options |= {"precision": precision, "batch_size": batch_size, "limit": limit}
+    cfg = load_config(find_config(config_file), [*(opts or []), *(["MODEL.WEIGHTS", weights] if weights else [])])
+    store = run_dump(cfg, dataset, output, parse(DumpConfig, options, "dump"), engine)
+    print(summary_table(read_json(output / SUMMARY)))
+    print(f"{output}: {len(store)} cells")
+
+
+@app.command()
+def inspect(
+    store: StorePath,
+    montage: Annotated[Path | None, typer.Option(help="Write a picture of cells by class and domain here.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check every file and value; problems exit with 1.")] = False,
+) -> None:
+    """Show what a store holds: datasets, sizes, counts, provenance."""
+    from cellfeat.store import Store
+    from cellfeat.store import inspect as inspection
+
+    opened = Store(store)
+    print(inspection.describe(opened))
+    if montage:
+        inspection.montage(opened, montage)
+        print(f"montage: {montage}")
+    if verify:
+        problems = opened.verify()
+        print("\n".join(problems) or "verified: every shard is what the manifest says")
+        raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def train_ae(
+    store: StorePath,
+    output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("autoencoder"),
+    anchor: Annotated[
+        str | None, typer.Option(help="Domain that the others are aligned to; default: the first.")
+    ] = None,
+    epochs: int = 150,
+    batch_size: Annotated[int, typer.Option(help="Cells a step.")] = 1500,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    beta: Annotated[float, typer.Option(help="Weight of the domain alignment.")] = 5.0,
+    beta_warmup_epochs: Annotated[int, typer.Option(help="Epochs over which beta rises from 0.")] = 0,
+    kl_reduction: Annotated[str, typer.Option(help="mean (reference implementation) or sum (paper).")] = "mean",
+    image_fraction: Annotated[float, typer.Option(help="Share of each batch that the image loss is taken on.")] = 1.0,
+    test_fraction: Annotated[float, typer.Option(help="Share of each domain that training never sees.")] = 0.2,
+    precision: Precision = "fp32",
+    seed: int = 0,
+) -> None:
+    """Train AE-CFE on a store, without labels; run again after an interruption, it goes on."""
+    options = {name: value for name, value in locals().items() if name not in ("store", "output")}
+    from cellfeat.autoencoder import AutoencoderConfig, train_autoencoder
+    from cellfeat.store import Store
+    from cellfeat.validation import parse
+
+    print(train_autoencoder(Store(store), output, parse(AutoencoderConfig, options, "train-ae")))
+
+
+@app.command()
+def embed(
+    store: StorePath,
+    weights: Annotated[Path | None, typer.Option(help="autoencoder.safetensors, for the method aecfe.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Default: STORE/embeddings/METHOD.h5.", show_default=False)
+    ] = None,
+    method: Annotated[str, typer.Option(help="aecfe, or rcnn: the detector's features, averaged.")] = "aecfe",
+    precision: Precision = "fp32",
+) -> None:
+    """Embed every cell of a store."""
+    from cellfeat.store import Store
+
+    target = output or store / "embeddings" / f"{method}.h5"
+    if method == "rcnn":
+        from cellfeat.methods.rcnn import embed_rcnn
+
+        print(embed_rcnn(Store(store), target))
+    elif method == "aecfe":
+        from cellfeat.autoencoder import embed as embed_aecfe
+
+        if weights is None:
+            raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
+        print(embed_aecfe(Store(store), weights, target, precision=precision))
+    else:
+        raise CellfeatError(f"--method {method}: choose aecfe or rcnn")
+
+
+@app.command()
+def evaluate(
+    store: StorePath,
+    embeddings: Annotated[list[Path], typer.Argument(help="Embedding files, one a method.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder of table.csv and confusion.json.")] = Path("evaluation"),
+    split: Annotated[Path | None, typer.Option(help="split.csv of the autoencoder's run.")] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="paper or code; may be given again; default: both.")
+    ] = None,
+    runs: Annotated[int, typer.Option(help="Forests of the protocol paper.")] = 5,
+) -> None:
+    """Train a forest on each domain, test it on each: the cross-domain table."""
+    from cellfeat.evaluation import EvaluationConfig
+    from cellfeat.evaluation import evaluate as run_evaluation
+    from cellfeat.store import Store
+    from cellfeat.validation import parse
+
+    options = {"runs": runs, **({"protocols": protocol} if protocol else {})}
+    print(run_evaluation(Store(store), embeddings, output, parse(EvaluationConfig, options, "evaluate"), split))
+
+
+@app.command()
+def report(
+    store: StorePath,
+    embeddings: Annotated[list[Path], typer.Argument(help="Embedding files, one a method.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    evaluation: Annotated[Path | None, typer.Option(help="Folder that `evaluate` wrote.")] = None,
+    autoencoder: Annotated[Path | None, typer.Option(help="Folder that `train-ae` wrote.")] = None,
+    detector: Annotated[Path | None, typer.Option(help="OUTPUT_DIR of the detector.")] = None,
+) -> None:
+    """Write one self-contained page on all of it."""
+    from cellfeat.evaluation import write_report
+    from cellfeat.store import Store
+
+    print(write_report(output, Store(store), embeddings, evaluation, autoencoder, detector))
+
+
+def _show_progress_messages() -> None:
+    logger = logging.getLogger("cellfeat")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main()

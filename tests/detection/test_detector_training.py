@@ -1,0 +1,121 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from cellfeat.config import config_dir
+from cellfeat.detection.train_net import train_net
+from cellfeat.errors import CellfeatError
+
+CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
+
+
+@pytest.fixture
+def settings(tiny, data_root):
+    def settings(output, iterations=4, **extra):
+        values = {
+            "OUTPUT_DIR": output,
+            "SOLVER.MAX_ITER": iterations,
+            "SOLVER.IMS_PER_BATCH": 2,
+            "SOLVER.CHECKPOINT_PERIOD": 2,
+            "TEST.EVAL_PERIOD": 2,
+            "DATASETS.TRAIN": (f"{data_root[0]}@train", f"{data_root[1]}@train"),
+            "DATASETS.TEST": (f"{data_root[0]}@val",),
+            **extra,
+        }
+        return [*tiny, *(str(part) for pair in values.items() for part in pair)]
+
+    return settings
+
+
+def weights(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+def test_training_leaves_what_detectron2_would(tmp_path, settings):
+    scores = train_net(CONFIG, settings(tmp_path / "run", iterations=20))
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "config.yaml",
+        "metrics.json",
+        "last_checkpoint",
+        "model_best.pth",
+        "model_final.pth",
+        "evaluation.json",
+    } <= names
+    assert json.loads((folder / "evaluation.json").read_text()) == scores
+    assert scores.keys() == {"site-a@val"}
+    assert scores["site-a@val"].keys() == {"bbox", "segm"}
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    losses = [line for line in lines if "total_loss" in line]
+    assert {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc", "lr", "iteration"} <= set(
+        losses[0]
+    )
+    assert all(name.startswith(("backbone.", "proposal_generator.", "roi_heads.")) for name in weights(folder))
+    # evaluating the written checkpoint gives the scores that training ended with
+    again = train_net(
+        CONFIG, settings(tmp_path / "eval", **{"MODEL.WEIGHTS": folder / "model_final.pth"}), eval_only=True
+    )
+    assert again["site-a@val"]["bbox"]["AP"] == pytest.approx(scores["site-a@val"]["bbox"]["AP"], abs=1e-3)
+
+
+def test_the_loss_falls(tmp_path, settings):
+    train_net(CONFIG, settings(tmp_path, iterations=40, **{"DATASETS.TEST": (), "SOLVER.WARMUP_ITERS": 10}))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert lines[-1]["total_loss"] < 0.8 * lines[0]["total_loss"]
+
+
+def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, settings, subprocess_env):
+    train_net(CONFIG, settings(tmp_path / "unbroken", iterations=6))
+    code = "import sys; from cellfeat.detection.train_net import train_net; train_net(sys.argv[1], sys.argv[2:])"
+    command = [sys.executable, "-c", code, str(CONFIG), *settings(tmp_path / "killed", iterations=6)]
+    process = subprocess.Popen(command, env=subprocess_env, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / "last_checkpoint").is_file():
+        assert process.poll() is None, "ended before its first checkpoint"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train_net(CONFIG, settings(tmp_path / "killed", iterations=6), resume=True)
+    unbroken, resumed = weights(tmp_path / "unbroken"), weights(tmp_path / "killed")
+    assert unbroken.keys() == resumed.keys()
+    for name, value in unbroken.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=1e-6, msg=name)
+    metrics = [(tmp_path / run / "metrics.json").read_text().splitlines() for run in ("unbroken", "killed")]
+    assert [json.loads(line)["iteration"] for line in metrics[0]] == [
+        json.loads(line)["iteration"] for line in metrics[1]
+    ]
+
+
+def test_an_old_run_is_not_overwritten_unasked(tmp_path, settings):
+    train_net(CONFIG, settings(tmp_path))
+    with pytest.raises(CellfeatError, match="--resume"):
+        train_net(CONFIG, settings(tmp_path))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, settings):
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    (tmp_path / "model_0000001.pth").write_bytes(b"half a checkpoint")
+    with pytest.raises(CellfeatError, match=r"model_0000001\.pth: cannot go on"):
+        train_net(CONFIG, settings(tmp_path), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"DATASETS.TRAIN": ()}, {}, "DATASETS.TRAIN is empty"),
+        ({"DATASETS.TRAIN": ("nowhere",)}, {}, "nowhere"),
+        ({}, {"num_gpus": 2}, "--num-gpus 2"),
+        ({"MODEL.WEIGHTS": ""}, {"eval_only": True}, "MODEL.WEIGHTS"),
+        ({"MODEL.WEIGHTS": "x.pth", "DATASETS.TEST": ()}, {"eval_only": True}, "DATASETS.TEST"),
+        ({"INPUT.CROP.ENABLED": True}, {}, "INPUT.CROP.ENABLED"),
+        ({"SOLVER.BASE_LR": 1e9, "SOLVER.CLIP_GRADIENTS.ENABLED": False, "SOLVER.WARMUP_ITERS": 0}, {}, "diverged"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, settings, change, options, words):
+    with pytest.raises(CellfeatError, match=words):
+        train_net(CONFIG, settings(tmp_path, iterations=8, **change), **options)

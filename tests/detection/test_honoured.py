@@ -1,0 +1,36 @@
+import pytest
+
+from cellfeat.config import config_dir, flatten, get_cfg, load_config
+from cellfeat.detection.torchvision_engine.honoured import CHOICES, FREE, WITHOUT_EFFECT, check_honoured
+from cellfeat.errors import CellfeatError
+
+
+@pytest.mark.parametrize("path", sorted(config_dir().glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configs_that_come_along_are_honoured(path):
+    check_honoured(load_config(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MODEL.RESNETS.NUM_GROUPS", "32"),
+        ("MODEL.RESNETS.NORM", "SyncBN"),
+        ("MODEL.RESNETS.DEPTH", "77"),
+        ("MODEL.RPN.BOUNDARY_THRESH", "0"),
+        ("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "giou"),
+        ("MODEL.ROI_HEADS.NAME", "Res5ROIHeads"),
+        ("INPUT.CROP.ENABLED", "True"),
+        ("TEST.AUG.ENABLED", "True"),
+        ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
+        ("MODEL.RESNETS.RES2_OUT_CHANNELS", "64"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", "[[32], [64]]"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(key, value):
+    cfg = load_config(config_dir() / "Base-RCNN-FPN.yaml", [key, value])
+    with pytest.raises(CellfeatError, match=key.replace(".", r"\.")):
+        check_honoured(cfg)
+
+
+def test_every_listed_key_exists():
+    assert FREE | set(CHOICES) | WITHOUT_EFFECT <= set(flatten(get_cfg()))
