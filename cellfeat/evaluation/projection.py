@@ -1,0 +1,35 @@
+"""Embeddings flattened to the two dimensions of a page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.manifold import TSNE
+
+MAX_CELLS = 3000
+MIN_CELLS = 10  # fewer make no picture
+
+
+def project(
+    z: np.ndarray, domain: np.ndarray, max_cells: int = MAX_CELLS, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Project embeddings to 2-D by t-SNE from a PCA start.
+
+    Of more than `max_cells` cells a fixed random choice is shown, as even over the domains as their sizes allow.
+
+    Args:
+        z: (n, d) float, finite.
+        domain: (n,) names.
+
+    Returns:
+        rows: (m,) int, ascending, the rows of `z` that are shown.
+        xy: (m, 2) float32; (0, 2), and no rows, where fewer than ten cells leave nothing to show.
+    """
+    if len(z) < MIN_CELLS:
+        return np.empty(0, np.int64), np.empty((0, 2), np.float32)
+    shuffled = pd.Series(domain).sample(frac=1, random_state=seed)
+    turn = shuffled.groupby(shuffled).cumcount().sort_values(kind="stable")  # the first of each domain, the second, ...
+    rows = np.sort(turn.index.to_numpy()[:max_cells])
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=-1)
+    return rows, tsne.fit_transform(z[rows].astype(np.float32))

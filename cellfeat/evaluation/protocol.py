@@ -1,0 +1,107 @@
+"""The two ways of scoring: who trains a forest and who is scored by it.
+
+`paper`: each domain is split 80/20, class by class; a forest learns from one domain's train part and is scored on the
+test part of every domain; several forests that differ in their seed give mean and sd.
+
+`code`: what the reference implementation of AE-CFE does. Each domain is split 80/20 with seed 42, classes disregarded;
+one forest of 100 trees; another domain is scored whole. The autoencoder may have seen cells that are scored, though not
+their labels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cellfeat.data.split import stratified_split
+from cellfeat.errors import CellfeatError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+ProtocolName = Literal["paper", "code"]
+CODE_TREES, CODE_SPLIT_SEED, CODE_FOREST_SEED = 100, 42, 0
+
+
+class EvaluationConfig(BaseModel):
+    """How embeddings are scored; all but `protocols`, `depth` and `min_cells` concern protocol `paper` alone.
+
+    Attributes:
+        protocols: Which protocols to score by, in the order of the report.
+        runs: Forests per pair of domains; the k-th has the seed `seed` + k.
+        trees: Trees of a forest.
+        depth: Largest depth of a tree.
+        seed: Of the first forest, and of the split when none is given.
+        test_fraction: Share of each class that is tested on when no split is given.
+        min_cells: A pair with fewer cells to train on, or to score, is not evaluated.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocols: list[ProtocolName] = Field(default=["paper", "code"], min_length=1)
+    runs: int = Field(default=5, ge=1)
+    trees: int = Field(default=200, ge=1)
+    depth: int = Field(default=16, ge=1)
+    seed: int = Field(default=0, ge=0)
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    min_cells: int = Field(default=5, ge=2)
+
+    def forest_size(self, protocol: ProtocolName) -> int:
+        """Trees of one forest."""
+        return self.trees if protocol == "paper" else CODE_TREES
+
+    def forest_seeds(self, protocol: ProtocolName) -> list[int]:
+        """The seed of each run."""
+        return [self.seed + run for run in range(self.runs)] if protocol == "paper" else [CODE_FOREST_SEED]
+
+
+def complete_split(
+    table: pd.DataFrame, split: pd.Series | None, config: EvaluationConfig
+) -> tuple[pd.Series, list[str]]:
+    """The split of every cell of `table`, and the domains whose split was made here.
+
+    A domain that a given `split` does not know at all is split here: the extractor has seen none of its cells.
+
+    Raises:
+        CellfeatError: `split` names some cells of a domain and not others.
+    """
+    made = stratified_split(table, config.test_fraction, config.seed)
+    if split is None:
+        return made, sorted(set(table["domain"]))
+    known = table["cell_id"].isin(split.index)
+    fresh = []
+    for domain, covered in known.groupby(table["domain"]):
+        if not covered.any():
+            fresh.append(str(domain))
+        elif not covered.all():
+            first = table["cell_id"][covered.index[~covered]].iloc[0]
+            raise CellfeatError(
+                f"split: lacks {int((~covered).sum())} of {len(covered)} cells of {domain} (the first is {first!r}); "
+                "give the split.csv of the autoencoder that made the embeddings"
+            )
+    return made.mask(known.to_numpy(), split.reindex(made.index)), fresh
+
+
+def reference_split(labelled: pd.DataFrame) -> pd.Series:
+    """The split of protocol `code`: 80/20 of each domain, seed 42, not stratified; indexed by cell_id."""
+    import pandas as pd
+    from sklearn.model_selection import train_test_split
+
+    parts = pd.Series("train", index=sorted(labelled["cell_id"]), dtype=object)
+    for _, cells in labelled.groupby("domain"):
+        if len(cells) > 1:
+            _, tested = train_test_split(sorted(cells["cell_id"]), test_size=0.2, random_state=CODE_SPLIT_SEED)
+            parts[tested] = "test"
+    return parts.reindex(labelled["cell_id"])
+
+
+def members(
+    domain: np.ndarray, part: np.ndarray, train: str, test: str, protocol: ProtocolName
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows a pair of domains trains on, and which it scores: two bool arrays (n,) that never overlap."""
+    learned = (domain == train) & (part == "train")
+    if protocol == "code" and train != test:
+        return learned, domain == test
+    return learned, (domain == test) & (part == "test")

@@ -1,0 +1,141 @@
+"""`cellfeat evaluate`: embeddings in, the cross-domain table, its confusion matrices and a record of the run out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import cellfeat
+from cellfeat.data.split import read_split
+from cellfeat.errors import CellfeatError
+from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
+from cellfeat.evaluation.table import Pair, score_pairs, tidy
+from cellfeat.files import sha256_file, write_json, write_text
+from cellfeat.store import Embeddings, read_embeddings
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    store: Store,
+    embeddings: Sequence[str | Path],
+    output_dir: str | Path,
+    config: EvaluationConfig | None = None,
+    split_csv: str | Path | None = None,
+) -> Path:
+    """Score embeddings of a store within and across its domains.
+
+    Writes table.csv (see `cross_domain_table`), confusion.json (one entry for each method, protocol and evaluated pair:
+    the class order and the counts summed over the runs, rows true, columns predicted) and, last, evaluation.json.
+
+    Args:
+        store: The store that the embeddings were made from; its labels are the truth.
+        embeddings: Embedding files, each of another method.
+        output_dir: Made if need be; files of an earlier run are replaced.
+        config: Default protocols and forests if None.
+        split_csv: The split.csv of the autoencoder's run, so that no cell that it learned from is tested on.
+
+    Returns:
+        The path of evaluation.json.
+
+    Raises:
+        CellfeatError: Embeddings of another store or with other cells, two of one method, or a split that does not fit.
+    """
+    config, output_dir = config or EvaluationConfig(), Path(output_dir)
+    read = read_all(store, embeddings)
+    table = store.table()
+    split, split_here = complete_split(table, read_split(split_csv) if split_csv else None, config)
+    pairs = [
+        pair
+        for one in read
+        for protocol in config.protocols
+        for pair in score_pairs(one, table, protocol, split, config)
+    ]
+    scored = tidy(pairs)
+
+    write_text(output_dir / "table.csv", scored.to_csv(index=False))
+    write_json(output_dir / "confusion.json", [_confusion(pair) for pair in pairs if not pair.reason])
+    labelled = table["label"] != ""
+    record = {
+        "cellfeat": cellfeat.__version__,
+        "config": config.model_dump(),
+        "inputs": {
+            "store": store.digest,
+            "embeddings": {
+                str(one.attributes["method"]): {"file": Path(path).name, "sha256": sha256_file(path)}
+                for one, path in zip(read, embeddings)
+            },
+            "split": {"file": Path(split_csv).name, "sha256": sha256_file(split_csv)} if split_csv else None,
+        },
+        "labelled_cells": {str(name): int(n) for name, n in table[labelled].groupby("domain").size().items()},
+        "unlabelled_domains": sorted(set(table["domain"]) - set(table["domain"][labelled])),
+        "domains_split_here": split_here,
+        "not_evaluable": [
+            {"protocol": pair.protocol, "train": pair.train, "test": pair.test, "reason": pair.reason}
+            for pair in pairs
+            if pair.reason and pair.method == pairs[0].method
+        ],
+        "summary": summary(scored),
+    }
+    write_json(output_dir / "evaluation.json", record)
+    log.info("%s", _summary_line(record, output_dir))
+    return output_dir / "evaluation.json"
+
+
+def read_all(store: Store, embeddings: Sequence[str | Path]) -> list[Embeddings]:
+    """Read embedding files and make sure that each was made from `store`, by a method of its own."""
+    if not embeddings:
+        raise CellfeatError("embeddings: none given; name at least one embeddings file")
+    read: dict[str, Embeddings] = {}
+    for path in embeddings:
+        one = read_embeddings(path)
+        method, made_from = str(one.attributes["method"]), str(one.attributes["store_digest"])
+        if made_from != store.digest:
+            raise CellfeatError(
+                f"{path}: made from another store ({made_from[:12]}, this one is {store.digest[:12]}); embed this store"
+            )
+        if method in read:
+            raise CellfeatError(f"{path}: a second file of method {method!r}; give one file a method")
+        read[method] = one
+    return list(read.values())
+
+
+def summary(scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean of each metric within and across domains, for each method and protocol; None where no pair counts."""
+    lines = []
+    for (method, protocol), rows in scored.groupby(["method", "protocol"], sort=False):
+        across = rows["train"] != rows["test"]
+        for where, chosen in (("within", rows[~across]), ("across", rows[across])):
+            means = chosen.groupby("metric", sort=False)["mean"].mean()
+            values = {str(metric): None if np.isnan(value) else float(value) for metric, value in means.items()}
+            lines.append({"method": method, "protocol": protocol, "domains": where, **values})
+    return lines
+
+
+def _confusion(pair: Pair) -> dict[str, Any]:
+    return {
+        "method": pair.method,
+        "protocol": pair.protocol,
+        "train": pair.train,
+        "test": pair.test,
+        "classes": list(pair.classes),
+        "runs": len(pair.confusions),
+        "counts": np.sum(pair.confusions, axis=0).tolist(),
+    }
+
+
+def _summary_line(record: dict[str, Any], output_dir: Path) -> str:
+    best = [
+        f"{line['method']} {line['protocol']} {line['domains']} {100 * line['accuracy']:.1f} %"
+        for line in record["summary"]
+        if line.get("accuracy") is not None
+    ]
+    return f"{output_dir}: mean accuracy {', '.join(best) if best else 'not evaluable'}"

@@ -1,0 +1,1 @@
+"""Extractors and classifiers that AE-CFE is compared with, one file a method."""

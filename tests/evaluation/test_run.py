@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from known_stores import make_store
+
+from cellfeat.data.split import stratified_split
+from cellfeat.errors import CellfeatError
+from cellfeat.evaluation import EvaluationConfig, evaluate
+from cellfeat.store import write_embeddings
+
+SMALL = EvaluationConfig(runs=2, trees=5)
+
+
+def test_evaluation_is_written(store, embedding_files, tmp_path):
+    split = stratified_split(store.table()).rename_axis("cell_id").reset_index()
+    split.to_csv(tmp_path / "split.csv", index=False)
+    path = evaluate(store, embedding_files, tmp_path / "out", SMALL, tmp_path / "split.csv")
+    record = json.loads(path.read_text())
+    assert record["inputs"]["store"] == store.digest
+    assert set(record["inputs"]["embeddings"]) == {"aecfe", "rcnn"}
+    assert record["labelled_cells"] == {"site-a": 45, "site-b": 45}
+    assert record["unlabelled_domains"] == ["bare"]
+    assert record["domains_split_here"] == []
+    across = {line["method"]: line["accuracy"] for line in record["summary"] if line["domains"] == "across"}
+    assert across == {"aecfe": 1.0, "rcnn": 0.0}
+
+    table = pd.read_csv(tmp_path / "out" / "table.csv")
+    assert len(table) == 2 * 2 * 4 * 3  # methods, protocols, pairs, metrics
+    for entry in json.loads((tmp_path / "out" / "confusion.json").read_text()):
+        counts = np.array(entry["counts"])
+        assert counts.shape == (3, 3)
+        assert len(entry["classes"]) == 3
+        assert counts.sum() == entry["runs"] * (
+            9 if entry["protocol"] == "paper" or entry["train"] == entry["test"] else 45
+        )
+
+
+def test_a_store_without_labels_gives_an_empty_table(tmp_path):
+    store = make_store(tmp_path / "store", {"bare": ("",)})
+    attributes = {"method": "aecfe", "config": "{}", "store_digest": store.digest}
+    write_embeddings(tmp_path / "z.h5", store.table()["cell_id"].to_numpy(str), np.zeros((len(store), 2)), attributes)
+    record = json.loads(evaluate(store, [tmp_path / "z.h5"], tmp_path, SMALL).read_text())
+    # the only labelled images of this store hold no cell
+    assert record["unlabelled_domains"] == ["bare"]
+    assert record["labelled_cells"] == {}
+    assert record["summary"] == []
+
+
+def test_embeddings_of_another_store_are_refused(embedding_files, tmp_path):
+    other = make_store(tmp_path / "store", per_class=6)
+    with pytest.raises(CellfeatError, match=r"aecfe\.h5: made from another store"):
+        evaluate(other, embedding_files, tmp_path / "out", SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_given_twice_is_refused(store, embedding_files, tmp_path):
+    with pytest.raises(CellfeatError, match="a second file of method 'aecfe'"):
+        evaluate(store, [embedding_files[0]] * 2, tmp_path / "out", SMALL)
+
+
+def test_no_embeddings_are_refused(store, tmp_path):
+    with pytest.raises(CellfeatError, match="none given"):
+        evaluate(store, [], tmp_path / "out", SMALL)

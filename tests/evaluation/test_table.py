@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from known_stores import embed, separable
+from pydantic import ValidationError
+from sklearn.ensemble import RandomForestClassifier
+
+from cellfeat.data.split import stratified_split
+from cellfeat.errors import CellfeatError
+from cellfeat.evaluation import cross_domain_table
+from cellfeat.evaluation import table as module
+from cellfeat.evaluation.protocol import EvaluationConfig
+
+SMALL = {"runs": 2, "trees": 10}
+
+
+def cells(sites: dict[str, dict[str, int]]) -> pd.DataFrame:
+    rows = [
+        (f"{site}/{label}{k}#0", site, label)
+        for site, classes in sites.items()
+        for label, n in classes.items()
+        for k in range(n)
+    ]
+    return pd.DataFrame(rows, columns=["cell_id", "domain", "label"])
+
+
+THREE = {"blast": 15, "eosinophil": 15, "lymphocyte": 15}
+TABLE = cells({"a": THREE, "b": THREE, "bare": {"": 10}})
+
+
+def accuracy(result: pd.DataFrame) -> dict[tuple[str, str], float]:
+    return result[result["metric"] == "accuracy"].set_index(["train", "test"])["mean"].to_dict()
+
+
+@pytest.mark.parametrize("protocol", ["paper", "code"])
+def test_separable_classes_are_named_rightly_everywhere(protocol):
+    result = cross_domain_table(embed(TABLE, separable(TABLE)), TABLE, protocol, **SMALL)
+    assert list(result.columns) == list(module.COLUMNS)
+    assert len(result) == 2 * 2 * 3  # the domain without labels takes no part
+    assert (result["mean"] == 1).all()
+    assert set(result["runs"]) == {2 if protocol == "paper" else 1}
+    assert result["sd"].isna().all() if protocol == "code" else (result["sd"] == 0).all()
+    assert set(result[result["metric"] == "accuracy"]["chance"]) != {1.0}
+
+
+def test_a_shifted_domain_fails_only_across():
+    result = cross_domain_table(embed(TABLE, separable(TABLE, {"b": 1})), TABLE, **SMALL)
+    assert accuracy(result) == {("a", "a"): 1, ("b", "b"): 1, ("a", "b"): 0, ("b", "a"): 0}
+
+
+def test_noise_is_near_chance():
+    noise = np.random.default_rng(0).normal(size=(len(TABLE), 3))
+    result = cross_domain_table(embed(TABLE, noise), TABLE, "code", **SMALL)
+    assert accuracy(result)["a", "b"] == pytest.approx(1 / 3, abs=0.2)
+    assert set(result[(result["metric"] == "accuracy") & (result["train"] != result["test"])]["chance"]) == {1 / 3}
+
+
+def test_rows_are_matched_by_cell_id():
+    one = embed(TABLE, separable(TABLE))
+    order = np.random.default_rng(0).permutation(len(TABLE))
+    one.cell_id, one.z = one.cell_id[order], one.z[order]
+    assert set(accuracy(cross_domain_table(one, TABLE, **SMALL)).values()) == {1.0}
+
+
+def test_only_shared_classes_enter_a_pair():
+    table = cells(
+        {"a": {"blast": 20, "eosinophil": 20, "monocyte": 20}, "b": {"blast": 20, "eosinophil": 20, "basophil": 20}}
+    )
+    z = np.random.default_rng(0).normal(size=(len(table), 3))
+    rows = cross_domain_table(embed(table, z), table, "code", **SMALL).drop_duplicates(["train", "test"])
+    rows = rows.set_index(["train", "test"])
+    assert rows["classes"]["a", "b"] == rows["classes"]["b", "a"] == "blast;eosinophil"
+    assert rows["classes"]["a", "a"] == "blast;eosinophil;monocyte"
+    assert rows["n_test"]["a", "b"] == 40  # the whole other domain, less the class that is not shared
+
+
+def test_pairs_that_cannot_be_scored_say_why():
+    table = cells(
+        {"a": {"blast": 20, "eosinophil": 20}, "b": {"blast": 20, "monocyte": 20}, "c": {"monocyte": 2, "blast": 2}}
+    )
+    result = cross_domain_table(embed(table, np.zeros((len(table), 2))), table, **SMALL)
+    rows = result.drop_duplicates(["train", "test"]).set_index(["train", "test"])
+    assert len(rows) == 9
+    assert rows["reason"]["a", "b"] == "1 shared class, two are needed"
+    assert rows["reason"]["b", "c"] == "2 cells to score, 5 are needed"
+    assert rows["reason"]["c", "b"] == "2 cells to train on, 5 are needed"
+    assert rows["reason"]["b", "b"] == ""
+    assert rows["mean"][rows["reason"] != ""].isna().all()
+
+
+def spy(monkeypatch) -> list[tuple[set[int], set[int]]]:
+    """Record, for every forest, which rows (column 0 numbers them) it learned from and was asked about."""
+    seen: list[tuple[set[int], set[int]]] = []
+
+    class Spy(RandomForestClassifier):
+        def fit(self, X, y):
+            self.learned_ = set(X[:, 0].astype(int))
+            return super().fit(X, y)
+
+        def predict(self, X):
+            seen.append((self.learned_, set(X[:, 0].astype(int))))
+            return super().predict(X)
+
+    monkeypatch.setattr(module, "RandomForestClassifier", Spy)
+    return seen
+
+
+@pytest.mark.parametrize("protocol", ["paper", "code"])
+def test_no_forest_is_asked_about_a_cell_it_learned_from(monkeypatch, protocol):
+    seen = spy(monkeypatch)
+    cross_domain_table(embed(TABLE, np.arange(len(TABLE))[:, None]), TABLE, protocol, runs=1, trees=2)
+    assert len(seen) == 4
+    assert all(learned and asked and not learned & asked for learned, asked in seen)
+
+
+def test_a_given_split_is_kept(monkeypatch):
+    split = stratified_split(TABLE, 0.4, seed=9)
+    seen = spy(monkeypatch)
+    cross_domain_table(embed(TABLE, np.arange(len(TABLE))[:, None]), TABLE, "paper", split, runs=1, trees=2)
+    tested = set(np.flatnonzero(((split == "test") & (TABLE["label"] != "").to_numpy()).to_numpy()))
+    assert set.union(*(asked for _, asked in seen)) == tested
+    assert not tested & set.union(*(learned for learned, _ in seen))
+
+
+def test_code_scores_the_whole_other_domain(monkeypatch):
+    seen = spy(monkeypatch)
+    cross_domain_table(embed(TABLE, np.arange(len(TABLE))[:, None]), TABLE, "code")
+    assert sorted(len(asked) for _, asked in seen) == [9, 9, 45, 45]
+    assert {len(learned) for learned, _ in seen} == {36}
+
+
+def test_a_domain_that_the_split_does_not_know_is_split_here():
+    known = stratified_split(TABLE[TABLE["domain"] == "a"])
+    result = cross_domain_table(embed(TABLE, separable(TABLE)), TABLE, "paper", known, **SMALL)
+    assert set(result["n_test"]) == {9}
+
+
+def test_a_split_that_knows_half_a_domain_is_refused():
+    with pytest.raises(CellfeatError, match="lacks 44 of 45 cells of a"):
+        cross_domain_table(embed(TABLE, separable(TABLE)), TABLE, "paper", stratified_split(TABLE)[:1], **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda e: embed(TABLE[1:], e.z[1:]), "hold 99 of the 100 cells"),
+        (
+            lambda e: embed(TABLE.replace({"cell_id": {TABLE["cell_id"][0]: "other#0"}}), e.z),
+            "hold 99 of the 100 cells",
+        ),
+        (lambda e: embed(TABLE.assign(cell_id=TABLE["cell_id"][0]), e.z), "occurs twice"),
+        (lambda e: embed(TABLE, e.z * np.nan), "not finite"),
+    ],
+)
+def test_embeddings_of_other_cells_are_refused(spoil, says):
+    with pytest.raises(CellfeatError, match=says):
+        cross_domain_table(spoil(embed(TABLE, separable(TABLE))), TABLE, **SMALL)
+
+
+def test_two_runs_give_the_same_table():
+    noise = embed(TABLE, np.random.default_rng(0).normal(size=(len(TABLE), 3)))
+    pd.testing.assert_frame_equal(*(cross_domain_table(noise, TABLE, **SMALL) for _ in range(2)))
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValidationError):
+        EvaluationConfig(tree=5)
+    with pytest.raises(ValidationError):
+        cross_domain_table(embed(TABLE, separable(TABLE)), TABLE, "bootstrap")
