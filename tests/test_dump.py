@@ -148,7 +148,8 @@ def test_images_that_cannot_be_read_are_listed_and_the_others_stored(tmp_path, m
     (folder / "images" / "empty.png").touch()
     (folder / "images" / "cut.png").write_bytes((folder / "images" / "plain.png").read_bytes()[:400])
     (folder / "dataset.yaml").write_text(
-        "name: odd\ntitle: Odd images\ndomain: odd\nimages: images\nlabels: {kind: none}\nlicence: none\ncitation: none\n"
+        "name: odd\ntitle: Odd images\ndomain: odd\nimages: images\n"
+        "labels: {kind: none}\nlicence: none\ncitation: none\n"
     )
     monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
     images = dump(cfg, ["odd"], tmp_path / "store", options()).images().set_index("image_id")
