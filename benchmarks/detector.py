@@ -59,9 +59,8 @@ def main() -> None:
             detect(detector, images, arguments.batch)
             seconds[name].append(time.perf_counter() - start)
 
-    print(
-        f"{arguments.config_file}, short edge {arguments.edge} px, batch {arguments.batch}, {torch.get_num_threads()} threads"
-    )
+    setting = f"short edge {arguments.edge} px, batch {arguments.batch}, {torch.get_num_threads()} threads"
+    print(f"{arguments.config_file}, {setting}")
     print("| variant | images/s | ratio | feature error |\n|---|---|---|---|")
     base = statistics.median(seconds["fp32"])
     for name, times in seconds.items():

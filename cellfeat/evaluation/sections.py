@@ -31,9 +31,9 @@ DETECTOR_LOSSES = {
 }
 AUTOENCODER_LOSSES = {
     "loss": "whole loss",
-    "feature_mse": "features, mean squared error",
+    "feature_loss": "features, mean squared error",
     "image_loss": "image, 1 − SSIM",
-    "alignment": "distance between domains",
+    "alignment_loss": "distance between domains",
 }
 TILES_ACROSS = 10  # crops that fit side by side on the page
 
@@ -128,7 +128,8 @@ def autoencoder_curves(autoencoder_dir: Path | None) -> dict[str, Any] | None:
         return None
     epoch = _numbers(log, {"epoch": "epoch"}).get("epoch", np.arange(len(log), dtype=float))
     panels = {title: (epoch, {title: line}) for title, line in _numbers(log, AUTOENCODER_LOSSES).items()}
-    for prefix, title in (("sd_", "spread of the embedding, by domain"), ("rank_", "effective dimensions, by domain")):
+    health = (("sd_", "spread of the embedding, by domain"), ("effective_rank_", "effective dimensions, by domain"))
+    for prefix, title in health:
         if lines := _numbers(log, {name: name.removeprefix(prefix) for name in log if name.startswith(prefix)}):
             panels[title] = (epoch, lines)
     if not panels:
