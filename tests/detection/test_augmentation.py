@@ -73,3 +73,16 @@ def test_the_same_seed_draws_the_same():
 def test_a_stated_scale_sets_the_size():
     image, _ = draw(["INPUT.UM_PER_PX", "0.2", "INPUT.MIN_SIZE_TEST", "80"], um_per_px=0.1)
     assert image.shape[:2] == (40, 50)
+
+
+@pytest.mark.parametrize("edge", [37, 53, 120, 187])
+def test_resizing_shifts_the_mask_by_no_part_of_a_pixel(edge):
+    # a shift of half a pixel, turned and flipped at random, would teach the detector blurred borders
+    image, masks = draw(["INPUT.MIN_SIZE_TRAIN", f"({edge},)"])
+    ground, cell = 225.0, 130.0
+    darkness = (ground - image[..., 2].astype(float)) / (ground - cell)  # the cell's share of each pixel
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    for axis in (rows, columns):
+        assert (axis * masks[0]).sum() / masks[0].sum() == pytest.approx(
+            (axis * darkness).sum() / darkness.sum(), abs=0.2
+        )

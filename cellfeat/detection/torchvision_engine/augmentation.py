@@ -29,7 +29,7 @@ def augment(
     size = _training_size(image.shape[:2], um_per_px, cfg, rng)
     image = resize_image(image, size)
     masks = (
-        np.stack([cv2.resize(m, size[::-1], interpolation=cv2.INTER_NEAREST) for m in masks])
+        np.stack([cv2.resize(m, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) for m in masks])
         if len(masks)
         else (np.zeros((0, *size), np.uint8))
     )
