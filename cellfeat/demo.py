@@ -38,7 +38,7 @@ dump:
   precision: bf16
 autoencoder:
   anchor: {anchor}
-  epochs: 30
+  epochs: 24
   batch_size: 96
   image_fraction: 0.15 # the image decoder is nearly all of the arithmetic
   beta_warmup_epochs: 5

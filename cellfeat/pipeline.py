@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -104,8 +105,6 @@ class Run:
     def __init__(self, config: PipelineConfig, config_text: str) -> None:
         self.config, self.text = config, config_text
         self.output = config.output
-        if config.data_root is not None:
-            os.environ["CELLFEAT_DATASETS"] = str(config.data_root)
 
     def run(self, start: str | None = None) -> Path:
         """Make what is not there yet.
@@ -287,4 +286,17 @@ def run_pipeline(path: str | Path, start: str | None = None) -> Path:
     config = load_pipeline(path)
     run = Run(config, Path(path).read_text(encoding="utf-8"))
     write_text(config.output / "pipeline.yaml", run.text)
-    return run.run(start)
+    with _data_root(config.data_root):
+        return run.run(start)
+
+
+@contextmanager
+def _data_root(folder: Path | None) -> Iterator[None]:
+    """The pipeline's own folder of datasets while it runs."""
+    before = os.environ.get("CELLFEAT_DATASETS", "")
+    if folder is not None:
+        os.environ["CELLFEAT_DATASETS"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ["CELLFEAT_DATASETS"] = before  # empty is as good as unset
