@@ -24,9 +24,9 @@ detector:
     - INPUT.MIN_SIZE_TEST
     - "144"
     - SOLVER.MAX_ITER
-    - "220"
+    - "150"
     - SOLVER.WARMUP_ITERS
-    - "40"
+    - "30"
     - TEST.EVAL_PERIOD
     - "0"
     - SEED
@@ -38,9 +38,9 @@ dump:
   precision: bf16
 autoencoder:
   anchor: {anchor}
-  epochs: 24
+  epochs: 20
   batch_size: 96
-  image_fraction: 0.15 # the image decoder is nearly all of the arithmetic
+  image_fraction: 0.1 # the image decoder is nearly all of the arithmetic
   beta_warmup_epochs: 5
   precision: bf16
 evaluation:
