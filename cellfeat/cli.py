@@ -12,6 +12,7 @@ import typer
 
 from cellfeat import __version__
 from cellfeat.errors import CellfeatError
+from cellfeat.store_cli import register
 
 app = typer.Typer(
     add_completion=False,
@@ -254,6 +255,9 @@ def report(
     from cellfeat.store import Store
 
     print(write_report(output, Store(store), embeddings, evaluation, autoencoder, detector))
+
+
+register(app)
 
 
 def _show_progress_messages() -> None:

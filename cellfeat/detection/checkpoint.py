@@ -15,32 +15,9 @@ from torch import Tensor
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path, sha256_file
+from cellfeat.unpickle import ArrayUnpickler
 
 State = dict[str, Tensor]
-
-# What a model-zoo pickle may name: numpy arrays in plain containers. Everything else could run code.
-_PICKLE_GLOBALS = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): dict,
-    ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
-    **{
-        (f"numpy.{core}.multiarray", name): value
-        for core in ("core", "_core")
-        for name, value in (
-            ("_reconstruct", np.empty(0).__reduce__()[0]),
-            ("scalar", np.float64(0).__reduce__()[0]),
-        )
-    },
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _PICKLE_GLOBALS[module, name]
-        except KeyError:
-            raise CellfeatError(f"names {module}.{name}, which a file of arrays does not need; not loaded") from None
 
 
 def resolve_weights(weights: str) -> Path:
@@ -82,7 +59,7 @@ def read_state(path: str | Path) -> State:
             return load_file(path)
         if path.suffix == ".pkl":
             with open(path, "rb") as handle:
-                content = _ArrayUnpickler(handle, encoding="latin1").load()
+                content = ArrayUnpickler(handle, encoding="latin1").load()
         elif path.suffix in (".pth", ".pt"):
             content = torch.load(path, map_location="cpu", weights_only=True)
         else:
