@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def read_state(path: str | Path) -> State:
             with open(path, "rb") as handle:
                 content = ArrayUnpickler(handle, encoding="latin1").load()
         elif path.suffix in (".pth", ".pt"):
+            _check_size(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise CellfeatError("weights are read from .pth, .safetensors or a model-zoo .pkl")
@@ -80,6 +82,17 @@ def read_state(path: str | Path) -> State:
     if not state:
         raise CellfeatError(f"{path}: holds no parameters by name")
     return state
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a checkpoint that inflates: torch.save packs nothing, so its parts are no larger than the file."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > path.stat().st_size:
+            raise CellfeatError(
+                f"inflates from {path.stat().st_size} to {size} bytes, as no checkpoint does; not loaded"
+            )
 
 
 def load_weights(weights: str, shapes: Mapping[str, tuple[int, ...]], sha256: str = "") -> State:
