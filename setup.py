@@ -8,7 +8,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "__init__.py").read_text())[1]
 
-TEST = ["hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6", "scikit-image>=0.22"]
+EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
+TEST = [*EXPORT, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6", "scikit-image>=0.22"]
 
 setup(
     name="cellfeat",
@@ -49,7 +50,7 @@ setup(
         "tqdm>=4.66",
         "typer>=0.12",
     ],
-    extras_require={"test": TEST},
+    extras_require={"export": EXPORT, "test": TEST},
     entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import typer
 
 from cellfeat import __version__
 from cellfeat.errors import CellfeatError
+from cellfeat.store_cli import register
 
 app = typer.Typer(
     add_completion=False,
@@ -20,6 +22,9 @@ app = typer.Typer(
     help="Comparable features of single white blood cells from blood-smear images of any laboratory.",
     epilog="Errors are one line and exit status 2; --debug anywhere shows the traceback.",
 )
+
+# What the disk may refuse at any write; the user can mend it, and every stage goes on where it was.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 # `KEY VALUE` pairs may look like options (a value of -1): they are passed on as they are.
 PASS_ON = {"ignore_unknown_options": True}
@@ -45,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if debug:
             raise
         print(f"cellfeat: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if debug or error.errno not in DISK:
+            raise
+        print(f"cellfeat: {error.filename or 'disk'}: {error.strerror}; mend that and run again", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("cellfeat: interrupted; the same command goes on from here", file=sys.stderr)
@@ -254,6 +264,9 @@ def report(
     from cellfeat.store import Store
 
     print(write_report(output, Store(store), embeddings, evaluation, autoencoder, detector))
+
+
+register(app)
 
 
 def _show_progress_messages() -> None:

@@ -62,11 +62,12 @@ def dump(cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig
     """
     if not cfg.MODEL.WEIGHTS:
         raise CellfeatError("MODEL.WEIGHTS is empty: a dump needs a trained detector; give its checkpoint")
-    records = [record for name in datasets for record in open_dataset(name).records()[: config.limit]]
+    listings = {name: open_dataset(name).records()[: config.limit] for name in datasets}
+    records = [record for name in datasets for record in listings[name]]
     detector = build_detector(cfg, engine, pool=config.pool, precision=config.precision)
     provenance = {
         "datasets": list(datasets),
-        "images": digest([[record.image_id, record.label, record.um_per_px] for record in records]),
+        "images": {name: listing_digest(listed) for name, listed in listings.items()},
         "engine": detector.name,
         "detector_config": portable(cfg),
         "weights_sha256": sha256_file(resolve_weights(cfg.MODEL.WEIGHTS)),
@@ -77,6 +78,18 @@ def dump(cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig
     store = Store(output)
     write_json(output / SUMMARY, summarise(store, records))
     return store
+
+
+def listing_digest(records: Sequence[ImageRecord]) -> str:
+    """Digest of what a dump takes from a dataset: ids, labels, scales and the sizes of the files in bytes.
+
+    Sizes stand for the content, because reading an archive to digest it takes as long as copying it; a changed image
+    whose file keeps its size to the byte is not noticed.
+    """
+    sizes = [record.path.stat().st_size if record.path.is_file() else None for record in records]
+    return digest(
+        [[record.image_id, record.label, record.um_per_px, size] for record, size in zip(records, sizes, strict=True)]
+    )
 
 
 def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], config: DumpConfig) -> None:
@@ -110,9 +123,16 @@ def _batches(
 
 
 def _read(batch: list[ImageRecord]) -> list[np.ndarray | str]:
-    """Each image, or the reason why it could not be read."""
+    """Each image, or the reason why it could not be read.
+
+    Raises:
+        CellfeatError: The folder of an image has vanished (a disk unplugged, a mount lost): no fault of the image, so
+            it must not be stored as unreadable.
+    """
     images: list[np.ndarray | str] = []
     for record in batch:
+        if not record.path.is_file() and not record.path.parent.is_dir():
+            raise CellfeatError(f"{record.path.parent}: the folder of images has vanished; bring it back and run again")
         try:
             images.append(read_rgb(record.path))
         except UnreadableImage as error:

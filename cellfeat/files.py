@@ -52,7 +52,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CellfeatError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not utf-8, not JSON, numbers or nesting beyond measure
         raise CellfeatError(f"{path}: not a JSON file ({error}); restore it or make it anew") from None
 
 

@@ -112,3 +112,14 @@ def test_tools_are_the_subcommands(tool):
     script = Path(__file__).parents[1] / "tools" / f"{tool}.py"
     done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
     assert "Usage: cellfeat" in done.stdout
+
+
+def test_a_refusing_disk_is_one_line(capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "summary.json")
+
+    monkeypatch.setattr("cellfeat.data.catalogue.dataset_names", full)
+    assert run(capsys, "datasets")[::2] == (
+        2,
+        "cellfeat: summary.json: No space left on device; mend that and run again\n",
+    )

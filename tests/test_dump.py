@@ -15,7 +15,7 @@ from cellfeat.detection.checkpoint import save_checkpoint
 from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2
-from cellfeat.dump import DumpConfig, central_cell, dump, iou, select_cells
+from cellfeat.dump import DumpConfig, _read, central_cell, dump, iou, select_cells
 from cellfeat.errors import CellfeatError
 from cellfeat.files import read_json
 
@@ -176,3 +176,32 @@ def test_without_weights_nothing_is_dumped(tmp_path, data_root, tiny):
     with pytest.raises(CellfeatError, match=r"MODEL\.WEIGHTS is empty"):
         dump(load_config(CONFIG, tiny), data_root, tmp_path / "store", options())
     assert not (tmp_path / "store").exists()
+
+
+def test_a_changed_dataset_is_not_mixed_and_a_vanished_folder_ends_the_run(tmp_path, monkeypatch, cfg):
+    folder = tmp_path / "site"
+    (folder / "images").mkdir(parents=True)
+    for k in range(4):
+        pixels = np.random.default_rng(k).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{k}.png")
+    (folder / "dataset.yaml").write_text(
+        "name: site\ntitle: Site\ndomain: site\nimages: images\nlabels: {kind: none}\nlicence: none\ncitation: none\n"
+    )
+    monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
+
+    def vanish(batch, whole=_read):
+        if batch[0].image_id.endswith("2.png"):
+            (folder / "images").rename(folder / "gone")
+        return whole(batch)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("cellfeat.dump._read", vanish)
+        with pytest.raises(CellfeatError, match="the folder of images has vanished; bring it back and run again"):
+            dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))
+    (folder / "gone").rename(folder / "images")
+    store = dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))
+    assert store.images()["reason"].tolist() == [""] * 4
+    with open(folder / "images" / "3.png", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(CellfeatError, match=r"another images\.site"):
+        dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,32 +16,9 @@ from torch import Tensor
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path, sha256_file
+from cellfeat.unpickle import ArrayUnpickler
 
 State = dict[str, Tensor]
-
-# What a model-zoo pickle may name: numpy arrays in plain containers. Everything else could run code.
-_PICKLE_GLOBALS = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): dict,
-    ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
-    **{
-        (f"numpy.{core}.multiarray", name): value
-        for core in ("core", "_core")
-        for name, value in (
-            ("_reconstruct", np.empty(0).__reduce__()[0]),
-            ("scalar", np.float64(0).__reduce__()[0]),
-        )
-    },
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _PICKLE_GLOBALS[module, name]
-        except KeyError:
-            raise CellfeatError(f"names {module}.{name}, which a file of arrays does not need; not loaded") from None
 
 
 def resolve_weights(weights: str) -> Path:
@@ -82,8 +60,9 @@ def read_state(path: str | Path) -> State:
             return load_file(path)
         if path.suffix == ".pkl":
             with open(path, "rb") as handle:
-                content = _ArrayUnpickler(handle, encoding="latin1").load()
+                content = ArrayUnpickler(handle, encoding="latin1").load()
         elif path.suffix in (".pth", ".pt"):
+            _check_size(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise CellfeatError("weights are read from .pth, .safetensors or a model-zoo .pkl")
@@ -103,6 +82,17 @@ def read_state(path: str | Path) -> State:
     if not state:
         raise CellfeatError(f"{path}: holds no parameters by name")
     return state
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a checkpoint that inflates: torch.save packs nothing, so its parts are no larger than the file."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > path.stat().st_size:
+            raise CellfeatError(
+                f"inflates from {path.stat().st_size} to {size} bytes, as no checkpoint does; not loaded"
+            )
 
 
 def load_weights(weights: str, shapes: Mapping[str, tuple[int, ...]], sha256: str = "") -> State:

@@ -13,10 +13,12 @@ import numpy as np
 from cellfeat import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path
+from cellfeat.store.guard import check_dataset, check_memory, open_file, own_dataset, text_attribute
 from cellfeat.store.schema import check_format, one_line
 
 FORMAT = "cellfeat-embeddings"
 VERSION = "1.0"
+REMEDY = "not an embeddings file or damaged: embed again"
 REQUIRED = ("method", "config", "store_digest")
 _OWN = ("format", "version", "package_version")
 
@@ -58,10 +60,15 @@ def write_embeddings(
         if name in _OWN or not isinstance(value, (str, int, float, bool)):
             raise CellfeatError(f"{path}: attribute {name!r} is taken or no string, number or boolean; give JSON text")
     _check(path, embeddings)
-    with atomic_path(path) as partial, h5py.File(partial, "w", locking=False) as handle:
+    # In memory first, as a shard: HDF5 crashes the process when the disk is full.
+    with h5py.File(f"{path}.{id(embeddings)}", "w", driver="core", backing_store=False) as handle:
         handle.attrs.update({"format": FORMAT, "version": VERSION, "package_version": __version__, **attributes})
         handle.create_dataset("cell_id", data=embeddings.cell_id.astype(object), dtype=h5py.string_dtype())
         handle.create_dataset("z", data=embeddings.z, compression="gzip", shuffle=True, fletcher32=True)
+        handle.flush()
+        content = handle.id.get_file_image()
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
 
 
 def read_embeddings(path: str | Path) -> Embeddings:
@@ -74,15 +81,21 @@ def read_embeddings(path: str | Path) -> Embeddings:
     if not path.is_file():
         raise CellfeatError(f"{path}: no such file; embed the store first")
     try:
-        with h5py.File(path, "r", locking=False) as handle:
+        with open_file(path, REMEDY) as handle:
+            check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
+            z = own_dataset(handle, "z", REMEDY)
+            if z.ndim != 2 or z.dtype.kind != "f":
+                raise CellfeatError(f"{path}: z is {z.shape} {z.dtype}, should be (n, d) float32; embed again")
+            check_dataset(z, z.shape, str(z.dtype), remedy=REMEDY)
+            check_dataset(own_dataset(handle, "cell_id", REMEDY), z.shape[:1], "utf-8", remedy=REMEDY)
+            check_memory(f"{path}: z", z.size * 4)
             attributes = {name: _plain(value) for name, value in handle.attrs.items()}
-            check_format(path, attributes.get("format"), attributes.get("version"), FORMAT, VERSION)
             embeddings = Embeddings(
                 handle["cell_id"].asstr()[:].astype(str),
                 handle["z"][:].astype(np.float32, copy=False),
                 {name: value for name, value in attributes.items() if name not in _OWN},
             )
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CellfeatError(f"{path}: not an embeddings file or damaged ({one_line(error)}); embed again") from None
     _check(path, embeddings)
     return embeddings

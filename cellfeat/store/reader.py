@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ import pandas as pd
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import digest
-from cellfeat.store.schema import IMAGE_COLUMNS, REPAIR, Layout, one_line, open_shard, read_manifest
+from cellfeat.store.guard import check_memory, open_shard
+from cellfeat.store.manifest import read_manifest
+from cellfeat.store.schema import IMAGE_COLUMNS, REPAIR, Layout, one_line
 from cellfeat.store.verify import problems
 
-OPEN_SHARDS = 64  # handles held at a time: far below the usual limit of 1,024 open files
+OPEN_SHARDS = 200  # handles held at a time: below the lowest usual limit of open files, 256
 
 
 class Store:
@@ -39,8 +42,11 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.manifest: dict[str, Any] = read_manifest(self.path)
+        self._open(Path(path), read_manifest(Path(path)))
+
+    def _open(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
         self.layout = Layout.of(self.manifest)
         self._ends = np.cumsum([shard["cells"] for shard in self.manifest["shards"]], dtype=np.int64)
         self._table: pd.DataFrame | None = None
@@ -96,6 +102,37 @@ class Store:
         rates["rate"] = rates["with_cell"] / rates["images"]
         return rates
 
+    def select(
+        self,
+        domain: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
+        score: tuple[float, float] | float | None = None,
+    ) -> np.ndarray:
+        """Numbers of the rows that pass every filter given, ascending, for `read`.
+
+        Args:
+            domain: Name or names of sites.
+            label: Class or classes; "" for unlabelled cells.
+            score: Lowest score, or lowest and highest.
+
+        Raises:
+            CellfeatError: No cell has that domain or label.
+        """
+        table = self.table()
+        keep = np.ones(len(table), bool)
+        for column, wanted in {"domain": domain, "label": label}.items():
+            if wanted is None:
+                continue
+            names = [wanted] if isinstance(wanted, str) else list(wanted)
+            if unknown := set(names) - set(table[column]):
+                there = ", ".join(map(repr, sorted(set(table[column]))))
+                raise CellfeatError(f"{self.path}: no cell has the {column} {min(unknown)!r}; there are {there}")
+            keep &= table[column].isin(names).to_numpy()
+        if score is not None:
+            lowest, highest = (score, np.inf) if isinstance(score, (int, float)) else score
+            keep &= table["score"].between(lowest, highest).to_numpy()
+        return np.flatnonzero(keep)
+
     def read(self, name: str, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Read rows of one dataset.
 
@@ -108,7 +145,7 @@ class Store:
             rows: A slice, or integers from 0 to len(store) - 1 in any order.
 
         Raises:
-            CellfeatError: Unknown name, row outside the store, shard missing or damaged.
+            CellfeatError: Unknown name, row outside the store, more than the free memory, shard missing or damaged.
         """
         rows = self._rows(rows)
         if name == "boxes":
@@ -119,6 +156,9 @@ class Store:
             raise CellfeatError(f"{name!r}: no such dataset; read {', '.join(self.layout.arrays)}, boxes or scores")
         shape, dtype = self.layout.arrays[name]
         wanted, positions = np.unique(rows, return_inverse=True)
+        check_memory(
+            f"{self.path}: {name} of {len(wanted)} cells", len(wanted) * math.prod(shape) * np.dtype(dtype).itemsize
+        )
         out = np.empty((len(wanted), *shape), dtype)
         for k, (first, last) in enumerate(zip(*self._spans(wanted))):
             if first < last:
@@ -145,7 +185,7 @@ class Store:
         if number not in self._handles:
             if len(self._handles) >= OPEN_SHARDS:
                 del self._handles[next(iter(self._handles))]  # closes once no other thread reads from it
-            self._handles[number] = open_shard(self.path / self.manifest["shards"][number]["file"])
+            self._handles[number] = open_shard(self.path, self.manifest["shards"][number], self.layout)
         return self._handles[number]
 
     def _close(self) -> None:

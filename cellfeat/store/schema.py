@@ -1,20 +1,19 @@
-"""What a feature store is made of: names, shapes, dtypes, the format version, and how its files are opened."""
+"""What a feature store is made of: names, shapes, dtypes, encodings and the format version."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json
 
 FORMAT = "cellfeat-store"
-VERSION = "1.0"  # major: older readers must refuse; minor: something was added that older readers may ignore
+VERSION = "1.1"  # major: older readers must refuse; minor: something was added that older readers may ignore
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 SHARD_FILE = re.compile(rf"{SHARDS}/part-(\d{{5,}})\.h5")
@@ -38,11 +37,28 @@ IMAGE_COLUMNS = {
     "reason": "utf-8",
 }
 
+# How each element is to be understood: encoding and its version, written on the dataset as attributes. A change that
+# older readers would misread raises that element's major version alone.
+ENCODINGS = {
+    "features": ("feature-map", "1.0"),
+    "crops": ("rgb-crop", "1.0"),
+    "masks": ("binary-mask", "1.0"),
+    "boxes": ("xyxy-px", "1.0"),
+    "scores": ("score", "1.0"),
+    "width": ("px", "1.0"),
+    "height": ("px", "1.0"),
+    "cells": ("count", "1.0"),
+}
+TEXT_ENCODING = ("utf-8", "1.0")
+
+# What a hostile file may cost at most; a store that needs more is not of this format.
+MAX_CELL_BYTES = 1 << 22  # of one cell in one array: 40 times a cell of 256 x 14 x 14 at float16
+MAX_SHARD_ROWS = 1_000_000
+MAX_SHARD_BYTES = 1 << 31  # viewers open files of less than 2 GB
+
 BOX_TOLERANCE = 1.0  # px by which a box may pass the image's edge: rounding when boxes are scaled back
 
-REPAIR = (
-    f"restore it from a copy, or take its entry out of {MANIFEST} and run the dump again, which makes its cells anew"
-)
+REPAIR = "restore it from a copy, or run `cellfeat verify --repair` and the dump again, which makes its cells anew"
 
 
 @dataclass(frozen=True)
@@ -60,12 +76,18 @@ class Layout:
     crop_size: int
 
     def __post_init__(self) -> None:
-        if len(self.feature_shape) != 3 or min(self.feature_shape) < 1:
+        if len(self.feature_shape) != 3 or not all(_is_count(size) and size for size in self.feature_shape):
             raise CellfeatError(f"feature_shape {self.feature_shape}: give three positive sizes (C, H, W)")
         if self.feature_dtype not in ("float16", "float32"):
             raise CellfeatError(f"feature_dtype {self.feature_dtype!r}: choose float16 or float32")
-        if self.crop_size < 1:
+        if not _is_count(self.crop_size) or not self.crop_size:
             raise CellfeatError(f"crop_size {self.crop_size}: give a positive number of pixels")
+        for name, (shape, dtype) in self.arrays.items():
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            if size > MAX_CELL_BYTES:
+                raise CellfeatError(
+                    f"{name} of {shape} {dtype} take {size} bytes a cell, a store takes {MAX_CELL_BYTES}; choose less"
+                )
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> Layout:
@@ -81,6 +103,18 @@ class Layout:
             "crops": ((side, side, 3), "uint8"),
             "masks": ((side, side), "uint8"),
         }
+
+    def elements(self, cells: int, images: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of every dataset of a shard of so many cells and images."""
+        return {
+            **{name: ((cells, *shape), dtype) for name, (shape, dtype) in self.arrays.items()},
+            **{name: ((cells, 4) if name == "boxes" else (cells,), dtype) for name, dtype in CELL_COLUMNS.items()},
+            **{f"images/{name}": ((images,), dtype) for name, dtype in IMAGE_COLUMNS.items()},
+        }
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def shard_file(number: int) -> str:
@@ -116,54 +150,6 @@ def check_format(where: str | Path, found: Any, version: Any, expected: str, sup
             f"{where}: written in {expected} {version}, this cellfeat reads up to {supported.split('.')[0]}.x; "
             "update cellfeat"
         )
-
-
-def read_manifest(store: Path) -> dict[str, Any]:
-    """Read and check the manifest of the store in folder `store`.
-
-    Raises:
-        CellfeatError: The folder is not a store, or its manifest is missing, broken or of a newer major version.
-    """
-    path = store / MANIFEST
-    if not store.is_dir():
-        what = "is a file" if store.exists() else "does not exist"
-        raise CellfeatError(f"{store}: {what}; give the folder of a feature store (the one that holds {MANIFEST})")
-    if not path.exists():
-        if (store / SHARDS).is_dir():
-            raise CellfeatError(f"{store}: {MANIFEST} is missing; restore it from a copy or dump into another folder")
-        raise CellfeatError(f"{store}: not a feature store (no {MANIFEST}); give the folder that the dump wrote")
-    manifest = read_json(path)
-    if not isinstance(manifest, dict):
-        raise CellfeatError(f"{path}: not a manifest (no JSON object); restore it from a copy")
-    check_format(path, manifest.get("format"), manifest.get("version"), FORMAT, VERSION)
-    for key in ("feature_shape", "feature_dtype", "crop_size", "provenance", "shards"):
-        if key not in manifest:
-            raise CellfeatError(f"{path}: lacks {key!r}; restore it from a copy")
-    for shard in manifest["shards"]:
-        shard_number(shard["file"])
-    return manifest
-
-
-def open_shard(path: Path) -> h5py.File:
-    """Open a shard for reading.
-
-    Shards never change, so they are opened without HDF5's file locks (which fail on some network file systems); a
-    chunk is one cell and is read whole, so no chunk cache is held.
-
-    Raises:
-        CellfeatError: The file is missing, damaged, of a newer major version, or lacks a dataset.
-    """
-    if not path.exists():
-        raise CellfeatError(f"{path}: listed in {MANIFEST} but missing; {REPAIR}")
-    try:
-        handle = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
-    except OSError as error:
-        raise CellfeatError(f"{path}: truncated or damaged ({one_line(error)}); {REPAIR}") from None
-    check_format(path, handle.attrs.get("format"), handle.attrs.get("version"), FORMAT, VERSION)
-    for name in ("features", "crops", "masks", *CELL_COLUMNS, *(f"images/{column}" for column in IMAGE_COLUMNS)):
-        if name not in handle:
-            raise CellfeatError(f"{path}: lacks the dataset {name!r}; {REPAIR}")
-    return handle
 
 
 def box_fits(boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:

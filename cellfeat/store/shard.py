@@ -11,7 +11,7 @@ import numpy as np
 
 from cellfeat import __version__
 from cellfeat.store.rows import ImageResult
-from cellfeat.store.schema import CELL_COLUMNS, FORMAT, IMAGE_COLUMNS, VERSION, Layout
+from cellfeat.store.schema import CELL_COLUMNS, ENCODINGS, FORMAT, IMAGE_COLUMNS, TEXT_ENCODING, VERSION, Layout
 
 
 class ShardBuilder:
@@ -44,6 +44,8 @@ class ShardBuilder:
             )
             for name, (shape, dtype) in layout.arrays.items()
         }
+        for name, array in self._arrays.items():
+            _say_encoding(array, name)
 
     @property
     def cells(self) -> int:
@@ -61,7 +63,7 @@ class ShardBuilder:
         start, end = self.cells, self.cells + len(rows["cell_id"])
         for name, array in self._arrays.items():
             values = rows.pop(name)
-            if values:
+            if len(values):
                 array.resize(end, axis=0)
                 array[start:end] = values
         self._images.append(({**vars(image), "cells": end - start}, rows, end))
@@ -82,7 +84,14 @@ class ShardBuilder:
 def _write_columns(group: h5py.Group, dtypes: dict[str, str], columns: dict[str, list[Any]], filters: dict) -> None:
     for name, dtype in dtypes.items():
         if dtype == "utf-8":  # variable-length strings lie in the heap, out of the filters' reach
-            group.create_dataset(name, data=columns[name], dtype=h5py.string_dtype(), shape=(len(columns[name]),))
+            made = group.create_dataset(name, (len(columns[name]),), h5py.string_dtype(), columns[name])
         else:
             shape = (-1, 4) if name == "boxes" else (-1,)
-            group.create_dataset(name, data=np.array(columns[name], dtype).reshape(shape), chunks=True, **filters)
+            values = np.array(columns[name], dtype).reshape(shape)
+            made = group.create_dataset(name, data=values, chunks=True, **filters)
+        _say_encoding(made, name)
+
+
+def _say_encoding(dataset: h5py.Dataset, name: str) -> None:
+    encoding, version = ENCODINGS.get(name, TEXT_ENCODING)
+    dataset.attrs.update({"encoding": encoding, "encoding_version": version})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import sha256_file
-from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS, REPAIR, SHARDS, box_fits, one_line
+from cellfeat.store.manifest import seal_problem
+from cellfeat.store.schema import REPAIR, SHARDS, box_fits, one_line
 
 if TYPE_CHECKING:
     from cellfeat.store.reader import Store
@@ -21,29 +22,42 @@ BLOCK = 64  # cells read at a time
 
 
 def problems(store: Store, progress: bool = False) -> list[str]:
-    """All that is wrong with `store`, one line each: shards missing, unlisted or changed, wrong shapes, dtypes or
-    counts, repeated ids, features that are not finite, masks that are not 0/1, boxes outside their image."""
-    found = [f"{SHARDS}/{file}: not listed in the manifest" for file in _unlisted(store)]
-    cell_ids, image_ids = [], []
+    """All that is wrong with `store`, one line each: a manifest that was changed, shards missing, unlisted or changed,
+    wrong shapes, dtypes or counts, repeated ids, features that are not finite or constant, masks that are not 0/1,
+    boxes outside their image."""
+    found = [problem for problem in [seal_problem(store.path)] if problem]
+    found += [f"{SHARDS}/{file}: not listed in the manifest" for file in _unlisted(store)]
+    ids: dict[str, list[pd.Series]] = {"cell_id": [], "images/image_id": []}
     for number in tqdm(range(len(store.manifest["shards"])), desc="verify", unit="shard", disable=not progress):
-        entry = store.manifest["shards"][number]
-        try:
+        damage = shard_damage(store, number)
+        found += damage
+        if not damage:
             shard = store.shard(number)
-            if sha256_file(store.path / entry["file"]) != entry["sha256"]:
-                found.append(f"{entry['file']}: its sha256 is not the manifest's; {REPAIR}")
-            wrong = list(_wrong_shapes(shard, entry, store))
-            wrong = wrong or [*_wrong_arrays(shard), *_wrong_rows(shard)]
-            cell_ids += list(shard["cell_id"].asstr()[:])
-            image_ids += list(shard["images/image_id"].asstr()[:])
-        except CellfeatError as error:
-            found.append(str(error))
-        except (OSError, UnicodeDecodeError) as error:
-            found.append(f"{entry['file']}: cannot be read ({one_line(error)}); {REPAIR}")
-        else:
-            found += [f"{entry['file']}: {problem}" for problem in wrong]
-    for what, ids in {"cell_id": pd.Series(cell_ids), "image_id": pd.Series(image_ids)}.items():
-        found += [f"{what} {name!r} occurs {count} times" for name, count in ids.value_counts().items() if count > 1]
+            found += [f"{store.manifest['shards'][number]['file']}: {problem}" for problem in _constant(shard)]
+            for name, columns in ids.items():
+                columns.append(pd.Series(shard[name].asstr()[:]))
+    for what, columns in ids.items():
+        counts = pd.concat([pd.Series(dtype=object), *columns]).value_counts()
+        found += [f"{what} {name!r} occurs {count} times" for name, count in counts[counts > 1].items()]
     return found
+
+
+def shard_damage(store: Store, number: int) -> list[str]:
+    """What makes the `number`-th listed shard of `store` unfit for use, one line each; empty for a sound one.
+
+    A file whose digest is not the manifest's is not given to HDF5, whose parser is not made for damaged files.
+    """
+    entry = store.manifest["shards"][number]
+    try:
+        path = store.path / entry["file"]
+        if path.is_file() and sha256_file(path) != entry["sha256"]:
+            return [f"{entry['file']}: its sha256 is not the manifest's; {REPAIR}"]
+        shard = store.shard(number)
+        return [f"{entry['file']}: {problem}" for problem in (*_wrong_arrays(shard), *_wrong_rows(shard))]
+    except CellfeatError as error:
+        return [str(error).replace(f"{store.path}/", "", 1)]
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"{entry['file']}: cannot be read ({one_line(error)}); {REPAIR}"]
 
 
 def _unlisted(store: Store) -> list[str]:
@@ -52,30 +66,27 @@ def _unlisted(store: Store) -> list[str]:
     return sorted(file.name for file in files if f"{SHARDS}/{file.name}" not in listed)
 
 
-def _wrong_shapes(shard: h5py.File, entry: dict[str, Any], store: Store) -> Iterator[str]:
-    cells, images = entry["cells"], entry["images"]
-    wanted: dict[str, tuple[tuple[int, ...], str]] = {
-        **{name: ((cells, *shape), dtype) for name, (shape, dtype) in store.layout.arrays.items()},
-        **{name: ((cells, 4) if name == "boxes" else (cells,), dtype) for name, dtype in CELL_COLUMNS.items()},
-        **{f"images/{name}": ((images,), dtype) for name, dtype in IMAGE_COLUMNS.items()},
-    }
-    for name, (shape, dtype) in wanted.items():
-        found = "utf-8" if h5py.check_string_dtype(shard[name].dtype) else str(shard[name].dtype)
-        if shard[name].shape != shape or found != dtype:
-            yield f"{name} is {shard[name].shape} {found}, should be {shape} {dtype}"
-
-
 def _wrong_arrays(shard: h5py.File) -> Iterator[str]:
     names = shard["cell_id"].asstr()[:]
     for start in range(0, len(names), BLOCK):
         block = slice(start, start + BLOCK)
         finite = np.isfinite(shard["features"][block]).all(axis=(1, 2, 3))
         binary = (shard["masks"][block] <= 1).all(axis=(1, 2))
-        shard["crops"][block]  # a damaged chunk raises
+        shard["crops"][block]  # a damaged chunk raises, by its fletcher32
         for name in names[block][~finite]:
             yield f"cell {name!r} has a feature that is not finite"
         for name in names[block][~binary]:
             yield f"cell {name!r} has a mask that is not 0/1"
+
+
+def _constant(shard: h5py.File) -> Iterator[str]:
+    """Cells whose feature says nothing: no damage, but no network takes them well (a range of 0 cannot be scaled)."""
+    names, features = shard["cell_id"].asstr()[:], shard["features"]
+    for start in range(0, len(names), BLOCK):
+        block = features[start : start + BLOCK].reshape(-1, int(np.prod(features.shape[1:])))
+        if block.shape[1] > 1:
+            for name in names[start : start + BLOCK][block.min(axis=1) == block.max(axis=1)]:
+                yield f"cell {name!r} has a constant feature"
 
 
 def _wrong_rows(shard: h5py.File) -> Iterator[str]:
@@ -90,8 +101,11 @@ def _wrong_rows(shard: h5py.File) -> Iterator[str]:
     for name in cells["cell_id"][~cells["image_id"].isin(images.index)]:
         yield f"cell {name!r} is of an image that the shard does not list"
         return
-    order = cells.groupby("image_id", sort=False).cumcount().astype(str)
-    for name in cells["cell_id"][cells["cell_id"] != cells["image_id"] + "#" + order]:
+    rank = pd.to_numeric(cells["cell_id"].str.extract(r"#(\d{1,9})$", expand=False)).fillna(-1).astype(np.int64)
+    named = cells["cell_id"] == cells["image_id"] + "#" + rank.astype(str)
+    rising = rank.groupby(cells["image_id"], sort=False).diff().fillna(1) > 0
+    together = cells["image_id"].ne(cells["image_id"].shift()).groupby(cells["image_id"]).transform("sum") == 1
+    for name in cells["cell_id"][~(named & rising & together)]:
         yield f"cell {name!r} is not named by its image and its rank"
     for name in cells["cell_id"][~np.isfinite(shard["scores"][:])]:
         yield f"cell {name!r} has a score that is not finite"

@@ -9,11 +9,14 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from cellfeat import __version__
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path, write_json
+from cellfeat.files import atomic_path
+from cellfeat.store.guard import open_shard
+from cellfeat.store.lock import WriterLock
+from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.rows import ImageResult, rows_of
 from cellfeat.store.schema import (
     FORMAT,
@@ -23,17 +26,10 @@ from cellfeat.store.schema import (
     VERSION,
     Layout,
     one_line,
-    open_shard,
-    read_manifest,
     shard_file,
     shard_number,
 )
 from cellfeat.store.shard import ShardBuilder
-
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, a second writer is the user's own care
-    fcntl = None  # type: ignore[assignment]
 
 GZIP_LEVEL = 1
 
@@ -86,11 +82,15 @@ class StoreWriter:
             "provenance": json.loads(json.dumps(provenance)),  # as it will be read back: tuples are lists
             "shards": [],
         }
-        self._lock = _lock(self.path)
+        _refuse_other_folder(self.path)
+        self._lock = WriterLock(self.path)
         try:
             self._manifest = _stand_or_start(self.path, manifest)
             _remove_orphans(self.path, {shard["file"] for shard in self._manifest["shards"]})
             self._done = self._stored_images()
+        except OSError as error:
+            self._lock.close()
+            raise _cannot_write(self.path, error) from error
         except BaseException:
             self._lock.close()
             raise
@@ -107,11 +107,23 @@ class StoreWriter:
             CellfeatError: The image is in the store already or a row has a wrong shape, dtype or value: then nothing
                 of the image is stored. Or the disk refuses a finished shard: then the writer is closed.
         """
+        self.add_rows(image, rows_of(image, self._layout))
+
+    def add_rows(self, image: ImageResult, rows: dict[str, Any]) -> None:
+        """Add one image whose cells are given as columns, as a store has them; their names are kept.
+
+        Args:
+            image: The image; its `cells` are not looked at.
+            rows: What `rows_of` makes: a sequence for each of features, crops, masks, boxes, scores, cell_id, image_id,
+                domain and label. Taken over.
+
+        Raises:
+            CellfeatError: As `add`.
+        """
         if self._lock.closed:
             raise CellfeatError(f"{self.path}: this writer is closed; open another one to add images")
         if image.image_id in self._done:
             raise CellfeatError(f"image {image.image_id!r} is in {self.path} already; leave out the images in `done`")
-        rows = rows_of(image, self._layout)
         if self._shard is None:
             number = 1 + max((shard_number(shard["file"]) for shard in self._manifest["shards"]), default=-1)
             self._shard = ShardBuilder(self.path / shard_file(number), self._layout, self._manifest, self._gzip_level)
@@ -156,22 +168,21 @@ class StoreWriter:
                 partial.write_bytes(content)
             _sync_folder(shard.path.parent)
             self._manifest["shards"].append(entry)
-            write_json(self.path / MANIFEST, self._manifest)
+            write_manifest(self.path, self._manifest)
         except OSError as error:
             self._lock.close()  # the shard's images are lost to this writer: let nobody add more after them
-            raise CellfeatError(f"{self.path}: cannot write ({one_line(error)}); make room and run again") from error
+            raise _cannot_write(self.path, error) from error
 
     def _stored_images(self) -> set[str]:
         done: set[str] = set()
         for shard in self._manifest["shards"]:
-            with open_shard(self.path / shard["file"]) as handle:
+            with open_shard(self.path, shard, self._layout) as handle:
                 done.update(handle["images/image_id"].asstr()[:])
         return done
 
 
 def _stand_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The manifest of the standing store, if it was made as `wanted` says; else a new store with `wanted` written."""
-    shards = path / SHARDS
     if (path / MANIFEST).exists():
         standing = read_manifest(path)
         for key in ("feature_shape", "feature_dtype", "crop_size"):
@@ -179,14 +190,30 @@ def _stand_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
                 raise _refusal(path, key, standing[key], wanted[key])
         if difference := _difference(standing["provenance"], wanted["provenance"]):
             raise _refusal(path, *difference)
-        return standing
-    if any(SHARD_FILE.fullmatch(f"{SHARDS}/{file.name}") for file in shards.glob("*")):
-        raise CellfeatError(f"{path}: holds shards but no {MANIFEST}; restore {MANIFEST} or choose another folder")
-    if any(file.name != SHARDS and not file.name.startswith(".") for file in path.iterdir()):
-        raise CellfeatError(f"{path}: not empty and not a feature store; choose another folder")
-    shards.mkdir(exist_ok=True)
-    write_json(path / MANIFEST, wanted)
+        return {**standing, "version": VERSION}  # what is added to an older store is of this version
+    (path / SHARDS).mkdir(exist_ok=True)
+    write_manifest(path, wanted)
     return wanted
+
+
+def _refuse_other_folder(path: Path) -> None:
+    """Leave alone, without even a lock in it, a folder that is neither a store nor empty."""
+    try:
+        if not path.is_dir() or (path / MANIFEST).exists():
+            return
+        if any(SHARD_FILE.fullmatch(f"{SHARDS}/{file.name}") for file in (path / SHARDS).glob("*")):
+            raise CellfeatError(
+                f"{path}: holds shards but no {MANIFEST}; restore it, make it anew by `cellfeat verify --repair` "
+                "or choose another folder"
+            )
+        if any(file.name != SHARDS and not file.name.startswith(".") for file in path.iterdir()):
+            raise CellfeatError(f"{path}: not empty and not a feature store; choose another folder")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> CellfeatError:
+    return CellfeatError(f"{path}: cannot write ({one_line(error)}); make room or get permission, and run again")
 
 
 _ABSENT = "nothing"
@@ -217,29 +244,6 @@ def _around(text: str, position: int, before: int = 12, length: int = 48) -> str
     start = max(0, position - before) if len(text) > length else 0
     piece = " ".join(text[start : start + length].split())
     return f"{'…' if start else ''}{piece}{'…' if start + length < len(text) else ''}"
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """Hold the store against a second writer until the returned file is closed or the process ends.
-
-    Raises:
-        CellfeatError: Another writer holds it, or `path` cannot be a folder.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        handle = open(path / ".lock", "wb")  # noqa: SIM115 - closed by the writer
-    except OSError as error:
-        raise CellfeatError(f"{path}: cannot write a store here ({one_line(error)}); choose another folder") from None
-    if fcntl is None:
-        return handle
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.close()
-        raise CellfeatError(f"{path}: another process is writing this store; wait for it or choose another") from None
-    except OSError:  # a network mount without locks: as on Windows
-        pass
-    return handle
 
 
 _PARTIAL = re.compile(r"\.part-\d{5,}\.h5\.\d+\.partial")  # as cellfeat.files.atomic_path names them

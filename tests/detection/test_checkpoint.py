@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -154,3 +155,13 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path):
     with pytest.raises(Exception, match="pickle"):
         save_checkpoint(tmp_path / "w.pth", {"model": lambda: 0})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_inflates_is_refused(tmp_path):
+    torch.save({"model": {"a": torch.zeros(1_000_000)}}, tmp_path / "sound.pth")
+    assert read_state(tmp_path / "sound.pth")["a"].shape == (1_000_000,)
+    with zipfile.ZipFile(tmp_path / "sound.pth") as sound, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+        for name in sound.namelist():
+            bomb.writestr(name, sound.read(name))
+    with pytest.raises(CellfeatError, match=r"bomb\.pth: inflates from \d+ to \d+ bytes"):
+        read_state(tmp_path / "bomb.pth")

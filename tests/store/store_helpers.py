@@ -51,3 +51,24 @@ def write(path, images, provenance=PROVENANCE, shape=SHAPE, **options):
 def files(path) -> dict[str, bytes]:
     """Name and bytes of everything in a store."""
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def write_frozen(path):
+    """The content of the frozen stores in data/, as this version writes it. Returns `path`."""
+    ramp = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+
+    def frozen(k, score, label=""):
+        crop = np.full((4, 4, 3), (50 + k, 60 + k, 69 + k), np.uint8)
+        return CellRow(ramp + k, crop, np.eye(4, dtype=np.uint8), np.float32([k, 2, 29 + k, 40]), score, label)
+
+    images = [
+        ImageResult("north/000.jpg", "north", "monocyte", 90, 60, cells=[frozen(0, 0.9, "monocyte"), frozen(1, 0.8)]),
+        ImageResult("north/001.jpg", "north", "", 90, 60),
+        ImageResult("south/002.jpg", "south", "blast", 90, 60, cells=[frozen(2, 0.7, "blast")]),
+        ImageResult("south/003.jpg", "south", "", 0, 0, reason="truncated file"),
+    ]
+    provenance = {"weights": "none", "purpose": "frozen store of its format version"}
+    with StoreWriter(path, (2, 2, 2), 4, provenance, shard_cells=2) as writer:
+        for result in images:
+            writer.add(result)
+    return path

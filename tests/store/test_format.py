@@ -10,13 +10,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from store_helpers import smear, write
+from store_helpers import smear, write, write_frozen
 
 from cellfeat.store import Store
 from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS, VERSION
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/store-format.md").read_text(encoding="utf-8")
-FROZEN = Path(__file__).parent / "data/store-1.0"
+FROZEN = Path(__file__).parent / "data"
 
 
 def test_example_reads_a_store_without_cellfeat(tmp_path):
@@ -56,18 +56,48 @@ def test_fixed_length_strings_are_read(path):
     assert Store(path).table()["label"][: len(texts)].tolist() == texts.tolist()
 
 
-def test_frozen_store_of_version_1_0_is_read():
-    store = Store(FROZEN)
-    assert store.manifest["version"] == "1.0"
+@pytest.mark.parametrize(
+    ("version", "digest"),
+    [
+        ("1.0", "9572b2eda9fc3bb45c4c067fdb20a96b9843388b531483bffa7452111d351571"),
+        ("1.1", "879d9b190588f8990814c67bc1728639bc12d511eea271f2bb58e7e390876d80"),
+    ],
+)
+def test_frozen_stores_are_read(version, digest):
+    store = Store(FROZEN / f"store-{version}")
+    assert store.manifest["version"] == version
     assert store.verify() == []
     assert store.table()["cell_id"].tolist() == ["north/000.jpg#0", "north/000.jpg#1", "south/002.jpg#0"]
     assert store.table()["label"].tolist() == ["monocyte", "", "blast"]
     assert store.images()["reason"].tolist() == ["", "", "", "truncated file"]
     assert store.images()["cells"].tolist() == [2, 0, 1, 0]
-    assert store.digest == "9572b2eda9fc3bb45c4c067fdb20a96b9843388b531483bffa7452111d351571"
+    assert store.digest == digest
     expected = np.arange(8, dtype=np.float16).reshape(2, 2, 2)
     np.testing.assert_array_equal(store.read("features", [2, 0, 1]), np.stack([expected + 2, expected, expected + 1]))
     np.testing.assert_array_equal(store.read("boxes", [1]), [[1, 2, 30, 40]])
     np.testing.assert_array_equal(store.read("masks", [0])[0], np.eye(4, dtype=np.uint8))
     np.testing.assert_array_equal(store.read("crops", [1])[0, ..., 2], np.full((4, 4), 70))
     assert store.read("scores", slice(None)).tolist() == pytest.approx([0.9, 0.8, 0.7])
+
+
+def datasets(path):
+    """Name → (dtype, content, attributes) of every dataset of a shard."""
+    found = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            values = item.asstr()[:].tolist() if h5py.check_string_dtype(item.dtype) else item[:].tolist()
+            found[name] = (str(item.dtype), item.chunks, values, dict(item.attrs))
+
+    with h5py.File(path) as shard:
+        shard.visititems(visit)
+    return found
+
+
+def test_this_version_writes_the_frozen_store_dataset_by_dataset(tmp_path):
+    written = write_frozen(tmp_path / "store")
+    frozen = FROZEN / f"store-{VERSION}"
+    shards = [shard["file"] for shard in Store(frozen).manifest["shards"]]
+    assert [shard["file"] for shard in Store(written).manifest["shards"]] == shards
+    for file in shards:
+        assert datasets(written / file) == datasets(frozen / file)

@@ -1,12 +1,16 @@
-import json
+import shutil
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
-from store_helpers import SIDE
+from store_helpers import SIDE, smear, write
 
+from cellfeat.errors import CellfeatError
 from cellfeat.files import sha256_file
 from cellfeat.store import Store
+from cellfeat.store.manifest import read_manifest, write_manifest
+from cellfeat.store.repair import repair
 
 SHARD = "shards/part-00000.h5"
 
@@ -16,9 +20,9 @@ def change(path, edit, sign=True):
     with h5py.File(path / SHARD, "r+") as handle:
         edit(handle)
     if sign:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_manifest(path)
         manifest["shards"][0]["sha256"] = sha256_file(path / SHARD)
-        (path / "manifest.json").write_text(json.dumps(manifest))
+        write_manifest(path, manifest)
 
 
 def assign(name, row, value):
@@ -54,17 +58,19 @@ def test_broken_rules_are_found(path, edit, problem):
 
 
 def test_repeated_ids_are_found(path):
-    with h5py.File(path / "shards/part-00001.h5") as handle:
-        image, cell = handle["images/image_id"].asstr()[0], handle["cell_id"].asstr()[0]
-
-    def edit(handle):
-        handle["images/image_id"][0] = image
-        handle["cell_id"][0] = cell
-
-    change(path, edit)
+    shutil.copy(path / SHARD, path / "shards/part-00055.h5")
+    manifest = read_manifest(path)
+    manifest["shards"].append({**manifest["shards"][0], "file": "shards/part-00055.h5"})
+    write_manifest(path, manifest)
     found = Store(path).verify()
-    assert f"cell_id {cell!r} occurs 2 times" in found
-    assert f"image_id {image!r} occurs 2 times" in found
+    assert "cell_id 'south/001.jpg#0' occurs 2 times" in found
+    assert "images/image_id 'north/000.jpg' occurs 2 times" in found
+
+
+def test_constant_feature_is_found_and_is_no_damage(path):
+    change(path, assign("features", 1, 3))
+    assert Store(path).verify() == ["shards/part-00000.h5: cell 'north/002.jpg#0' has a constant feature"]
+    assert repair(path).dropped == {}
 
 
 def test_changed_missing_and_unlisted_shards_are_found(path):
@@ -84,6 +90,52 @@ def test_damaged_chunk_is_found(path):
     with open(path / SHARD, "r+b") as handle:
         handle.seek(offset + 20)
         handle.write(b"\0\0\0\0")
-    found = Store(path).verify()
-    assert len(found) == 2
-    assert "cannot be read" in found[1]
+    assert "its sha256 is not the manifest's" in Store(path).verify()[0]
+    change(path, lambda handle: None)
+    assert "cannot be read" in Store(path).verify()[0]
+
+
+def test_repair_sets_aside_what_is_damaged_and_the_next_run_makes_it_anew(path):
+    whole = Store(path).table()
+    (path / SHARD).write_bytes((path / SHARD).read_bytes()[:-9])
+    done = repair(path)
+    assert list(done.dropped) == [SHARD]
+    assert (done.images, done.cells) == (4, 6)
+    assert Store(path).verify() == []
+    assert (path / "dropped/part-00000.h5").is_file()
+    write(path, smear())
+    assert Store(path).verify() == []
+    pd.testing.assert_frame_equal(*(t.sort_values("cell_id", ignore_index=True) for t in (whole, Store(path).table())))
+    assert list(repair(path).lines()) == ["nothing to repair"]
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "changed", "not sealed"])
+def test_repair_makes_the_manifest_anew_from_the_shards(path, damage):
+    file = path / "manifest.json"
+    before = Store(path)
+    if damage == "lost":
+        file.unlink()
+    elif damage == "cut":
+        file.write_text(file.read_text()[:-70])
+    else:
+        old = '"sha256"' if damage == "not sealed" else '"north"'
+        file.write_text(file.read_text().replace(old, '"other"', 1))
+        assert Store(path).verify()
+    assert repair(path).rebuilt
+    assert Store(path).manifest == before.manifest
+    assert Store(path).verify() == []
+
+
+def test_repair_drops_a_shard_that_repeats_images(path):
+    shutil.copy(path / SHARD, path / "shards/part-00055.h5")
+    (path / "manifest.json").unlink()
+    assert list(repair(path).dropped) == ["shards/part-00055.h5"]
+    assert Store(path).verify() == []
+
+
+def test_what_is_no_store_is_not_repaired(tmp_path):
+    with pytest.raises(CellfeatError, match="not a feature store"):
+        repair(tmp_path)
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(CellfeatError, match="no sound shard"):
+        repair(tmp_path)

@@ -44,7 +44,7 @@ owner, name, when = {{
     "append": (writer.ShardBuilder, "append", "after"), "finish": (writer.ShardBuilder, "finish", "after"),
     "written": (files.os, "fsync", "before"), "rename": (files.os, "replace", "before"),
     "renamed": (files.os, "replace", "after"),
-    "manifest": (writer, "write_json", "before"), "listed": (writer, "write_json", "after"),
+    "manifest": (writer, "write_manifest", "before"), "listed": (writer, "write_manifest", "after"),
 }}[step]
 deadly(owner, name, when == "after")
 write(path, smear())
@@ -81,7 +81,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, step, call):
     assert Store(path).verify() == []
 
 
-@pytest.mark.parametrize("step", ["atomic_path", "_sync_folder", "write_json"])
+@pytest.mark.parametrize("step", ["atomic_path", "_sync_folder", "write_manifest"])
 def test_failure_between_steps_stores_nothing_half(tmp_path, monkeypatch, step):
     whole = write(tmp_path / "whole", smear())
     path = write(tmp_path / "store", smear()[:4])
@@ -92,7 +92,7 @@ def test_failure_between_steps_stores_nothing_half(tmp_path, monkeypatch, step):
 
     with monkeypatch.context() as broken:
         broken.setattr(f"cellfeat.store.writer.{step}", fail)
-        with pytest.raises(CellfeatError, match=r"cannot write .*No space left.*make room and run again"):
+        with pytest.raises(CellfeatError, match=r"cannot write .*No space left.*make room"):
             write(path, smear())
     assert len(Store(path).manifest["shards"]) == listed
 
@@ -107,7 +107,7 @@ def test_full_disk(tmp_path):
     write(path, [image(0, shape=(64, 14, 14))], {}, (64, 14, 14))
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-        with pytest.raises(CellfeatError, match=r"cannot write .*make room and run again"):
+        with pytest.raises(CellfeatError, match=r"cannot write .*make room"):
             write(path, [image(k, shape=(64, 14, 14)) for k in range(20)], {}, (64, 14, 14), shard_cells=50)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

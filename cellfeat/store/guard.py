@@ -1,0 +1,205 @@
+"""Looking at an HDF5 file before reading it: what could execute, leave the file or fill the memory is refused.
+
+HDF5 lets a small file lead to other files (external links, external storage, virtual datasets), load plugins (filters),
+and ask for any amount of memory (shapes without data, chunks that inflate, a thousand references to one long text). The
+checks here read only metadata, cost milliseconds a shard, and leave nothing but plain arrays of known size.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cellfeat.errors import CellfeatError
+from cellfeat.store.schema import (
+    FORMAT,
+    MANIFEST,
+    MAX_CELL_BYTES,
+    MAX_SHARD_BYTES,
+    REPAIR,
+    SHARDS,
+    VERSION,
+    Layout,
+    check_format,
+    one_line,
+)
+
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}  # in every build of HDF5
+MAX_TEXT_BYTES = 1 << 28  # of one column of texts
+_TEXT_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # as HDF5 stores one
+
+
+def open_shard(store: Path, entry: dict[str, Any], layout: Layout) -> h5py.File:
+    """Open the shard that a manifest's `entry` lists, for reading.
+
+    Shards never change, so they are opened without HDF5's file locks (which fail on some network file systems); a
+    chunk is one cell and is read whole, so no chunk cache is held.
+
+    Raises:
+        CellfeatError: The file is missing, damaged, outside the store, of a newer major version, or is not what the
+            manifest and the format say.
+    """
+    path = store / entry["file"]
+    if not path.exists():
+        raise CellfeatError(f"{path}: listed in {MANIFEST} but missing; {REPAIR}")
+    if not path.is_file() or path.resolve().parent != (store.resolve() / SHARDS):
+        raise CellfeatError(f"{path}: leads out of the store; put the shard itself there")
+    if path.stat().st_size >= MAX_SHARD_BYTES:
+        raise CellfeatError(f"{path}: larger than a shard may be ({path.stat().st_size} bytes); {REPAIR}")
+    handle = open_file(path, REPAIR)
+    try:
+        check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
+        for name, (shape, dtype) in layout.elements(entry["cells"], entry["images"]).items():
+            check_dataset(own_dataset(handle, name), shape, dtype, one_cell=name in layout.arrays)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:  # metadata that HDF5 cannot make sense of
+        handle.close()
+        raise CellfeatError(f"{path}: damaged ({one_line(error)}); {REPAIR}") from None
+    except CellfeatError:
+        handle.close()
+        raise
+    return handle
+
+
+def open_file(path: Path, remedy: str) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        CellfeatError: It is not one, or is damaged.
+    """
+    try:
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+    except OSError as error:
+        raise CellfeatError(f"{path}: truncated or damaged ({one_line(error)}); {remedy}") from None
+
+
+def text_attribute(handle: h5py.File, name: str) -> str | None:
+    """A scalar text among the root's attributes; None where there is none."""
+    if name not in handle.attrs:
+        return None
+    attribute = handle.attrs.get_id(name)
+    if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
+        return None
+    value = handle.attrs[name]
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def own_dataset(handle: h5py.File, name: str, remedy: str = REPAIR) -> h5py.Dataset:
+    """The dataset `name`, which lies in this file and not behind a link.
+
+    Raises:
+        CellfeatError: There is none.
+    """
+    found: Any = handle
+    for part in name.split("/"):
+        link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+        if link is None:
+            raise CellfeatError(f"{handle.filename}: lacks the dataset {name!r}; {remedy}")
+        if not isinstance(link, h5py.HardLink):
+            raise CellfeatError(f"{handle.filename}: {name} is a {type(link).__name__}, which a store must not hold")
+        found = found[part]
+    if not isinstance(found, h5py.Dataset):
+        raise CellfeatError(f"{handle.filename}: {name} is no dataset; {remedy}")
+    return found
+
+
+def check_dataset(
+    dataset: h5py.Dataset, shape: tuple[int, ...], dtype: str, one_cell: bool = False, remedy: str = REPAIR
+) -> None:
+    """Refuse a dataset that is not a plain array of `shape` and `dtype` ("utf-8": texts) with all its data in place.
+
+    Args:
+        dataset: The dataset.
+        shape: The shape that it must have.
+        dtype: The dtype that it must have.
+        one_cell: Its chunks must hold one row each.
+        remedy: What to do about a damaged one.
+
+    Raises:
+        CellfeatError: Naming the file, the dataset and what is wrong.
+    """
+    where = f"{dataset.file.filename}: {dataset.name[1:]}"
+    plist = dataset.id.get_create_plist()
+    if dataset.is_virtual or dataset.external:
+        raise CellfeatError(f"{where} takes its data from other files, which a store must not do")
+    found = "utf-8" if h5py.check_string_dtype(dataset.dtype) else str(dataset.dtype)
+    if dataset.shape != shape or found != dtype:
+        raise CellfeatError(f"{where} is {dataset.shape} {found}, should be {shape} {dtype}; {remedy}")
+    filters = {plist.get_filter(k)[0] for k in range(plist.get_nfilters())}
+    if not filters <= FILTERS:
+        raise CellfeatError(f"{where} has filter {min(filters - FILTERS)}; a store has gzip, shuffle, fletcher32 alone")
+    version = dataset.attrs.get("encoding_version")
+    if version is not None and str(version).split(".")[0] != "1":
+        raise CellfeatError(f"{where} is encoded in version {version}, this cellfeat reads 1.x; update cellfeat")
+    if one_cell and dataset.chunks != (1, *shape[1:]):
+        raise CellfeatError(f"{where} has chunks of {dataset.chunks}, should be one cell a chunk; {remedy}")
+    if dtype == "utf-8":
+        _check_texts(where, dataset, remedy)
+    elif dataset.chunks:
+        _check_chunks(where, dataset, remedy)
+    elif dataset.size and dataset.id.get_storage_size() != dataset.nbytes:
+        raise CellfeatError(f"{where} lacks a part of its data; {remedy}")
+
+
+def check_memory(what: str, size: int) -> None:
+    """Refuse to take `size` bytes where the machine has less to give, rather than be killed for it.
+
+    Raises:
+        CellfeatError: Saying so.
+    """
+    free = available_memory()
+    if size > free:
+        raise CellfeatError(
+            f"{what}: needs {size / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free; read fewer rows at a time"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that a process can take without being killed, as far as the system tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):  # a system that does not tell
+        return 1 << 62
+
+
+def _check_chunks(where: str, dataset: h5py.Dataset, remedy: str) -> None:
+    """Every chunk is there, small, and stored in no more bytes than it has: then it inflates to a bounded size."""
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    most = size + size // 100 + 1024  # what deflate and fletcher32 add to noise
+    sizes: list[int] = []
+    dataset.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
+    wanted = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks))
+    if size > MAX_CELL_BYTES or max(sizes, default=0) > most:
+        raise CellfeatError(f"{where} has chunks of {size} bytes, stored in up to {max(sizes, default=0)}; {remedy}")
+    if len(sizes) != wanted:
+        raise CellfeatError(f"{where} lacks a part of its data ({len(sizes)} of {wanted} chunks); {remedy}")
+
+
+def _check_texts(where: str, dataset: h5py.Dataset, remedy: str) -> None:
+    """The texts of a column take a bounded size. Variable-length ones lie in a heap, to which the dataset refers."""
+    if (length := h5py.check_string_dtype(dataset.dtype).length) is not None:
+        total = length * dataset.size
+        if dataset.chunks:
+            _check_chunks(where, dataset, remedy)
+    else:
+        file = dataset.file
+        if dataset.chunks or file.userblock_size or file.id.get_create_plist().get_sizes()[0] != 8:
+            raise CellfeatError(f"{where} is stored in chunks or with short addresses; store texts plainly")
+        offset = dataset.id.get_offset()
+        if dataset.size and (
+            offset is None or dataset.id.get_storage_size() != dataset.size * _TEXT_REFERENCE.itemsize
+        ):
+            raise CellfeatError(f"{where} lacks its data; {remedy}")
+        total = 0
+        if dataset.size:
+            references = np.fromfile(file.filename, _TEXT_REFERENCE, dataset.size, offset=offset)
+            total = int(references["length"].astype(np.int64).sum())
+    if total > MAX_TEXT_BYTES:
+        raise CellfeatError(f"{where} takes {total} bytes of text; a shard has {MAX_TEXT_BYTES} at most")

@@ -1,0 +1,154 @@
+"""Mending a store: what is damaged is set aside, what is sound stays, and the next dump makes the rest anew."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellfeat.errors import CellfeatError
+from cellfeat.files import sha256_file
+from cellfeat.store.guard import open_file, own_dataset, text_attribute
+from cellfeat.store.lock import WriterLock
+from cellfeat.store.manifest import read_manifest, seal_problem, write_manifest
+from cellfeat.store.reader import Store
+from cellfeat.store.schema import FORMAT, MANIFEST, SHARD_FILE, SHARDS, VERSION, check_format, one_line
+from cellfeat.store.verify import shard_damage
+
+DROPPED = "dropped"  # folder in the store that damaged shards are moved to
+
+
+@dataclass
+class Repair:
+    """What a repair did.
+
+    Attributes:
+        rebuilt: Why the manifest was made anew from the shards; "" where it stood.
+        dropped: Shard → what was wrong with it. The file lies in `dropped/` now.
+        images: How many images the dropped shards accounted for; they count as to do again.
+        cells: How many cells they held.
+    """
+
+    rebuilt: str = ""
+    dropped: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+    cells: int = 0
+
+    def lines(self) -> Iterator[str]:
+        """The repair in words, one line each."""
+        if self.rebuilt:
+            yield f"{MANIFEST} made anew from the shards: {self.rebuilt}"
+        for file, problem in self.dropped.items():
+            yield f"{file} set aside in {DROPPED}/: {problem}"
+        if self.dropped:
+            yield f"{self.images} images with {self.cells} cells are to do again: run the dump"
+        elif not self.rebuilt:
+            yield "nothing to repair"
+
+
+def repair(path: str | Path) -> Repair:
+    """Take damaged shards out of the store at `path`; their images count as not done, and the next dump makes them.
+
+    A manifest that is lost, damaged or changed is made anew from the shards, which each tell their provenance; their
+    numbers are checked by fletcher32 then, since their digests went with the manifest. Nothing is deleted.
+
+    Raises:
+        CellfeatError: Not a store, another writer is at it, a newer version, or shards of different provenance.
+    """
+    path = Path(path)
+    if not (path / MANIFEST).exists() and not (path / SHARDS).is_dir():
+        read_manifest(path)  # says what it is instead
+    lock = WriterLock(path)
+    try:
+        report = Repair()
+        manifest = _standing(path, report)
+        store = Store.__new__(Store)
+        store._open(path, manifest)
+        kept, seen = [], set[str]()
+        for number, entry in enumerate(manifest["shards"]):
+            damage = shard_damage(store, number)
+            images = [] if damage else list(store.shard(number)["images/image_id"].asstr()[:])
+            if not damage and not seen.isdisjoint(images):
+                damage = [f"{entry['file']}: image {min(seen.intersection(images))!r} is in an earlier shard too"]
+            if damage:
+                _set_aside(path, entry, damage[0], report)
+            else:
+                kept.append(entry)
+                seen.update(images)
+        if report.dropped or report.rebuilt:
+            write_manifest(path, {**manifest, "version": VERSION, "shards": kept})
+        return report
+    except OSError as error:
+        raise CellfeatError(f"{path}: cannot repair ({one_line(error)}); make room and run again") from None
+    finally:
+        lock.close()
+
+
+def _standing(path: Path, report: Repair) -> dict[str, Any]:
+    """The manifest, or one made from the shards where it cannot be trusted."""
+    try:
+        report.rebuilt = seal_problem(path) or ""
+        if not report.rebuilt:
+            return read_manifest(path)
+    except CellfeatError as error:
+        if "update cellfeat" in str(error):
+            raise
+        report.rebuilt = str(error)
+    report.rebuilt = report.rebuilt.split(";")[0].replace(f"{path}{os.sep}", "")
+    return _rebuilt(path, report)
+
+
+def _rebuilt(path: Path, report: Repair) -> dict[str, Any]:
+    manifest: dict[str, Any] = {}
+    for file in sorted((path / SHARDS).glob("part-*.h5")):
+        name = f"{SHARDS}/{file.name}"
+        if not SHARD_FILE.fullmatch(name):
+            continue
+        entry = {"file": name, "sha256": sha256_file(file), "cells": 0, "images": 0}
+        try:
+            stated = _stated(file, entry)
+        except (CellfeatError, OSError, KeyError, ValueError, RuntimeError) as error:
+            _set_aside(path, entry, one_line(error).replace(f"{path}{os.sep}", ""), report)
+            continue
+        shards = manifest.pop("shards", [])
+        if manifest and manifest != stated:
+            differing = next(key for key in stated if stated[key] != manifest[key])
+            raise CellfeatError(f"{path}: {shards[0]['file']} and {name} have another {differing}; restore {MANIFEST}")
+        manifest = {**stated, "shards": [*shards, entry]}
+    if not manifest:
+        raise CellfeatError(f"{path}: no sound shard says what the store is; dump into another folder")
+    return manifest
+
+
+def _stated(file: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's keys as one shard states them; its counts go into `entry`. The guard checks them afterwards."""
+    with open_file(file, "dump again") as handle:
+        check_format(file, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
+        features, crops = own_dataset(handle, "features"), own_dataset(handle, "crops")
+        entry["cells"] = int(features.shape[0])
+        entry["images"] = int(own_dataset(handle, "images/image_id").shape[0])
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "package_version": text_attribute(handle, "package_version") or "unknown",
+            "feature_shape": [int(size) for size in features.shape[1:]],
+            "feature_dtype": str(features.dtype),
+            "crop_size": int(crops.shape[1]),
+            "provenance": json.loads(text_attribute(handle, "provenance") or "{}"),
+        }
+
+
+def _set_aside(path: Path, entry: dict[str, Any], problem: str, report: Repair) -> None:
+    file = path / entry["file"]
+    if file.is_symlink() or file.exists():
+        target = path / DROPPED / file.name
+        target.parent.mkdir(exist_ok=True)
+        while target.exists():  # of an earlier repair
+            target = target.with_name(f"{target.stem}+{target.suffix}")
+        os.replace(file, target)
+    report.dropped[entry["file"]] = problem.split(";")[0].removeprefix(f"{entry['file']}: ")
+    report.images += entry["images"]
+    report.cells += entry["cells"]

@@ -1,0 +1,157 @@
+"""Subset, merge, diff, export: what leaves a store is what was in it."""
+
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from store_helpers import SHAPE, image, smear, write
+
+from cellfeat.cli import main
+from cellfeat.errors import CellfeatError
+from cellfeat.store import Store, write_embeddings
+from cellfeat.store.copying import merge, subset
+from cellfeat.store.diff import diff
+from cellfeat.store.export import export
+
+
+def test_select(path):
+    store = Store(path)
+    table = store.table()
+    rows = store.select(domain="south", label=["blast", ""], score=(0.6, 0.9))
+    wanted = table["domain"].eq("south") & table["label"].isin(["blast", ""]) & table["score"].between(0.6, 0.9)
+    assert rows.tolist() == table.index[wanted].tolist() != []
+    assert store.select().tolist() == list(range(18))
+    assert store.select(score=2.0).tolist() == []
+    with pytest.raises(CellfeatError, match="no cell has the label 'plasma'; there are '', 'blast', 'monocyte'"):
+        store.select(label="plasma")
+
+
+def test_a_subset_keeps_rows_names_and_images(path, tmp_path):
+    store = Store(path)
+    part = subset(store, tmp_path / "part", domain="north")
+    assert part.verify() == []
+    rows = store.select(domain="north")
+    pd.testing.assert_frame_equal(part.table(), store.table().iloc[rows].reset_index(drop=True))
+    np.testing.assert_array_equal(part.read("features", slice(None)), store.read("features", rows))
+    assert part.images()["image_id"].tolist() == [i.image_id for i in smear() if i.domain == "north"]
+    assert part.provenance["subset_of"] == store.digest
+    assert subset(store, tmp_path / "part", domain="north").digest == part.digest  # again: nothing to do
+    few = subset(store, tmp_path / "few", label="blast")
+    assert few.verify() == []
+    assert few.table()["cell_id"].tolist() == store.table()["cell_id"][store.table()["label"] == "blast"].tolist()
+    with pytest.raises(CellfeatError, match="no cell passes"):
+        subset(store, tmp_path / "none", score=2.0)
+
+
+def test_parts_merge_to_the_whole(path, tmp_path):
+    store = Store(path)
+    parts = [subset(store, tmp_path / name, domain=name) for name in ("north", "south")]
+    merged = merge(parts, tmp_path / "merged")
+    assert merged.verify() == []
+    assert list(diff(store, merged).lines()) == ["no difference"]
+    with pytest.raises(CellfeatError, match=r"image 'north/000\.jpg' is in .*store and in .*north"):
+        merge([store, parts[0]], tmp_path / "twice")
+    other = Store(write(tmp_path / "other", [image(1, shape=(4, 1, 1))], shape=(4, 1, 1)))
+    with pytest.raises(CellfeatError, match=r"its feature_shape is \(4, 1, 1\)"):
+        merge([store, other], tmp_path / "unlike")
+    with pytest.raises(CellfeatError, match="cannot be compared"):
+        diff(store, other)
+
+
+def test_diff_names_rows_and_what_changed(path, tmp_path):
+    images = smear()
+    del images[1]
+    images[1].cells[0].feature[0, 0, 0] += 0.5
+    images[2].label = "blast"
+    found = diff(Store(path), Store(write(tmp_path / "other", images)))
+    assert found.only_first == ["south/001.jpg#0"]
+    assert found.only_second == []
+    assert len(found.changed) == 1
+    assert "features by up to 0.5" in next(iter(found.changed.values()))
+    assert found.images == ["south/001.jpg", "south/003.jpg"]
+    assert not diff(Store(path), Store(tmp_path / "other"), tolerance=0.6).changed
+
+
+@pytest.fixture
+def embedded(path):
+    store = Store(path)
+    z = np.random.default_rng(0).normal(size=(18, 5)).astype(np.float32)
+    names = store.table()["cell_id"].to_numpy()
+    for method, scale in (("aecfe", 1), ("rcnn", 2)):  # in another order than the store
+        said = {"method": method, "config": "{}", "store_digest": store.digest}
+        write_embeddings(path / f"embeddings/{method}.h5", names[::-1], scale * z[::-1], said)
+    return store, z, [path / "embeddings/aecfe.h5", path / "embeddings/rcnn.h5"]
+
+
+def test_anndata_and_scanpy_open_the_export(embedded, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    store, z, files = embedded
+    data = anndata.read_h5ad(export(store, tmp_path / "cells.h5ad", "h5ad", files))
+    np.testing.assert_array_equal(data.X, z)
+    np.testing.assert_array_equal(data.obsm["X_rcnn"], 2 * z)
+    assert data.obsm["X_pca"].shape == (18, 2)
+    assert data.obs_names.tolist() == store.table()["cell_id"].tolist()
+    assert data.obs["cell_type"].tolist() == store.table()["label"].replace("", "unknown").tolist()
+    assert data.obs["batch"].tolist() == store.table()["domain"].tolist()
+    said = json.loads(data.uns["cellfeat"])
+    assert said["store_digest"] == store.digest
+    assert said["provenance"] == store.provenance
+    scanpy = pytest.importorskip("scanpy")
+    read = scanpy.read_h5ad(tmp_path / "cells.h5ad")
+    scanpy.pp.pca(read, n_comps=2)
+    np.testing.assert_allclose(np.abs(read.obsm["X_pca"]), np.abs(data.obsm["X_pca"]), atol=1e-4)
+
+
+def test_parquet_csv_and_npz(embedded, tmp_path):
+    pytest.importorskip("pyarrow")
+    store, z, files = embedded
+    parquet = pd.read_parquet(export(store, tmp_path / "cells.parquet", "parquet", files))
+    csv = pd.read_csv(export(store, tmp_path / "cells.csv", "csv", files), index_col="cell_id")
+    for frame in (parquet, csv):
+        assert frame.index.tolist() == store.table()["cell_id"].tolist()
+        np.testing.assert_allclose(frame[[f"aecfe_{k}" for k in range(5)]], z, rtol=1e-5)
+        assert {"cell_type", "batch", "sample", "score", "x0", "rcnn_4", "pca_1"} <= set(frame)
+    with np.load(export(store, tmp_path / "cells.npz", "npz", files)) as arrays:  # no pickles: the default
+        np.testing.assert_array_equal(arrays["X_aecfe"], z)
+        assert arrays["cell_id"].tolist() == store.table()["cell_id"].tolist()
+        assert json.loads(str(arrays["provenance"]))["store_digest"] == store.digest
+    assert "aecfe_0" not in pd.read_csv(export(store, tmp_path / "table.csv", "csv"))
+
+
+def test_exports_that_cannot_be_are_refused(embedded, tmp_path, monkeypatch):
+    store, z, files = embedded
+    with pytest.raises(CellfeatError, match="--to zarr: choose one of h5ad"):
+        export(store, tmp_path / "x", "zarr")
+    with pytest.raises(CellfeatError, match="a second file of the method 'aecfe'"):
+        export(store, tmp_path / "x", "csv", [files[0]] * 2)
+    said = {"method": "m", "config": "{}", "store_digest": "another"}
+    write_embeddings(tmp_path / "m.h5", store.table()["cell_id"], z, said)
+    with pytest.raises(CellfeatError, match="embeds another store"):
+        export(store, tmp_path / "x", "csv", [tmp_path / "m.h5"])
+    monkeypatch.setattr("cellfeat.store.export.import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    with pytest.raises(CellfeatError, match=r"needs pyarrow, which is not installed: pip install 'cellfeat\[export\]'"):
+        export(store, tmp_path / "x", "parquet", files)
+    assert not (tmp_path / "x").exists()
+
+
+def test_command_line(path, tmp_path, capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        return stop.value.code or 0, capsys.readouterr().out
+
+    assert run("subset", path, "--output", tmp_path / "part", "--domain", "north")[0] == 0
+    assert run("merge", tmp_path / "part", "--output", tmp_path / "merged")[0] == 0
+    assert run("diff", tmp_path / "part", tmp_path / "merged") == (0, "no difference\n")
+    status, out = run("diff", path, tmp_path / "part", "--tolerance", "0.1")
+    assert (status, out.count("only in the first")) == (1, 12)
+    assert run("export", path, "--to", "csv", "--output", tmp_path / "table.csv")[0] == 0
+    assert run("verify", path) == (0, "verified: every shard is what the manifest says\n")
+    with h5py.File(path / "shards/part-00000.h5", "r+") as handle:
+        handle["features"][0] = np.zeros(SHAPE)
+    assert run("verify", path)[0] == 1
+    status, out = run("verify", path, "--repair")
+    assert status == 0
+    assert "4 images with 6 cells are to do again" in out
