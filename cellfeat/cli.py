@@ -29,7 +29,7 @@ ConfigFile = Annotated[
     str, typer.Option("--config-file", help="Detector YAML: a path, or a name of detectron_configs/.")
 ]
 Opts = Annotated[list[str] | None, typer.Argument(help="KEY VALUE pairs that overrule the config.", show_default=False)]
-Engine = Annotated[str, typer.Option(help="Detector engine: auto or torchvision.")]
+Engine = Annotated[str, typer.Option(help="auto (Detectron2 where it can be imported), detectron2 or torchvision.")]
 Precision = Annotated[str, typer.Option(help="fp32, or bf16: faster, a little coarser.")]
 From = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
 
@@ -92,6 +92,25 @@ def datasets() -> None:
         spec = open_dataset(name).spec
         here = "here" if (data_root() / name).is_dir() else "absent"
         print(f"{name:22} {here:7} {spec.domain:22} {spec.title}")
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, which detector engine runs and why, and the line that installs what is missing."""
+    from cellfeat.doctor import report as doctor_report
+
+    print(doctor_report())
+
+
+@app.command()
+def convert_weights(
+    source: Annotated[str, typer.Argument(help="Weights of Detectron2, its model zoo or torchvision.")],
+    target: Annotated[Path, typer.Argument(help="A .pth or .safetensors with Detectron2's names.")],
+) -> None:
+    """Rewrite detector weights with Detectron2's parameter names, which both engines read."""
+    from cellfeat.detection.convert_weights import convert_weights as convert
+
+    print(convert(source, target))
 
 
 @app.command(context_settings=PASS_ON)

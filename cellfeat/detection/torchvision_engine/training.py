@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from cellfeat.detection.checkpoint import save_checkpoint
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
-from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector, autocast
+from cellfeat.detection.device import autocast
+from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
 from cellfeat.detection.torchvision_engine.solver import build_optimizer, clip_gradients, learning_rate
-from cellfeat.detection.torchvision_engine.training_data import training_loader
+from cellfeat.detection.training_data import training_loader
 from cellfeat.errors import CellfeatError
 from cellfeat.files import write_json, write_text
 
