@@ -189,3 +189,17 @@ def test_without_detectron2_auto_is_torchvision(monkeypatch):
     assert choose_engine("auto") == "torchvision"
     with pytest.raises(CellfeatError, match="cellfeat doctor"):
         build_detector(get_cfg(), "detectron2")
+
+
+@detectron2
+def test_datasets_are_registered_once_however_often(data_root):
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    from cellfeat.detection.detectron2_engine.datasets import register_datasets
+
+    for _ in range(2):
+        register_datasets([f"{data_root[0]}@train"])
+    dicts = DatasetCatalog.get(f"{data_root[0]}@train")
+    assert {"file_name", "image_id", "height", "width", "annotations"} <= dicts[0].keys()
+    assert all("segmentation" in annotation for each in dicts for annotation in each["annotations"])
+    assert MetadataCatalog.get(f"{data_root[0]}@train").thing_classes == ["WBC"]

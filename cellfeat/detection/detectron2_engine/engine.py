@@ -13,7 +13,6 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from cellfeat.detection.checkpoint import load_weights
-from cellfeat.detection.detectron2_engine import roi_heads  # noqa: F401 - registers CellROIHeads
 from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
 from cellfeat.detection.device import autocast, resolve_device, to_inference
 from cellfeat.detection.network_input import network_inputs, same_padding
@@ -27,6 +26,7 @@ class Detectron2Detector:
         cfg: The detector's config; `MODEL.WEIGHTS` names the checkpoint. Without weights the network is random.
         pool: ROI features to keep: "mask" (C, 14, 14), "box" (C, 7, 7) or "box_head" (FC_DIM, 1, 1).
         precision: "fp32", or "bf16" (autocast), which is faster.
+        model: A model of this config, such as one in training; it is put into evaluation mode.
 
     Raises:
         CellfeatError: A config key that cannot be honoured, or a checkpoint that does not fit.
@@ -34,10 +34,12 @@ class Detectron2Detector:
 
     name = "detectron2"
 
-    def __init__(self, cfg: CfgNode, pool: str = "mask", precision: str = "fp32") -> None:
+    def __init__(
+        self, cfg: CfgNode, pool: str = "mask", precision: str = "fp32", model: nn.Module | None = None
+    ) -> None:
         self.cfg, self.pool, self.precision = cfg, pool, precision
         self.device = resolve_device(cfg.MODEL.DEVICE)
-        self.model = new_model(to_detectron2_cfg(cfg, pool))
+        self.model = model or new_model(to_detectron2_cfg(cfg, pool))
         to_inference(self.model, self.device, precision)
 
     @property
