@@ -34,7 +34,7 @@ ConfigFile = Annotated[
     str, typer.Option("--config-file", help="Detector YAML: a path, or a name of detectron_configs/.")
 ]
 Opts = Annotated[list[str] | None, typer.Argument(help="KEY VALUE pairs that overrule the config.", show_default=False)]
-Engine = Annotated[str, typer.Option(help="Detector engine: auto or torchvision.")]
+Engine = Annotated[str, typer.Option(help="auto (Detectron2 where it can be imported), detectron2 or torchvision.")]
 Precision = Annotated[str, typer.Option(help="fp32, or bf16: faster, a little coarser.")]
 From = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
 
@@ -104,19 +104,42 @@ def datasets() -> None:
         print(f"{name:22} {here:7} {spec.domain:22} {spec.title}")
 
 
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, which detector engine runs and why, and the line that installs what is missing."""
+    from cellfeat.doctor import report as doctor_report
+
+    print(doctor_report())
+
+
+@app.command()
+def convert_weights(
+    source: Annotated[str, typer.Argument(help="Weights of Detectron2, its model zoo or torchvision.")],
+    target: Annotated[Path, typer.Argument(help="A .pth or .safetensors with Detectron2's names.")],
+) -> None:
+    """Rewrite detector weights with Detectron2's parameter names, which both engines read."""
+    from cellfeat.detection.convert_weights import convert_weights as convert
+
+    print(convert(source, target))
+
+
 @app.command(context_settings=PASS_ON)
 def train_net(
     opts: Opts = None,
     config_file: ConfigFile = "wbc_mask_rcnn_R_101_FPN.yaml",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUTPUT_DIR.")] = False,
     eval_only: Annotated[bool, typer.Option("--eval-only", help="Evaluate MODEL.WEIGHTS on DATASETS.TEST.")] = False,
-    num_gpus: Annotated[int | None, typer.Option(help="0: CPU, 1: one GPU; default: a GPU if there is one.")] = None,
+    num_gpus: Annotated[int | None, typer.Option(help="0: CPU; else GPUs; default: one if there is one.")] = None,
+    num_machines: Annotated[int, typer.Option(help="Machines that train together.")] = 1,
+    machine_rank: Annotated[int, typer.Option(help="This machine's number among them.")] = 0,
+    dist_url: Annotated[str, typer.Option(help="Where machines meet: tcp://HOST:PORT.")] = "auto",
     engine: Engine = "auto",
 ) -> None:
     """Train or evaluate a detector (Detectron2's arguments)."""
     from cellfeat.detection.train_net import scores_table, train_net
 
-    print(scores_table(train_net(Path(config_file), opts or [], resume, eval_only, num_gpus, engine)))
+    machines = (num_machines, machine_rank, dist_url)
+    print(scores_table(train_net(Path(config_file), opts or [], resume, eval_only, num_gpus, engine, *machines)))
 
 
 @app.command(context_settings=PASS_ON)
@@ -133,6 +156,7 @@ def dump(
     precision: Precision = "fp32",
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images of each dataset.")] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes, one a GPU (needs Detectron2).")] = 1,
     engine: Engine = "auto",
 ) -> None:
     """Find cells in datasets and store their features; run again after an interruption, it goes on."""
@@ -148,7 +172,7 @@ def dump(
     options = {"pool": pool, "select": select, "score_threshold": score_threshold, "feature_dtype": feature_dtype}
     options |= {"precision": precision, "batch_size": batch_size, "limit": limit}
     cfg = load_config(find_config(config_file), [*(opts or []), *(["MODEL.WEIGHTS", weights] if weights else [])])
-    store = run_dump(cfg, dataset, output, parse(DumpConfig, options, "dump"), engine)
+    store = run_dump(cfg, dataset, output, parse(DumpConfig, options, "dump"), engine, ranks)
     print(summary_table(read_json(output / SUMMARY)))
     print(f"{output}: {len(store)} cells")
 

@@ -26,6 +26,8 @@ OTHER_ARCHITECTURES = (
     "TEST.KEYPOINT_OKS_SIGMAS",
 )
 
+ADDED = ("MODEL.WEIGHTS_SHA256", "MODEL.NEW_HEADS", "INPUT.UM_PER_PX", "INPUT.AUG")  # what Detectron2's tree has not
+
 DEFAULTS: dict[str, Any] = {
     "VERSION": 2,
     "OUTPUT_DIR": "./output",
@@ -39,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
         "MASK_ON": False,
         "WEIGHTS": "",
         "WEIGHTS_SHA256": "",  # cellfeat: the file that MODEL.WEIGHTS must be; empty: not checked
+        "NEW_HEADS": (),  # cellfeat: beginnings of parameter names that start afresh, whatever MODEL.WEIGHTS holds
         "PIXEL_MEAN": [103.530, 116.280, 123.675],
         "PIXEL_STD": [1.0, 1.0, 1.0],
         "BACKBONE": {"NAME": "build_resnet_backbone", "FREEZE_AT": 2},
@@ -267,6 +270,8 @@ def portable(cfg: CfgNode) -> str:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS_SHA256 = ""
+    if not cfg.MODEL.NEW_HEADS:  # as in what was made before this key was
+        del cfg.MODEL["NEW_HEADS"]
     return cfg.dump()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,20 +12,24 @@ import numpy as np
 import pandas as pd
 from fvcore.common.config import CfgNode
 from pydantic import BaseModel, ConfigDict, Field
+from torch.multiprocessing import ProcessRaisedException
 from tqdm import tqdm
 
 from cellfeat.config import portable
 from cellfeat.data.catalogue import ImageRecord, open_dataset
 from cellfeat.data.crops import crop_cell
 from cellfeat.data.images import UnreadableImage, read_rgb
-from cellfeat.detection import Detector, build_detector
+from cellfeat.detection import Detector, build_detector, detectron2_problem
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.structures import CellInstances
 from cellfeat.errors import CellfeatError
 from cellfeat.files import digest, sha256_file, write_json
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
+from cellfeat.store.join import join_parts
+from cellfeat.store.schema import MANIFEST, SHARDS
 
 SUMMARY = "summary.json"
+RANKS = ".ranks"  # inside the store's folder, until the ranks' stores are one
 
 
 class DumpConfig(BaseModel):
@@ -43,7 +48,9 @@ class DumpConfig(BaseModel):
     limit: int | None = Field(None, ge=1, description="only the first so many images of each dataset")
 
 
-def dump(cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig, engine: str = "auto") -> Store:
+def dump(
+    cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig, engine: str = "auto", ranks: int = 1
+) -> Store:
     """Run a detector over datasets and store what it finds; run again after an interruption, it goes on.
 
     Images go through the network in fixed batches, so that a resumed dump stores the numbers of an unbroken one. Images
@@ -56,17 +63,44 @@ def dump(cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig
         output: Folder of the store.
         config: What to keep.
         engine: As in `build_detector`.
+        ranks: Processes, one a GPU where there are GPUs, each with a run of neighbouring batches; the store has the
+            same rows in the same order whatever their number. A standing store is completed by one process.
 
     Raises:
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
     """
     if not cfg.MODEL.WEIGHTS:
         raise CellfeatError("MODEL.WEIGHTS is empty: a dump needs a trained detector; give its checkpoint")
-    listings = {name: open_dataset(name).records()[: config.limit] for name in datasets}
-    records = [record for name in datasets for record in listings[name]]
+    listings = _listings(datasets, config)
+    if ranks == 1 or (output / MANIFEST).exists():
+        _write(cfg, listings, output, config, engine)
+    else:
+        _write_in_ranks(cfg, datasets, output, config, engine, ranks)
+    store = Store(output)
+    write_json(output / SUMMARY, summarise(store, _records(listings)))
+    return store
+
+
+def _listings(datasets: Sequence[str], config: DumpConfig) -> dict[str, list[ImageRecord]]:
+    return {name: open_dataset(name).records()[: config.limit] for name in datasets}
+
+
+def _records(listings: dict[str, list[ImageRecord]]) -> list[ImageRecord]:
+    return [record for listed in listings.values() for record in listed]
+
+
+def _write(
+    cfg: CfgNode,
+    listings: dict[str, list[ImageRecord]],
+    output: Path,
+    config: DumpConfig,
+    engine: str,
+    part: slice = slice(None),
+) -> None:
+    """Store the images `part` of the listings; the provenance is that of all of them."""
     detector = build_detector(cfg, engine, pool=config.pool, precision=config.precision)
     provenance = {
-        "datasets": list(datasets),
+        "datasets": list(listings),
         "images": {name: listing_digest(listed) for name, listed in listings.items()},
         "engine": detector.name,
         "detector_config": portable(cfg),
@@ -74,10 +108,38 @@ def dump(cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig
         "dump": config.model_dump(exclude={"batch_size"}),
     }
     with StoreWriter(output, detector.feature_shape, config.crop_size, provenance, config.feature_dtype) as writer:
-        _fill(writer, detector, records, config)
-    store = Store(output)
-    write_json(output / SUMMARY, summarise(store, records))
-    return store
+        _fill(writer, detector, _records(listings)[part], config)
+
+
+def _write_in_ranks(
+    cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig, engine: str, ranks: int
+) -> None:
+    """A store a rank by Detectron2's `launch`, then one manifest over the shards of all."""
+    if problem := detectron2_problem():
+        raise CellfeatError(f"--ranks {ranks}: processes are started by Detectron2's launcher, but {problem}")
+    from detectron2.engine import launch
+
+    if output.is_dir() and any(not file.name.startswith(".") and file.name != SHARDS for file in output.iterdir()):
+        raise CellfeatError(f"{output}: not empty and not a feature store; choose another folder")
+    folder = output / RANKS
+    try:
+        launch(_write_rank, ranks, dist_url="auto", args=(cfg, datasets, folder, config, engine))
+    except ProcessRaisedException as error:
+        raise CellfeatError(str(error).strip().splitlines()[-1].removeprefix(f"{CellfeatError.__module__}.")) from None
+    join_parts([folder / f"{rank}-of-{ranks}" for rank in range(ranks)], output)
+    shutil.rmtree(folder)
+
+
+def _write_rank(cfg: CfgNode, datasets: Sequence[str], folder: Path, config: DumpConfig, engine: str) -> None:
+    """This rank's whole batches: cut elsewhere, an image would meet other neighbours and its numbers other rounding."""
+    from detectron2.data.samplers import InferenceSampler
+    from detectron2.utils import comm
+
+    listings, size = _listings(datasets, config), config.batch_size
+    batches = list(InferenceSampler(-(-len(_records(listings)) // size)))
+    part = slice(batches[0] * size, (batches[-1] + 1) * size) if batches else slice(0)
+    output = folder / f"{comm.get_rank()}-of-{comm.get_world_size()}"
+    _write(cfg, listings, output, config, engine, part)
 
 
 def listing_digest(records: Sequence[ImageRecord]) -> str:

@@ -40,7 +40,7 @@ class DetectorConfig(BaseModel):
     train: list[str] = Field(default_factory=list, description="datasets with masks")
     test: list[str] = Field(default_factory=list, description="datasets to evaluate on")
     weights: str | None = Field(None, description="a trained checkpoint; then nothing is trained")
-    engine: Literal["auto", "torchvision"] = "auto"
+    engine: Literal["auto", "detectron2", "torchvision"] = "auto"
 
     @model_validator(mode="after")
     def _something_to_do(self) -> DetectorConfig:
@@ -173,7 +173,7 @@ class Run:
     def _make_detector(self, folder: Path) -> None:
         cfg, weights = self._detector_cfg(), self.config.detector.weights
         if not weights:
-            scores = train(cfg, resume=True)
+            scores = train(cfg, resume=True, engine=self.config.detector.engine)
         else:
             from cellfeat.detection import build_detector
             from cellfeat.detection.coco_evaluation import evaluate_dataset

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cellfeat.data.synthetic import write_sites
+from cellfeat.detection import detectron2_problem
 
 TINY = [  # the smallest network that is still a Mask R-CNN with FPN
     *("MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"),
@@ -39,6 +40,20 @@ def subprocess_env(sites):
 def tiny():
     """KEY VALUE overrides that make the tiny config tinier still."""
     return list(TINY)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that need Detectron2 skip, saying why, where it cannot be imported."""
+    marked = [item for item in items if item.get_closest_marker("detectron2")]
+    if marked and (problem := detectron2_problem()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=problem))
+
+
+@pytest.fixture(params=["torchvision", pytest.param("detectron2", marks=pytest.mark.detectron2)])
+def engine(request):
+    """Each engine in turn."""
+    return request.param
 
 
 @pytest.fixture(scope="session", autouse=True)

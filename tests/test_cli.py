@@ -57,7 +57,10 @@ def store_of_a_newer_format(tmp_path):
         (["inspect", "no-store"], "no-store"),
         (["train-net", "--config-file", "none.yaml"], "none.yaml: no such config file"),
         (["train-net", "SOLVER.NO_SUCH_KEY", "1"], "SOLVER.NO_SUCH_KEY"),
-        (["train-net", "MODEL.RPN.BOUNDARY_THRESH", "0", "MODEL.WEIGHTS", ""], "MODEL.RPN.BOUNDARY_THRESH"),
+        (
+            ["train-net", "--engine", "torchvision", "MODEL.RPN.BOUNDARY_THRESH", "0", "MODEL.WEIGHTS", ""],
+            "MODEL.RPN.BOUNDARY_THRESH",
+        ),
         (["train-net", "--eval-only", "MODEL.WEIGHTS", "none.pth", "DATASETS.TEST", "('site-a',)"], "none.pth"),
         (["train-net", "MODEL.WEIGHTS", "", "--num-gpus", "4"], "--num-gpus 4"),
         (["dump", "--dataset", "nowhere", "--weights", "w.pth"], "nowhere"),

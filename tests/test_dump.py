@@ -136,6 +136,38 @@ def test_a_killed_dump_resumes_to_the_store_of_an_unbroken_one(tmp_path, data_ro
     equal(dump(cfg, data_root, tmp_path / "killed", options()), unbroken)
 
 
+@pytest.mark.detectron2
+def test_two_ranks_write_the_store_of_one(tmp_path, data_root, cfg, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # of the ranks: sums depend on it
+    one = dump(cfg, data_root[:2], tmp_path / "one", options())
+    two = dump(cfg, data_root[:2], tmp_path / "two", options(), ranks=2)
+    assert len(two.manifest["shards"]) == 2
+    assert one.provenance == two.provenance
+    equal(two, one)
+    assert two.verify() == []
+    assert not (tmp_path / "two" / ".ranks").exists()
+
+
+@pytest.mark.detectron2
+def test_what_ails_a_rank_is_one_line(tmp_path, data_root, cfg):
+    bad = cfg.clone()
+    bad.defrost()
+    bad.MODEL.WEIGHTS = str(tmp_path / "none.pth")
+    with pytest.raises(CellfeatError, match=r"none\.pth: no such file") as error:
+        dump(bad, data_root[:1], tmp_path / "store", options(), ranks=2)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.detectron2
+def test_both_engines_make_the_same_store(tmp_path, data_root, cfg):
+    ours, theirs = (dump(cfg, data_root[:1], tmp_path / e, options(), e) for e in ("torchvision", "detectron2"))
+    pd.testing.assert_frame_equal(ours.table(), theirs.table(), atol=1e-3)
+    for name in ("features", "boxes"):
+        np.testing.assert_allclose(ours.read(name, slice(None)), theirs.read(name, slice(None)), atol=1e-2)
+    differing = {key for key, value in ours.provenance.items() if theirs.provenance[key] != value}
+    assert differing == {"engine"}
+
+
 def test_images_that_cannot_be_read_are_listed_and_the_others_stored(tmp_path, monkeypatch, cfg):
     folder = tmp_path / "odd"
     (folder / "images").mkdir(parents=True)

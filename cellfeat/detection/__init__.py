@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from cellfeat.errors import CellfeatError
+
 if TYPE_CHECKING:
     import numpy as np
     from fvcore.common.config import CfgNode
 
     from cellfeat.detection.structures import CellInstances
 
-ENGINES = ("auto", "torchvision")
+ENGINES = ("auto", "detectron2", "torchvision")
 POOLS = ("mask", "box", "box_head")
 PRECISIONS = ("fp32", "bf16")
 
@@ -38,21 +40,49 @@ def build_detector(cfg: CfgNode, engine: str = "auto", pool: str = "mask", preci
 
     Args:
         cfg: From `cellfeat.config.load_config`.
-        engine: "torchvision", or "auto": the best engine that can be imported.
+        engine: As in `choose_engine`.
         pool: ROI features to keep: "mask" (C, 14, 14), "box" (C, 7, 7) or "box_head" (FC_DIM, 1, 1).
         precision: "fp32" or "bf16".
 
     Raises:
         CellfeatError: An unknown engine, pool or precision; a config key or a checkpoint that the engine refuses.
     """
-    from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
-    from cellfeat.errors import CellfeatError
+    _check_choice("pool", pool, POOLS)
+    _check_choice("precision", precision, PRECISIONS)
+    if choose_engine(engine) == "detectron2":
+        from cellfeat.detection.detectron2_engine.engine import Detectron2Detector
 
-    for kind, value, known in (
-        ("engine", engine, ENGINES),
-        ("pool", pool, POOLS),
-        ("precision", precision, PRECISIONS),
-    ):
-        if value not in known:
-            raise CellfeatError(f"{kind} {value!r}: choose from {', '.join(known)}")
+        return Detectron2Detector(cfg, pool=pool, precision=precision)
+    from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
+
     return TorchvisionDetector(cfg, pool=pool, precision=precision)
+
+
+def choose_engine(engine: str = "auto") -> str:
+    """The engine that runs: "detectron2" or "torchvision"; "auto" is Detectron2 where it can be imported.
+
+    Raises:
+        CellfeatError: An unknown engine, or "detectron2" where it cannot be imported.
+    """
+    _check_choice("engine", engine, ENGINES)
+    if engine == "torchvision":
+        return engine
+    problem = detectron2_problem()
+    if engine == "detectron2" and problem:
+        raise CellfeatError(f"engine detectron2: {problem}; `cellfeat doctor` says how to install it")
+    return "torchvision" if problem else "detectron2"
+
+
+def detectron2_problem() -> str:
+    """Why Detectron2 cannot be used here; empty where it can."""
+    try:
+        import detectron2.engine
+        import detectron2.modeling  # noqa: F401
+    except Exception as error:  # not installed, or broken: built for another torch, a dependency missing
+        return f"Detectron2 cannot be imported ({' '.join(str(error).split())[:200]})"
+    return ""
+
+
+def _check_choice(kind: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise CellfeatError(f"{kind} {value!r}: choose from {', '.join(known)}")

@@ -6,7 +6,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from cellfeat.files import atomic_path, sha256_file
 from cellfeat.unpickle import ArrayUnpickler
 
 State = dict[str, Tensor]
+
+
+_CONSTANTS = re.compile(r"\.num_batches_tracked$|\.anchor_generator\.cell_anchors\.|^pixel_(mean|std)$")
 
 
 def resolve_weights(weights: str) -> Path:
@@ -95,7 +98,9 @@ def _check_size(path: Path) -> None:
             )
 
 
-def load_weights(weights: str, shapes: Mapping[str, tuple[int, ...]], sha256: str = "") -> State:
+def load_weights(
+    weights: str, shapes: Mapping[str, tuple[int, ...]], sha256: str = "", new_heads: Sequence[str] = ()
+) -> State:
     """Read `MODEL.WEIGHTS` for a model whose parameters have `shapes` (Detectron2's names).
 
     A backbone alone (an ImageNet model, names beginning with stem or res) fills the backbone; everything else must fit.
@@ -104,6 +109,7 @@ def load_weights(weights: str, shapes: Mapping[str, tuple[int, ...]], sha256: st
         weights: A path or detectron2:// name.
         shapes: Name → shape of every parameter and buffer of the model.
         sha256: The file's expected hex digest; empty: not checked.
+        new_heads: Beginnings of the names of parameters that are left out, in the file as in the model.
 
     Raises:
         CellfeatError: The digest differs, or parameters are missing, unexpected or of another shape: they are listed.
@@ -111,19 +117,23 @@ def load_weights(weights: str, shapes: Mapping[str, tuple[int, ...]], sha256: st
     path = resolve_weights(weights)
     if sha256 and sha256_file(path) != sha256.lower():
         raise CellfeatError(f"{path}: its sha256 is {sha256_file(path)}, but MODEL.WEIGHTS_SHA256 says {sha256}")
-    state = read_state(path)
-    expected = dict(shapes)
-    if not any(name.startswith(("backbone.", "roi_heads.")) for name in state):
-        state = {f"backbone.bottom_up.{name}": value for name, value in _backbone_names(state).items()}
+    new = tuple(new_heads)
+    if unknown := [name for name in new if not any(key.startswith(name) for key in shapes)]:
+        raise CellfeatError(f"MODEL.NEW_HEADS {unknown[0]}: no parameter of this model begins so")
+    state = {name: value for name, value in read_state(path).items() if not name.startswith(new)}
+    expected = {name: shape for name, shape in shapes.items() if not name.startswith(new)}
+    if is_backbone(state):
+        state = {f"backbone.bottom_up.{name}": value for name, value in backbone_names(state).items()}
         expected = {name: shape for name, shape in shapes.items() if name.startswith("backbone.bottom_up.")}
         state = {name: value for name, value in state.items() if ".fc." not in name}
-    # Counters and constants that norms may or may not carry say nothing about the architecture.
-    state = {
-        name: value for name, value in state.items() if name in expected or not name.endswith("num_batches_tracked")
-    }
+    # Counters and constants that a file may or may not carry say nothing about the architecture.
+    state = {name: value for name, value in state.items() if name in expected or not _CONSTANTS.search(name)}
     problems = _mismatches({name: tuple(value.shape) for name, value in state.items()}, expected)
     if problems:
-        raise CellfeatError(f"{path}: not a checkpoint of this architecture: {'; '.join(problems)}")
+        raise CellfeatError(
+            f"{path}: not a checkpoint of this architecture: {'; '.join(problems)}; "
+            "MODEL.NEW_HEADS names the heads that shall start afresh"
+        )
     return {name: value.to(torch.float32) if value.is_floating_point() else value for name, value in state.items()}
 
 
@@ -149,10 +159,17 @@ def _mismatches(found: dict[str, tuple[int, ...]], expected: Mapping[str, tuple[
     ]
 
 
-def _backbone_names(state: State) -> State:
+def is_backbone(state: State) -> bool:
+    """Whether these are the parameters of a backbone alone, by the names of an ImageNet model or by Detectron2's."""
+    outside = [name for name in state if not name.startswith("backbone.bottom_up.")]
+    return not outside or not any(name.startswith(("backbone.", "roi_heads.")) for name in state)
+
+
+def backbone_names(state: State) -> State:
     """Detectron2's names for an ImageNet backbone, whether it has them already or Caffe2's (res2_0_branch2a_w, ...)."""
+    state = {name.removeprefix("backbone.").removeprefix("bottom_up."): value for name, value in state.items()}
     if any(name.startswith("res2.") for name in state):
-        return {name.removeprefix("bottom_up."): value for name, value in state.items()}
+        return state
     renamed = {}
     for name, value in state.items():
         name = name.replace("_bn_s", ".norm.weight").replace("_bn_b", ".norm.bias")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from fvcore.common.config import CfgNode
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,11 @@ class CellInstances:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+def feature_shape(cfg: CfgNode, pool: str) -> tuple[int, int, int]:
+    """(C, H, W) of one cell's ROI features: "mask" and "box" as pooled for these heads, "box_head" (FC_DIM, 1, 1)."""
+    if pool == "box_head":
+        return cfg.MODEL.ROI_BOX_HEAD.FC_DIM, 1, 1
+    side = {"mask": cfg.MODEL.ROI_MASK_HEAD, "box": cfg.MODEL.ROI_BOX_HEAD}[pool].POOLER_RESOLUTION
+    return cfg.MODEL.FPN.OUT_CHANNELS, side, side

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
 from cellfeat.config import config_dir, load_config
-from cellfeat.detection import build_detector
+from cellfeat.detection import build_detector, choose_engine
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
 from cellfeat.errors import CellfeatError
-from cellfeat.files import write_json
+from cellfeat.files import read_json, write_json
 
 
 def train_net(
@@ -21,6 +22,9 @@ def train_net(
     eval_only: bool = False,
     num_gpus: int | None = None,
     engine: str = "auto",
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
 ) -> dict[str, Scores]:
     """Train a detector in `OUTPUT_DIR`, or with `eval_only` evaluate `MODEL.WEIGHTS`.
 
@@ -29,8 +33,11 @@ def train_net(
         overrides: `KEY VALUE KEY VALUE ...`.
         resume: Go on from the last checkpoint in `OUTPUT_DIR`; without it, a folder that holds one is refused.
         eval_only: Evaluate on `DATASETS.TEST`; the scores go to `OUTPUT_DIR/evaluation.json`.
-        num_gpus: 0 for the CPU, 1 for a GPU, None for what `MODEL.DEVICE` says.
-        engine: As in `build_detector`.
+        num_gpus: 0 for the CPU, else GPUs of each machine; None for one process on what `MODEL.DEVICE` says.
+        engine: As in `choose_engine`.
+        num_machines: Machines that train together (Detectron2's engine).
+        machine_rank: This machine's number among them.
+        dist_url: Where they meet, tcp://HOST:PORT; "auto": a free port of this machine.
 
     Returns:
         Dataset → scores.
@@ -41,18 +48,50 @@ def train_net(
     cfg = load_config(find_config(config_file), [*overrides, *_device(num_gpus)])
     if eval_only:
         return _evaluate(cfg, engine)
-    return train(cfg, resume)
+    return train(cfg, resume, engine, Processes(num_gpus or 1, num_machines, machine_rank, dist_url))
 
 
-def train(cfg: CfgNode, resume: bool = False) -> dict[str, Scores]:
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together; one a GPU. See `train_net`."""
+
+    a_machine: int = 1
+    machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+
+
+def train(
+    cfg: CfgNode, resume: bool = False, engine: str = "auto", processes: Processes | None = None
+) -> dict[str, Scores]:
     """Train as `cfg` says; see `train_net`."""
-    from cellfeat.detection.torchvision_engine.training import Trainer
-
+    processes = processes or Processes()
     last = Path(cfg.OUTPUT_DIR) / "last_checkpoint"
     if last.is_file() and not resume:
         raise CellfeatError(
             f"{cfg.OUTPUT_DIR}: holds a training run already; go on with --resume or choose another OUTPUT_DIR"
         )
+    if choose_engine(engine) == "detectron2":
+        from detectron2.engine import launch
+
+        from cellfeat.detection.detectron2_engine.training import main
+
+        _check_gpus(processes)
+        launch(
+            main,
+            processes.a_machine,
+            num_machines=processes.machines,
+            machine_rank=processes.machine_rank,
+            dist_url=processes.dist_url,
+            args=(cfg, resume),
+        )
+        return read_json(Path(cfg.OUTPUT_DIR) / "evaluation.json")
+    if (number := processes.a_machine * processes.machines) > 1:
+        raise CellfeatError(
+            f"--num-gpus {processes.a_machine}: the torchvision engine trains on one device, not {number}; use 0 or 1"
+        )
+    from cellfeat.detection.torchvision_engine.training import Trainer
+
     trainer = Trainer(cfg)
     if resume:
         trainer.resume()
@@ -87,8 +126,13 @@ def _evaluate(cfg: CfgNode, engine: str) -> dict[str, Scores]:
 
 
 def _device(num_gpus: int | None) -> list[str]:
-    if num_gpus is None:
-        return []
-    if num_gpus > 1:
-        raise CellfeatError(f"--num-gpus {num_gpus}: the torchvision engine trains on one device; use 0 or 1")
-    return ["MODEL.DEVICE", "cuda" if num_gpus else "cpu"]
+    return [] if num_gpus is None else ["MODEL.DEVICE", "cuda" if num_gpus else "cpu"]
+
+
+def _check_gpus(processes: Processes) -> None:
+    import torch
+
+    if processes.a_machine > max(torch.cuda.device_count(), 1):
+        raise CellfeatError(f"--num-gpus {processes.a_machine}: this machine has {torch.cuda.device_count()}")
+    if processes.machines > 1 and processes.dist_url == "auto":
+        raise CellfeatError("--dist-url: several machines need one tcp://HOST:PORT to meet at")

@@ -5,38 +5,27 @@ import pytest
 import torch
 from recipe import image, parameter
 
-from cellfeat.config import config_dir, flatten, get_cfg, load_config
-from cellfeat.detection.torchvision_engine.engine import to_network
+from cellfeat.config import ADDED, config_dir, flatten, get_cfg, load_config
+from cellfeat.detection.network_input import to_network
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
 from cellfeat.detection.torchvision_engine.solver import learning_rate
 
-pytest.importorskip("detectron2", reason="Detectron2 cannot be imported")
 pytestmark = pytest.mark.detectron2
 
-OURS = {"MODEL.WEIGHTS_SHA256", "INPUT.UM_PER_PX"}  # and INPUT.AUG: keys that cellfeat adds
 
+@pytest.fixture
+def to_detectron2_cfg():
+    from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
 
-def detectron2_cfg(cfg):
-    """Our config in Detectron2's tree."""
-    from detectron2.config import get_cfg as detectron2_get_cfg
-
-    theirs = detectron2_get_cfg()
-    for key, value in flatten(cfg).items():
-        if key not in OURS and not key.startswith("INPUT.AUG."):
-            node = theirs
-            *path, leaf = key.split(".")
-            for part in path:
-                node = node[part]
-            node[leaf] = value
-    return theirs
+    return to_detectron2_cfg
 
 
 def test_every_default_is_detectron2s():
     from detectron2.config import get_cfg as detectron2_get_cfg
 
     theirs = flatten(detectron2_get_cfg())
-    ours = {k: v for k, v in flatten(get_cfg()).items() if k not in OURS and not k.startswith("INPUT.AUG.")}
+    ours = {key: value for key, value in flatten(get_cfg()).items() if not key.startswith(ADDED)}
     assert {key: theirs[key] for key in ours} == ours
 
 
@@ -50,12 +39,12 @@ def test_every_default_is_detectron2s():
         ["SOLVER.WARMUP_ITERS", "0"],
     ],
 )
-def test_learning_rate_is_detectron2s(settings):
+def test_learning_rate_is_detectron2s(to_detectron2_cfg, settings):
     from detectron2.solver import build_lr_scheduler
 
     cfg = load_config(config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml", settings)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=cfg.SOLVER.BASE_LR)
-    schedule = build_lr_scheduler(detectron2_cfg(cfg), optimizer)
+    schedule = build_lr_scheduler(to_detectron2_cfg(cfg), optimizer)
     theirs = []
     for _ in range(cfg.SOLVER.MAX_ITER):
         theirs.append(optimizer.param_groups[0]["lr"])
@@ -72,7 +61,7 @@ def test_learning_rate_is_detectron2s(settings):
         ["MODEL.RPN.SMOOTH_L1_BETA", "0.1", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "0.5", "MODEL.RPN.LOSS_WEIGHT", "2.0"],
     ],
 )
-def test_training_losses_are_detectron2s(settings):
+def test_training_losses_are_detectron2s(to_detectron2_cfg, settings):
     from detectron2.modeling import build_model
     from detectron2.structures import BitMasks, Boxes, Instances
 
@@ -81,7 +70,7 @@ def test_training_losses_are_detectron2s(settings):
         ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False", *settings],
     )
     ours = MaskRCNN(cfg).train()
-    theirs = build_model(detectron2_cfg(cfg)).train()
+    theirs = build_model(to_detectron2_cfg(cfg)).train()
     shapes = {name: tuple(value.shape) for name, value in to_detectron2(ours.state_dict()).items()}
     state = {name: torch.from_numpy(parameter(name, shape, seed=3)) for name, shape in shapes.items()}
     ours.load_state_dict(to_torchvision(state))

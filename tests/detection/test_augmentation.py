@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cellfeat.config import config_dir, load_config
-from cellfeat.detection.torchvision_engine.augmentation import augment
+from cellfeat.detection.augmentation import augment
 
 PLAIN = [
     *(

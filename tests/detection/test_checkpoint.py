@@ -85,6 +85,14 @@ def test_another_architecture_is_refused_with_what_differs(tmp_path, state, chan
         load_weights(str(tmp_path / "w.pth"), SHAPES)
 
 
+def test_a_head_that_the_config_calls_new_starts_afresh(tmp_path, state):
+    state["roi_heads.b.bias"] = torch.zeros(81)
+    torch.save(state, tmp_path / "coco.pth")
+    assert load_weights(str(tmp_path / "coco.pth"), SHAPES, new_heads=["roi_heads.b"]).keys() == {"backbone.a.weight"}
+    with pytest.raises(CellfeatError, match=r"NEW_HEADS roi_heads\.mask"):
+        load_weights(str(tmp_path / "coco.pth"), SHAPES, new_heads=["roi_heads.mask"])
+
+
 def test_sha256_is_checked(tmp_path, state):
     path = tmp_path / "w.pth"
     torch.save(state, path)

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -32,12 +33,18 @@ def settings(tiny, data_root):
     return settings
 
 
+@pytest.fixture
+def train(engine):
+    """`train_net` of the tiny config by each engine in turn."""
+    return partial(train_net, CONFIG, engine=engine)
+
+
 def weights(folder):
     return torch.load(folder / "model_final.pth", weights_only=True)["model"]
 
 
-def test_training_leaves_what_detectron2_would(tmp_path, settings):
-    scores = train_net(CONFIG, settings(tmp_path / "run", iterations=20))
+def test_training_leaves_what_detectron2_would(tmp_path, train, settings):
+    scores = train(settings(tmp_path / "run", iterations=20))
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert {
@@ -58,50 +65,51 @@ def test_training_leaves_what_detectron2_would(tmp_path, settings):
     )
     assert all(name.startswith(("backbone.", "proposal_generator.", "roi_heads.")) for name in weights(folder))
     # evaluating the written checkpoint gives the scores that training ended with
-    again = train_net(
-        CONFIG, settings(tmp_path / "eval", **{"MODEL.WEIGHTS": folder / "model_final.pth"}), eval_only=True
-    )
+    again = train(settings(tmp_path / "eval", **{"MODEL.WEIGHTS": folder / "model_final.pth"}), eval_only=True)
     assert again["site-a@val"]["bbox"]["AP"] == pytest.approx(scores["site-a@val"]["bbox"]["AP"], abs=1e-3)
 
 
-def test_the_loss_falls(tmp_path, settings):
-    train_net(CONFIG, settings(tmp_path, iterations=40, **{"DATASETS.TEST": (), "SOLVER.WARMUP_ITERS": 10}))
+def test_the_loss_falls(tmp_path, train, settings):
+    train(settings(tmp_path, iterations=40, **{"DATASETS.TEST": (), "SOLVER.WARMUP_ITERS": 10}))
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert lines[-1]["total_loss"] < 0.8 * lines[0]["total_loss"]
 
 
-def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, settings, subprocess_env):
-    train_net(CONFIG, settings(tmp_path / "unbroken", iterations=6))
-    code = "import sys; from cellfeat.detection.train_net import train_net; train_net(sys.argv[1], sys.argv[2:])"
-    command = [sys.executable, "-c", code, str(CONFIG), *settings(tmp_path / "killed", iterations=6)]
+def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, train, engine, settings, subprocess_env):
+    train(settings(tmp_path / "unbroken", iterations=6))
+    code = (
+        "import sys; from cellfeat.detection.train_net import train_net; "
+        "train_net(sys.argv[1], sys.argv[3:], num_gpus=0, engine=sys.argv[2])"
+    )
+    command = [sys.executable, "-c", code, str(CONFIG), engine, *settings(tmp_path / "killed", iterations=6)]
     process = subprocess.Popen(command, env=subprocess_env, stderr=subprocess.DEVNULL)
     while not (tmp_path / "killed" / "last_checkpoint").is_file():
         assert process.poll() is None, "ended before its first checkpoint"
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    train_net(CONFIG, settings(tmp_path / "killed", iterations=6), resume=True)
+    train(settings(tmp_path / "killed", iterations=6), resume=True)
     unbroken, resumed = weights(tmp_path / "unbroken"), weights(tmp_path / "killed")
     assert unbroken.keys() == resumed.keys()
     for name, value in unbroken.items():
-        torch.testing.assert_close(resumed[name], value, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=1e-8, msg=name)
     metrics = [(tmp_path / run / "metrics.json").read_text().splitlines() for run in ("unbroken", "killed")]
-    assert [json.loads(line)["iteration"] for line in metrics[0]] == [
-        json.loads(line)["iteration"] for line in metrics[1]
-    ]
+    iterations = [[json.loads(line)["iteration"] for line in lines] for lines in metrics]
+    assert sorted(iterations[0]) == sorted(iterations[1])  # Detectron2 writes the last evaluation after the last losses
+    assert len(set(iterations[1])) == len(iterations[1])
 
 
-def test_an_old_run_is_not_overwritten_unasked(tmp_path, settings):
-    train_net(CONFIG, settings(tmp_path))
+def test_an_old_run_is_not_overwritten_unasked(tmp_path, train, settings):
+    train(settings(tmp_path))
     with pytest.raises(CellfeatError, match="--resume"):
-        train_net(CONFIG, settings(tmp_path))
+        train(settings(tmp_path))
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, settings):
+def test_a_damaged_checkpoint_is_named(tmp_path, train, settings):
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     (tmp_path / "model_0000001.pth").write_bytes(b"half a checkpoint")
     with pytest.raises(CellfeatError, match=r"model_0000001\.pth: cannot go on"):
-        train_net(CONFIG, settings(tmp_path), resume=True)
+        train(settings(tmp_path), resume=True)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +124,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path, settings):
         ({"SOLVER.BASE_LR": 1e9, "SOLVER.CLIP_GRADIENTS.ENABLED": False, "SOLVER.WARMUP_ITERS": 0}, {}, "diverged"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, settings, change, options, words):
+def test_bad_input_is_one_line(tmp_path, train, settings, change, options, words):
     with pytest.raises(CellfeatError, match=words):
-        train_net(CONFIG, settings(tmp_path, iterations=8, **change), **options)
+        train(settings(tmp_path, iterations=8, **change), **options)

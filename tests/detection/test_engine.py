@@ -16,12 +16,11 @@ LOOSE = [
 
 
 @pytest.fixture
-def build(tiny):
+def build(tiny, engine):
     def build(*overrides, **options):
         torch.manual_seed(0)
-        return build_detector(
-            load_config(config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml", [*tiny, *LOOSE, *overrides]), **options
-        )
+        cfg = load_config(config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml", [*tiny, *LOOSE, *overrides])
+        return build_detector(cfg, **{"engine": engine, **options})
 
     return build
 

@@ -11,8 +11,9 @@ from torchvision.ops import box_iou
 
 from cellfeat.config import config_dir, load_config
 from cellfeat.detection.checkpoint import save_checkpoint
+from cellfeat.detection.network_input import to_network
 from cellfeat.detection.resize import network_size
-from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector, to_network
+from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
 
 HERE = Path(__file__).parent / "golden"
 ELSEWHERE = Path(os.environ.get("CELLFEAT_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))

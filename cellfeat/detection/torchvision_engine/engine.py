@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
 from cellfeat.detection.checkpoint import load_weights
-from cellfeat.detection.resize import network_size, resize_image
-from cellfeat.detection.structures import CellInstances
-from cellfeat.detection.torchvision_engine.model import SIZE_DIVISIBILITY, MaskRCNN
+from cellfeat.detection.device import autocast, resolve_device, to_inference
+from cellfeat.detection.network_input import network_inputs, same_padding
+from cellfeat.detection.structures import CellInstances, feature_shape
+from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
 from cellfeat.detection.torchvision_engine.paste import paste_masks
-from cellfeat.errors import CellfeatError
 
 
 class TorchvisionDetector:
@@ -37,18 +36,12 @@ class TorchvisionDetector:
         self.device = resolve_device(cfg.MODEL.DEVICE)
         self.model = MaskRCNN(cfg)
         if cfg.MODEL.WEIGHTS:
-            load_into(self.model, cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_SHA256)
-        # Convolutions in channels_last sum in another order: faster in bf16, no longer Detectron2's numbers in fp32.
-        layout = torch.channels_last if precision == "bf16" else torch.contiguous_format
-        self.model.to(self.device).to(memory_format=layout).eval()
+            load_into(self.model, cfg)
+        to_inference(self.model, self.device, precision)
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        channels, model = self.cfg.MODEL.FPN.OUT_CHANNELS, self.cfg.MODEL
-        sides = {"mask": model.ROI_MASK_HEAD.POOLER_RESOLUTION, "box": model.ROI_BOX_HEAD.POOLER_RESOLUTION}
-        if self.pool == "box_head":
-            return model.ROI_BOX_HEAD.FC_DIM, 1, 1
-        return channels, sides[self.pool], sides[self.pool]
+        return feature_shape(self.cfg, self.pool)
 
     @torch.inference_mode()
     def detect(
@@ -62,13 +55,9 @@ class TorchvisionDetector:
         """
         if not images:
             return []
-        scales = um_per_px or [None] * len(images)
-        batch = [
-            to_network(image, network_size(self.cfg, image.shape[:2], scale), self.cfg.INPUT.FORMAT)
-            for image, scale in zip(images, scales, strict=True)
-        ]
+        batch = network_inputs(self.cfg, images, um_per_px)
         found: list[CellInstances | None] = [None] * len(images)
-        for group in _same_padding(batch):
+        for group in same_padding(batch):
             with autocast(self.device, self.precision == "bf16"):
                 detections = self.model([batch[i] for i in group], pool=self.pool)
             for i, detection in zip(group, detections, strict=True):
@@ -97,39 +86,8 @@ class TorchvisionDetector:
         )
 
 
-def _same_padding(batch: list[torch.Tensor]) -> list[list[int]]:
-    """Indices grouped by padded size: padding to a larger neighbour would change a GroupNorm's statistics."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, image in enumerate(batch):
-        height, width = image.shape[-2:]
-        groups.setdefault((-(-height // SIZE_DIVISIBILITY), -(-width // SIZE_DIVISIBILITY)), []).append(i)
-    return list(groups.values())
-
-
-def to_network(image: np.ndarray, size: tuple[int, int], channel_order: str) -> torch.Tensor:
-    """RGB uint8 (h, w, 3) → (3, *size) uint8 in the config's channel order (INPUT.FORMAT)."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise CellfeatError(f"an image must be RGB uint8 (h, w, 3), not {image.dtype} {image.shape}")
-    resized = resize_image(image, size)
-    if channel_order == "BGR":
-        resized = resized[:, :, ::-1]
-    return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-
-
-def load_into(model: MaskRCNN, weights: str, sha256: str = "") -> None:
-    """Load a checkpoint with Detectron2's parameter names into `model`; errors as `load_weights`."""
+def load_into(model: MaskRCNN, cfg: CfgNode) -> None:
+    """Load `MODEL.WEIGHTS`, which has Detectron2's parameter names, into `model`; errors as `load_weights`."""
     shapes = {name: tuple(value.shape) for name, value in to_detectron2(model.state_dict()).items()}
-    state = load_weights(weights, shapes, sha256)
+    state = load_weights(cfg.MODEL.WEIGHTS, shapes, cfg.MODEL.WEIGHTS_SHA256, cfg.MODEL.NEW_HEADS)
     model.load_state_dict(to_torchvision(state), strict=False)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Detectron2's default device is `cuda`; where there is no GPU that means the CPU."""
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device(name)
-
-
-def autocast(device: torch.device, enabled: bool) -> AbstractContextManager[None]:
-    """bf16 autocast on `device`; bf16 has float32's range, so no loss scaling is needed."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -7,12 +7,11 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
+from cellfeat.detection.honoured import check_honoured
+from cellfeat.detection.network_input import SIZE_DIVISIBILITY
 from cellfeat.detection.torchvision_engine.backbone import ResNetFPN
-from cellfeat.detection.torchvision_engine.honoured import check_honoured
 from cellfeat.detection.torchvision_engine.roi_heads import ROIHeads
 from cellfeat.detection.torchvision_engine.rpn import RPN
-
-SIZE_DIVISIBILITY = 32
 
 
 class MaskRCNN(nn.Module):

@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from cellfeat.detection.checkpoint import save_checkpoint
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
-from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector, autocast
+from cellfeat.detection.device import autocast
+from cellfeat.detection.run_folder import cut_metrics, mean_ap, write_config
+from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
 from cellfeat.detection.torchvision_engine.solver import build_optimizer, clip_gradients, learning_rate
-from cellfeat.detection.torchvision_engine.training_data import training_loader
+from cellfeat.detection.training_data import training_loader
 from cellfeat.errors import CellfeatError
 from cellfeat.files import write_json, write_text
 
@@ -63,7 +65,7 @@ class Trainer:
                 f"{path}: cannot go on from this checkpoint ({detail}); train into another OUTPUT_DIR"
             ) from None
         self.iteration, self.seed, self.best = content["iteration"], content["seed"], content["best"]
-        _cut_metrics(self.output / "metrics.json", self.iteration)
+        cut_metrics(self.output / "metrics.json", self.iteration)
 
     def train(self) -> dict[str, Scores]:
         """Train to SOLVER.MAX_ITER, evaluate, and write model_final.pth.
@@ -72,7 +74,7 @@ class Trainer:
             Dataset → scores on DATASETS.TEST.
         """
         solver = self.cfg.SOLVER
-        write_text(self.output / "config.yaml", self.cfg.dump())
+        write_config(self.cfg)
         loader = training_loader(self.cfg, self.seed, self.iteration)
         running: dict[str, float] = {}
         self.model.train()
@@ -132,7 +134,7 @@ class Trainer:
             for metric, v in m.items()
         }
         self._log(flat)
-        mean = sum(s.get("segm", s["bbox"])["AP"] for s in scores.values()) / len(scores)
+        mean = mean_ap(scores)
         if mean > self.best:
             self.best = mean
             self._save("model_best.pth")
@@ -156,10 +158,3 @@ class Trainer:
         write_text(marker, name)
         if previous and previous != name:
             (self.output / previous).unlink(missing_ok=True)
-
-
-def _cut_metrics(path: Path, iteration: int) -> None:
-    """Drop what a killed run logged after its last checkpoint: it will be logged again."""
-    if path.is_file():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["iteration"] < iteration]
-        write_text(path, "".join(f"{line}\n" for line in lines))

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
-from cellfeat.detection.torchvision_engine.augmentation import augment
-from cellfeat.detection.torchvision_engine.engine import to_network
+from cellfeat.detection.augmentation import augment
+from cellfeat.detection.network_input import to_network
 from cellfeat.errors import CellfeatError
 
 Sample = tuple[Tensor, dict[str, Tensor]]

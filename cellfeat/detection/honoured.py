@@ -1,4 +1,7 @@
-"""Which config values this engine can honour; the others are refused by name, never ignored."""
+"""Which config values the torchvision engine can honour; the others are refused by name, never ignored.
+
+Images enter both engines through cellfeat's own code, so what is said here of their keys holds for Detectron2 too.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ FREE = {
     "SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.BIAS_LR_FACTOR", "SOLVER.GAMMA", "SOLVER.STEPS", "SOLVER.WARMUP_FACTOR",
     "SOLVER.WARMUP_ITERS", "SOLVER.RESCALE_INTERVAL", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.IMS_PER_BATCH",
     "SOLVER.CLIP_GRADIENTS.ENABLED", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "SOLVER.CLIP_GRADIENTS.NORM_TYPE",
-    "SOLVER.AMP.ENABLED", "TEST.EVAL_PERIOD", "TEST.DETECTIONS_PER_IMAGE",
+    "SOLVER.AMP.ENABLED", "TEST.EVAL_PERIOD", "TEST.DETECTIONS_PER_IMAGE", "MODEL.NEW_HEADS",
 }  # fmt: skip
 
 # Keys of which this engine knows some values. The annotations' bitmaps serve both mask formats.
@@ -70,22 +73,16 @@ WITHOUT_EFFECT = {
 }
 
 
+DATA = ("INPUT.", "DATASETS.", "DATALOADER.", "TEST.AUG.")  # what speaks of images, not of the network
+
+
 def check_honoured(cfg: CfgNode) -> None:
-    """Refuse a config that this engine cannot honour.
+    """Refuse a config that the torchvision engine cannot honour.
 
     Raises:
         CellfeatError: Names the first such key, its value and what is known instead.
     """
-    defaults = flatten(get_cfg())
-    for key, value in flatten(cfg).items():
-        if key in FREE or key in WITHOUT_EFFECT:
-            continue
-        known = CHOICES.get(key, (defaults[key],))
-        if not any(_plain(value) == _plain(choice) for choice in known):
-            raise CellfeatError(
-                f"{key}: the torchvision engine cannot honour {value!r}; "
-                f"it knows {' or '.join(repr(choice) for choice in known)} (Detectron2 may know more)"
-            )
+    _check(cfg, ("",), "the torchvision engine cannot honour", " (Detectron2 may know more)")
     depth, width = cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
     if width != (64 if depth < 50 else 256):
         raise CellfeatError(f"MODEL.RESNETS.RES2_OUT_CHANNELS: {width} does not go with depth {depth}")
@@ -95,6 +92,21 @@ def check_honoured(cfg: CfgNode) -> None:
             raise CellfeatError(
                 f"MODEL.ANCHOR_GENERATOR.{key}: {levels} lists for {len(cfg.MODEL.RPN.IN_FEATURES)} levels"
             )
+
+
+def check_data_keys(cfg: CfgNode) -> None:
+    """Refuse what cellfeat's own way of feeding images to either engine cannot honour; errors as `check_honoured`."""
+    _check(cfg, DATA, "images enter by cellfeat's own code, which cannot honour")
+
+
+def _check(cfg: CfgNode, sections: tuple[str, ...], complaint: str, hint: str = "") -> None:
+    defaults = flatten(get_cfg())
+    for key, value in flatten(cfg).items():
+        if not key.startswith(sections) or key in FREE or key in WITHOUT_EFFECT:
+            continue
+        known = CHOICES.get(key, (defaults[key],))
+        if not any(_plain(value) == _plain(choice) for choice in known):
+            raise CellfeatError(f"{key}: {complaint} {value!r}; known: {' or '.join(map(repr, known))}{hint}")
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,128 @@
+"""Detection with features, both engines, against the loop that everyone writes around Detectron2's DefaultPredictor.
+
+    python benchmarks/engines.py --weights model_final.pth --datasets pbc-barcelona aml-munich --images 50
+
+The loop: one image at a time, mask-pooler features of the final boxes caught by a forward hook. All variants see the
+same images in the same process; rounds alternate between them, so that a drifting machine drifts for all of them, and
+the median counts. Boxes are matched to those of the loop by IoU; the feature error is ‖a − b‖ / ‖b‖ over matched cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from detectron2.engine import DefaultPredictor
+from torchvision.ops import box_iou
+from tqdm import tqdm
+
+from cellfeat.config import load_config
+from cellfeat.data.catalogue import open_dataset
+from cellfeat.data.images import read_rgb
+from cellfeat.detection import build_detector
+from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
+from cellfeat.detection.structures import CellInstances
+from cellfeat.detection.train_net import find_config
+
+Detect = Callable[[list[np.ndarray]], list[CellInstances]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-file", default="wbc_mask_rcnn_R_18_FPN_tiny.yaml")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--datasets", nargs="+", required=True)
+    parser.add_argument("--images", type=int, default=50)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("opts", nargs="*", help="KEY VALUE pairs that overrule the config")
+    arguments = parser.parse_args()
+
+    cfg = load_config(find_config(arguments.config_file), ["MODEL.WEIGHTS", arguments.weights, *arguments.opts])
+    variants = {"DefaultPredictor loop": predictor_loop(cfg)}
+    for engine in ("detectron2", "torchvision"):
+        for precision in ("fp32", "bf16"):
+            variants[f"{engine}, {precision}"] = batched(cfg, engine, precision, arguments.batch)
+    images = pictures(arguments.datasets, arguments.images)
+    found = {name: detect(images) for name, detect in variants.items()}  # warm-up
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in tqdm(range(arguments.rounds), unit="round"):
+        for name, detect in variants.items():
+            start = time.perf_counter()
+            detect(images)
+            seconds[name].append(time.perf_counter() - start)
+
+    setting = f"short edge {cfg.INPUT.MIN_SIZE_TEST} px, batch {arguments.batch}, {torch.get_num_threads()} threads"
+    print(f"{arguments.config_file}, {len(images)} images, {setting}, median of {arguments.rounds} rounds\n")
+    print("| variant | images/s | ratio | cells | IoU ≥ 0.999 | lowest IoU | score error | feature error |")
+    print("|---|---|---|---|---|---|---|---|")
+    reference = found["DefaultPredictor loop"]
+    base = statistics.median(seconds["DefaultPredictor loop"])
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        print(f"| {name} | {len(images) / median:.2f} | {base / median:.2f} | {agreement(found[name], reference)} |")
+
+
+def pictures(datasets: list[str], count: int) -> list[np.ndarray]:
+    """The first images of each dataset, as many of each, `count` in all."""
+    share = -(-count // len(datasets))
+    paths = [record.path for name in datasets for record in open_dataset(name).records()[:share]]
+    return [read_rgb(path) for path in paths[:count]]
+
+
+def batched(cfg, engine, precision, batch) -> Detect:  # type: ignore[no-untyped-def]
+    detector = build_detector(cfg, engine, precision=precision)
+    return lambda images: [
+        cells for i in range(0, len(images), batch) for cells in detector.detect(images[i : i + batch])
+    ]
+
+
+def predictor_loop(cfg) -> Detect:  # type: ignore[no-untyped-def]
+    plain = to_detectron2_cfg(cfg).clone()
+    plain.defrost()
+    plain.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    plain.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    predictor = DefaultPredictor(plain)
+    pooled: list[torch.Tensor] = []
+    predictor.model.roi_heads.mask_pooler.register_forward_hook(lambda module, inputs, output: pooled.append(output))
+
+    def one(image: np.ndarray) -> CellInstances:
+        pooled.clear()
+        cells = predictor(image[:, :, ::-1])["instances"].to("cpu")
+        return CellInstances(
+            image.shape[:2],
+            cells.pred_boxes.tensor.numpy(),
+            cells.scores.numpy(),
+            cells.pred_masks.numpy(),
+            pooled[0].cpu().numpy(),
+        )
+
+    return lambda images: [one(image) for image in images]
+
+
+def agreement(ours: list[CellInstances], theirs: list[CellInstances]) -> str:
+    """Cells | share of boxes matched at IoU ≥ 0.999 | lowest IoU | largest score error | feature error."""
+    overlaps, scores, difference, size = [], [], 0.0, 0.0
+    for mine, other in zip(ours, theirs, strict=True):
+        if not len(other):
+            continue
+        if not len(mine):
+            overlaps += [0.0] * len(other)
+            continue
+        overlap, match = box_iou(torch.from_numpy(other.boxes), torch.from_numpy(mine.boxes)).max(dim=1)
+        overlaps += overlap.tolist()
+        for i in np.flatnonzero(overlap.numpy() > 0.9):
+            scores.append(abs(float(mine.scores[match[i]] - other.scores[i])))
+            difference += float(((mine.roi_features[match[i]] - other.roi_features[i]) ** 2).sum())
+            size += float((other.roi_features[i] ** 2).sum())
+    cells = sum(len(each) for each in ours)
+    exact = np.mean(np.array(overlaps) >= 0.999)
+    return f"{cells} | {exact:.1%} | {min(overlaps):.4f} | {max(scores):.1e} | {(difference / size) ** 0.5:.1e}"
+
+
+if __name__ == "__main__":
+    main()

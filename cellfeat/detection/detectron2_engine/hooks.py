@@ -1,0 +1,104 @@
+"""What cellfeat adds to Detectron2's training loop: the best checkpoint, validation losses, TensorBoard pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase, hooks
+from detectron2.utils.visualizer import Visualizer
+from torch import nn
+
+from cellfeat.data.catalogue import open_dataset
+from cellfeat.data.images import read_rgb
+from cellfeat.detection import Detector
+from cellfeat.detection.training_data import Sample, TrainingSamples
+
+PICTURES = 4  # of each test set
+
+
+class BestCheckpointer(hooks.BestCheckpointer):
+    """Detectron2's, which forgets on resume how good the best checkpoint was; this one remembers."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_metric": self.best_metric, "best_iter": self.best_iter}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
+
+
+class PeriodicHook(HookBase):
+    """Does something every `period` iterations, at the moments of Detectron2's EvalHook."""
+
+    def __init__(self, period: int) -> None:
+        self.period = period
+
+    def after_step(self) -> None:
+        if self.period and (self.trainer.iter + 1) % self.period == 0:
+            self.act()
+
+    def act(self) -> None:
+        raise NotImplementedError
+
+
+class ValidationLoss(PeriodicHook):
+    """Logs `validation/loss_*`: the training losses, averaged over the masked images of DATASETS.TEST, unaugmented."""
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, collate: Callable[[list[Sample]], list[dict[str, Any]]]) -> None:
+        super().__init__(cfg.TEST.EVAL_PERIOD)
+        self.model, self.collate = model, collate
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TEST if _has_masks(name))
+        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
+        cfg.INPUT.RANDOM_FLIP = "none"
+        cfg.INPUT.AUG = CfgNode({key: type(value)(0) for key, value in cfg.INPUT.AUG.items()})
+        self.samples = TrainingSamples(cfg, seed=0) if cfg.DATASETS.TRAIN else None
+
+    @torch.no_grad()
+    def act(self) -> None:
+        if self.samples is None:
+            return
+        torch.manual_seed(0)  # of the sampled anchors and boxes
+        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        training = [norm.training for norm in norms]
+        for norm in norms:  # validation must not move their statistics
+            norm.eval()
+        total: dict[str, float] = {}
+        count = len(self.samples.images)
+        for i in range(count):
+            for name, value in self.model(self.collate([self.samples[i]])).items():
+                total[name] = total.get(name, 0.0) + value.item() / count
+        for norm, mode in zip(norms, training, strict=True):
+            norm.train(mode)
+        values = {f"validation/{name}": value for name, value in total.items()}
+        self.trainer.storage.put_scalars(**values, smoothing_hint=False)
+
+
+class PredictedMasks(PeriodicHook):
+    """Puts the first images of each test set, with the predicted masks and boxes, before TensorBoard."""
+
+    def __init__(self, cfg: CfgNode, detector: Callable[[], Detector]) -> None:
+        super().__init__(cfg.TEST.EVAL_PERIOD)
+        self.names, self.detector = cfg.DATASETS.TEST, detector
+
+    def act(self) -> None:
+        detector = self.detector()
+        for name in self.names:
+            records = open_dataset(name).records()[:PICTURES]
+            images = [read_rgb(record.path) for record in records]
+            found = detector.detect(images, [record.um_per_px for record in records])
+            for i, (image, cells) in enumerate(zip(images, found, strict=True)):
+                drawn = Visualizer(image).overlay_instances(
+                    boxes=cells.boxes,
+                    masks=cells.masks if len(cells.masks) else None,
+                    labels=[f"{score:.2f}" for score in cells.scores],
+                )
+                self.trainer.storage.put_image(f"{name}/{i}", drawn.get_image().transpose(2, 0, 1))
+        detector.model.train()  # type: ignore[attr-defined]
+
+
+def _has_masks(name: str) -> bool:
+    return any("segmentation" in annotation for annotation in open_dataset(name).coco()["annotations"])
