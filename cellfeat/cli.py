@@ -75,7 +75,7 @@ def demo(
     ),
     start: From = None,
 ) -> None:
-    """Draw three synthetic laboratories and take the whole road to report.html (about ten minutes on two cores)."""
+    """Draw three synthetic laboratories and take the whole road to report.html (about six minutes on two cores)."""
     from cellfeat.demo import run_demo
 
     print(f"report: {run_demo(folder, start)}")
