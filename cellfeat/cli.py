@@ -181,7 +181,6 @@ def dump(
 def inspect(
     store: StorePath,
     montage: Annotated[Path | None, typer.Option(help="Write a picture of cells by class and domain here.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Check every file and value; problems exit with 1.")] = False,
 ) -> None:
     """Show what a store holds: datasets, sizes, counts, provenance."""
     from cellfeat.store import Store
@@ -192,10 +191,6 @@ def inspect(
     if montage:
         inspection.montage(opened, montage)
         print(f"montage: {montage}")
-    if verify:
-        problems = opened.verify()
-        print("\n".join(problems) or "verified: every shard is what the manifest says")
-        raise typer.Exit(1 if problems else 0)
 
 
 @app.command()
