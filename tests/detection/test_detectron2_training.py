@@ -24,6 +24,7 @@ def cfg(tiny, data_root, tmp_path):
         "OUTPUT_DIR": tmp_path,
         "SOLVER.MAX_ITER": 3,
         "SOLVER.IMS_PER_BATCH": 2,
+        "SOLVER.AMP.ENABLED": True,
         "TEST.EVAL_PERIOD": 2,
         "DATASETS.TRAIN": (f"{data_root[0]}@train",),
         "DATASETS.TEST": (f"{data_root[0]}@val", f"{data_root[1]}@val"),
@@ -79,7 +80,7 @@ def test_two_processes_train_and_evaluate_as_one_does(cfg, tmp_path, monkeypatch
 
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # of the ranks: sums depend on it
     launch_processes(main, 2, cfg, False, False)
-    assert {line["iteration"] for line in lines(tmp_path)} == {1, 2}
+    assert {line["iteration"] for line in lines(tmp_path)} >= {1, 2}
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(tmp_path / "model_final.pth"), str(tmp_path / "one")
