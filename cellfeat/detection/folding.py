@@ -20,7 +20,7 @@ def to_bf16_inference(model: nn.Module) -> None:
     for parent in list(model.modules()):
         if isinstance(parent, nn.Conv2d) and _is_batch_norm(getattr(parent, "norm", None)):  # Detectron2's Conv2d
             _fold(parent, parent.norm)
-            parent.norm = None
+            parent.norm = None  # type: ignore[assignment]
         for (_, layer), (name, norm) in pairwise(list(parent.named_children())):  # torchvision: conv1, bn1, ...
             if isinstance(layer, nn.Conv2d) and _is_batch_norm(norm):
                 _fold(layer, norm)

@@ -35,11 +35,12 @@ def roi_align(features: Tensor, rois: Tensor, size: int, scale: float, sampling_
     start, extent = rois[:, 1:3] * scale - 0.5, (rois[:, 3:] - rois[:, 1:3]) * scale  # (x, y) each
     samples = (extent / size).ceil()  # at most a cell apart: n of them touch n + 1 cells
     samples[~samples.isfinite() | (samples < 0)] = 0
-    out = features.new_zeros(len(rois), size, size, channels, dtype=torch.float32)
+    out = features.new_empty(len(rois), size, size, channels, dtype=torch.float32)
     for nx, ny in samples.int().unique(dim=0).tolist():
-        if nx == 0 or ny == 0:
-            continue
         group = (samples == samples.new_tensor([nx, ny])).all(dim=1).nonzero()[:, 0]
+        if nx == 0 or ny == 0:
+            out[group] = 0
+            continue
         columns, across = _cells(start[group, 0], extent[group, 0], size, nx, width)
         rows, down = _cells(start[group, 1], extent[group, 1], size, ny, height)
         rows = rows + rois[group, 0].long()[:, None, None] * height

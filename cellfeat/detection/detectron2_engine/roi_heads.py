@@ -90,7 +90,7 @@ class CellROIAlign(ROIAlign):
         return roi_align(input, rois, self.output_size[0], self.spatial_scale, self.sampling_ratio)
 
 
-def _fast(pooler: nn.Module) -> nn.Module:
+def _fast(pooler: Any) -> nn.Module:
     if type(pooler) is not ROIAlign or not pooler.aligned or pooler.output_size[0] != pooler.output_size[1]:
         return pooler
     return CellROIAlign(pooler.output_size, pooler.spatial_scale, pooler.sampling_ratio)
