@@ -20,8 +20,8 @@ from tqdm import tqdm
 from cellfeat.config import load_config
 from cellfeat.data.synthetic import SITES, draw_cell_image
 from cellfeat.data.vocabulary import CLASSES
+from cellfeat.detection import Detector, build_detector
 from cellfeat.detection.structures import CellInstances
-from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
 from cellfeat.detection.train_net import find_config
 
 VARIANTS = {  # name: (precision, memory format)
@@ -46,7 +46,7 @@ def main() -> None:
     detectors = {}
     for name, (precision, layout) in VARIANTS.items():
         torch.manual_seed(0)
-        detectors[name] = TorchvisionDetector(cfg, precision=precision)
+        detectors[name] = build_detector(cfg, "torchvision", precision=precision)
         detectors[name].model.to(memory_format=layout)
     rng = np.random.default_rng(0)
     images = [draw_cell_image(SITES[0], CLASSES[i % len(CLASSES)], rng)[0] for i in range(arguments.images)]
@@ -69,7 +69,7 @@ def main() -> None:
         print(f"| {name} | {len(images) / median:.2f} | {base / median:.2f} | {error:.1e} |")
 
 
-def detect(detector: TorchvisionDetector, images: list[np.ndarray], batch: int) -> list[CellInstances]:
+def detect(detector: Detector, images: list[np.ndarray], batch: int) -> list[CellInstances]:
     return [cells for i in range(0, len(images), batch) for cells in detector.detect(images[i : i + batch])]
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from fvcore.common.config import CfgNode
 from pydantic import BaseModel, ConfigDict, Field
-from torch.multiprocessing import ProcessRaisedException
 from tqdm import tqdm
 
 from cellfeat.config import portable
@@ -117,15 +116,12 @@ def _write_in_ranks(
     """A store a rank by Detectron2's `launch`, then one manifest over the shards of all."""
     if problem := detectron2_problem():
         raise CellfeatError(f"--ranks {ranks}: processes are started by Detectron2's launcher, but {problem}")
-    from detectron2.engine import launch
+    from cellfeat.detection.detectron2_engine.processes import launch_processes
 
     if output.is_dir() and any(not file.name.startswith(".") and file.name != SHARDS for file in output.iterdir()):
         raise CellfeatError(f"{output}: not empty and not a feature store; choose another folder")
     folder = output / RANKS
-    try:
-        launch(_write_rank, ranks, dist_url="auto", args=(cfg, datasets, folder, config, engine))
-    except ProcessRaisedException as error:
-        raise CellfeatError(str(error).strip().splitlines()[-1].removeprefix(f"{CellfeatError.__module__}.")) from None
+    launch_processes(_write_rank, ranks, cfg, datasets, folder, config, engine)
     join_parts([folder / f"{rank}-of-{ranks}" for rank in range(ranks)], output)
     shutil.rmtree(folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cellfeat.errors import CellfeatError
 
@@ -49,13 +49,20 @@ def build_detector(cfg: CfgNode, engine: str = "auto", pool: str = "mask", preci
     """
     _check_choice("pool", pool, POOLS)
     _check_choice("precision", precision, PRECISIONS)
+    from cellfeat.detection.folding import to_bf16_inference
+
+    detector: Any
     if choose_engine(engine) == "detectron2":
         from cellfeat.detection.detectron2_engine.engine import Detectron2Detector
 
-        return Detectron2Detector(cfg, pool=pool, precision=precision)
-    from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
+        detector = Detectron2Detector(cfg, pool=pool, precision=precision)
+    else:
+        from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
 
-    return TorchvisionDetector(cfg, pool=pool, precision=precision)
+        detector = TorchvisionDetector(cfg, pool=pool, precision=precision)
+    if precision == "bf16":
+        to_bf16_inference(detector.model)
+    return detector
 
 
 def choose_engine(engine: str = "auto") -> str:

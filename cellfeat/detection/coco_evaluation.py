@@ -1,4 +1,4 @@
-"""COCO average precision of boxes and masks, by pycocotools."""
+"""COCO average precision of boxes and masks, by pycocotools: the figures of Detectron2's COCOEvaluator."""
 
 from __future__ import annotations
 

@@ -46,9 +46,8 @@ def train_net(
         CellfeatError: An unreadable config, a key that the engine cannot honour, missing data or weights.
     """
     cfg = load_config(find_config(config_file), [*overrides, *_device(num_gpus)])
-    if eval_only:
-        return _evaluate(cfg, engine)
-    return train(cfg, resume, engine, Processes(num_gpus or 1, num_machines, machine_rank, dist_url))
+    processes = Processes(num_gpus or 1, num_machines, machine_rank, dist_url)
+    return evaluate(cfg, engine, processes) if eval_only else train(cfg, resume, engine, processes)
 
 
 @dataclass(frozen=True)
@@ -72,20 +71,7 @@ def train(
             f"{cfg.OUTPUT_DIR}: holds a training run already; go on with --resume or choose another OUTPUT_DIR"
         )
     if choose_engine(engine) == "detectron2":
-        from detectron2.engine import launch
-
-        from cellfeat.detection.detectron2_engine.training import main
-
-        _check_gpus(processes)
-        launch(
-            main,
-            processes.a_machine,
-            num_machines=processes.machines,
-            machine_rank=processes.machine_rank,
-            dist_url=processes.dist_url,
-            args=(cfg, resume),
-        )
-        return read_json(Path(cfg.OUTPUT_DIR) / "evaluation.json")
+        return _launch(cfg, processes, resume=resume)
     if (number := processes.a_machine * processes.machines) > 1:
         raise CellfeatError(
             f"--num-gpus {processes.a_machine}: the torchvision engine trains on one device, not {number}; use 0 or 1"
@@ -96,6 +82,20 @@ def train(
     if resume:
         trainer.resume()
     return trainer.train()
+
+
+def evaluate(cfg: CfgNode, engine: str = "auto", processes: Processes | None = None) -> dict[str, Scores]:
+    """Evaluate `MODEL.WEIGHTS` on `DATASETS.TEST`; see `train_net`."""
+    if not cfg.MODEL.WEIGHTS:
+        raise CellfeatError("MODEL.WEIGHTS is empty: --eval-only needs a checkpoint to evaluate")
+    if not cfg.DATASETS.TEST:
+        raise CellfeatError("DATASETS.TEST is empty: --eval-only needs datasets to evaluate on")
+    if choose_engine(engine) == "detectron2":
+        return _launch(cfg, processes or Processes(), eval_only=True)
+    detector = build_detector(cfg, "torchvision")
+    scores = {name: evaluate_dataset(detector, name) for name in cfg.DATASETS.TEST}
+    write_json(Path(cfg.OUTPUT_DIR) / "evaluation.json", scores)
+    return scores
 
 
 def find_config(name: str | Path) -> Path:
@@ -114,15 +114,22 @@ def scores_table(scores: dict[str, Scores]) -> str:
     return "\n".join(lines)
 
 
-def _evaluate(cfg: CfgNode, engine: str) -> dict[str, Scores]:
-    if not cfg.MODEL.WEIGHTS:
-        raise CellfeatError("MODEL.WEIGHTS is empty: --eval-only needs a checkpoint to evaluate")
-    if not cfg.DATASETS.TEST:
-        raise CellfeatError("DATASETS.TEST is empty: --eval-only needs datasets to evaluate on")
-    detector = build_detector(cfg, engine)
-    scores = {name: evaluate_dataset(detector, name) for name in cfg.DATASETS.TEST}
-    write_json(Path(cfg.OUTPUT_DIR) / "evaluation.json", scores)
-    return scores
+def _launch(cfg: CfgNode, processes: Processes, resume: bool = False, eval_only: bool = False) -> dict[str, Scores]:
+    """Detectron2's engine, in as many processes as asked for."""
+    from cellfeat.detection.detectron2_engine.processes import launch_processes
+    from cellfeat.detection.detectron2_engine.training import main
+
+    _check_gpus(processes)
+    launch_processes(
+        main,
+        processes.a_machine,
+        *(cfg, resume, eval_only),
+        num_machines=processes.machines,
+        machine_rank=processes.machine_rank,
+        dist_url=processes.dist_url,
+    )
+    scores = Path(cfg.OUTPUT_DIR) / "evaluation.json"
+    return read_json(scores) if processes.machine_rank == 0 else {}
 
 
 def _device(num_gpus: int | None) -> list[str]:

@@ -44,7 +44,7 @@ def weights(folder):
 
 
 def test_training_leaves_what_detectron2_would(tmp_path, train, settings):
-    scores = train(settings(tmp_path / "run", iterations=20))
+    scores = train(settings(tmp_path / "run", iterations=20, **{"TEST.EVAL_PERIOD": 10}))
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert {

@@ -15,8 +15,9 @@ from cellfeat.data.catalogue import open_dataset
 def register_datasets(names: Iterable[str]) -> None:
     """Register datasets of the catalogue; again is harmless. Call it in every process, inside `main`."""
     for name in names:
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
+        for catalogue in (DatasetCatalog, MetadataCatalog):
+            if name in catalogue.list():
+                catalogue.remove(name)
         DatasetCatalog.register(name, partial(dataset_dicts, name))
         MetadataCatalog.get(name).set(thing_classes=["WBC"])
 
@@ -26,7 +27,7 @@ def dataset_dicts(name: str) -> list[dict[str, Any]]:
     coco = open_dataset(name).coco()
     dicts = {
         image["id"]: {key: image[key] for key in ("file_name", "height", "width")}
-        | {"image_id": image["id"], "annotations": []}
+        | {"image_id": image["id"], "um_per_px": image.get("um_per_px"), "annotations": []}
         for image in coco["images"]
     }
     for annotation in coco["annotations"]:
@@ -35,3 +36,8 @@ def dataset_dicts(name: str) -> list[dict[str, Any]]:
             entry["segmentation"] = annotation["segmentation"]
         dicts[annotation["image_id"]]["annotations"].append(entry)
     return list(dicts.values())
+
+
+def has_masks(name: str) -> bool:
+    """Whether a registered dataset has masks, not boxes alone."""
+    return any("segmentation" in annotation for each in DatasetCatalog.get(name) for annotation in each["annotations"])

@@ -14,6 +14,7 @@ from torch import nn
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
 from cellfeat.detection import Detector
+from cellfeat.detection.detectron2_engine.datasets import has_masks
 from cellfeat.detection.training_data import Sample, TrainingSamples
 
 PICTURES = 4  # of each test set
@@ -30,13 +31,14 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
 
 class PeriodicHook(HookBase):
-    """Does something every `period` iterations, at the moments of Detectron2's EvalHook."""
+    """Does something every `period` iterations and after the last, where Detectron2's EvalHook evaluates."""
 
     def __init__(self, period: int) -> None:
         self.period = period
 
     def after_step(self) -> None:
-        if self.period and (self.trainer.iter + 1) % self.period == 0:
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter or (self.period and done % self.period == 0):
             self.act()
 
     def act(self) -> None:
@@ -51,7 +53,7 @@ class ValidationLoss(PeriodicHook):
         self.model, self.collate = model, collate
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TEST if _has_masks(name))
+        cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TEST if has_masks(name))
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
         cfg.INPUT.RANDOM_FLIP = "none"
         cfg.INPUT.AUG = CfgNode({key: type(value)(0) for key, value in cfg.INPUT.AUG.items()})
@@ -98,7 +100,3 @@ class PredictedMasks(PeriodicHook):
                 )
                 self.trainer.storage.put_image(f"{name}/{i}", drawn.get_image().transpose(2, 0, 1))
         detector.model.train()  # type: ignore[attr-defined]
-
-
-def _has_masks(name: str) -> bool:
-    return any("segmentation" in annotation for annotation in open_dataset(name).coco()["annotations"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
+from detectron2.layers import ROIAlign, ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import ImageList, Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from cellfeat.detection import POOLS
+from cellfeat.detection.roi_align import roi_align
 from cellfeat.errors import CellfeatError
 
 
@@ -35,6 +37,8 @@ class CellROIHeads(StandardROIHeads):
         if pool not in POOLS:
             raise CellfeatError(f"MODEL.ROI_HEADS.POOL: {pool!r}; choose from {', '.join(POOLS)}")
         self.pool, self.mask_pooler = pool, mask_pooler
+        for pooler in (self.box_pooler, self.mask_pooler):
+            pooler.level_poolers = nn.ModuleList(_fast(level) for level in pooler.level_poolers)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -75,3 +79,18 @@ class CellROIHeads(StandardROIHeads):
         for each, part in zip(instances, kept.float().split([len(b) for b in boxes]), strict=True):
             each.roi_features = part
         return instances
+
+
+class CellROIAlign(ROIAlign):
+    """Detectron2's ROIAlign by `cellfeat.detection.roi_align`: in inference on a CPU the same numbers in less time."""
+
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        if self.training or torch.is_grad_enabled():
+            return super().forward(input, rois)
+        return roi_align(input, rois, self.output_size[0], self.spatial_scale, self.sampling_ratio)
+
+
+def _fast(pooler: Any) -> nn.Module:
+    if type(pooler) is not ROIAlign or not pooler.aligned or pooler.output_size[0] != pooler.output_size[1]:
+        return pooler
+    return CellROIAlign(pooler.output_size, pooler.spatial_scale, pooler.sampling_ratio)

@@ -11,17 +11,19 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, SimpleTrainer, default_setup, hooks
+from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, default_setup, hooks
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils import comm
 from fvcore.common.config import CfgNode as PlainCfgNode
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
+from cellfeat.detection.coco_evaluation import Scores
 from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
 from cellfeat.detection.detectron2_engine.datasets import register_datasets
 from cellfeat.detection.detectron2_engine.engine import Detectron2Detector, new_model
+from cellfeat.detection.detectron2_engine.evaluation import coco_evaluator, test_loader, to_scores
 from cellfeat.detection.detectron2_engine.hooks import BestCheckpointer, PredictedMasks, ValidationLoss
 from cellfeat.detection.device import autocast
 from cellfeat.detection.run_folder import cut_metrics, mean_ap, write_config
@@ -30,22 +32,30 @@ from cellfeat.errors import CellfeatError
 from cellfeat.files import write_json
 
 
-def main(cfg: PlainCfgNode, resume: bool) -> None:
-    """Train in this process, one of those that Detectron2's `launch` made; the results are in OUTPUT_DIR.
+def main(cfg: PlainCfgNode, resume: bool, eval_only: bool) -> None:
+    """Train or evaluate in this process, one of those that Detectron2's `launch` made; results are in OUTPUT_DIR.
 
     Raises:
         CellfeatError: The training diverged, data are missing, or the checkpoint to resume from does not fit.
     """
     register_datasets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
-    output, theirs = Path(cfg.OUTPUT_DIR), to_detectron2_cfg(cfg)
-    default_setup(theirs, Namespace(resume=resume, eval_only=False))
+    theirs = to_detectron2_cfg(cfg)
+    default_setup(theirs, Namespace(resume=resume, eval_only=eval_only))
     if comm.is_main_process():
         write_config(cfg)
+    scores = Trainer.test(theirs, new_model(theirs)) if eval_only else _train(theirs, resume)
+    if comm.is_main_process():
+        write_json(Path(cfg.OUTPUT_DIR) / "evaluation.json", scores)
+
+
+def _train(cfg: CfgNode, resume: bool) -> dict[str, Scores]:
+    output = Path(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
         last = output / "last_checkpoint"
         if resume and last.is_file():
             cut_metrics(output / "metrics.json", _iterations_done(output / last.read_text().strip()))
     comm.synchronize()
-    trainer = Trainer(theirs)
+    trainer = Trainer(cfg)
     trainer.resume_or_load(resume)
     try:
         trainer.train()
@@ -54,39 +64,55 @@ def main(cfg: PlainCfgNode, resume: bool) -> None:
             f"training diverged at iteration {trainer.iter} ({' '.join(str(error).split())[:100]}): "
             "lower SOLVER.BASE_LR or enable SOLVER.CLIP_GRADIENTS"
         ) from None
-    if comm.is_main_process():
-        write_json(output / "evaluation.json", trainer.scores)
+    return trainer.scores
 
 
 class Trainer(DefaultTrainer):
-    """DefaultTrainer with cellfeat's samples and evaluation.
+    """DefaultTrainer with cellfeat's samples, COCOEvaluator on each of DATASETS.TEST, and bf16 for SOLVER.AMP.
 
     Sample i and the chances of iteration k depend on the seed alone, so that resuming repeats nothing and skips
-    nothing. DATASETS.TEST is evaluated by `cellfeat.detection.coco_evaluation`, which knows boxes without masks and
-    images with a physical scale, and gives both engines' figures by one code.
+    nothing. Scores are fractions of 1, as those of `cellfeat.detection.coco_evaluation`.
     """
 
-    _trainer: Any
+    _trainer: SeededTrainer
     checkpointer: Any
 
     def __init__(self, cfg: CfgNode) -> None:
+        # DefaultTrainer's own takes AMPTrainer, which knows fp16 on CUDA alone, and a GPU for each of several ranks.
+        TrainerBase.__init__(self)
+        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         self.scores: dict[str, Scores] = {}
-        plain = cfg.clone()
-        plain.defrost()
-        plain.SOLVER.AMP.ENABLED = False  # AMPTrainer is for CUDA and fp16; SeededTrainer takes bf16 anywhere
-        super().__init__(plain)
-        made = self._trainer
-        self._trainer = SeededTrainer(made.model, made.data_loader, made.optimizer, cfg.SOLVER.AMP.ENABLED)
-        self._trainer.seed = self.seed
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+        model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
+        # `resume_or_load` makes the loader: it depends on where training starts.
+        self._trainer = SeededTrainer(model, [], optimizer, cfg.SOLVER.AMP.ENABLED)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         return new_model(cfg)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> list[Any]:
-        return []  # `resume_or_load` makes it: it depends on where training starts
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        return coco_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader[Any]:
+        return test_loader(cfg, dataset_name)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Scores]:
+        """As DefaultTrainer.test: dataset → scores, also where there is one dataset; empty on ranks other than 0."""
+        results = super().test(cfg, model, evaluators)
+        if len(cfg.DATASETS.TEST) == 1:
+            results = {cfg.DATASETS.TEST[0]: results}
+        return {name: to_scores(result) for name, result in results.items() if result}
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint in OUTPUT_DIR if asked to; `new_model` has loaded MODEL.WEIGHTS already."""
@@ -105,8 +131,6 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         cfg, main = self.cfg, comm.is_main_process()
-        model = self._trainer.model
-        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         tested = bool(cfg.DATASETS.TEST)
         every = [hooks.IterationTimer(), hooks.LRScheduler()]
         if tested:
@@ -116,22 +140,19 @@ class Trainer(DefaultTrainer):
         if tested:
             every += [
                 BestCheckpointer(cfg.TEST.EVAL_PERIOD, self.checkpointer, "mean/AP"),
-                ValidationLoss(cfg, _bare(model), to_detectron2_batch),
-                PredictedMasks(cfg, self._detector),
+                ValidationLoss(cfg, self._bare_model(), to_detectron2_batch),
+                PredictedMasks(cfg, lambda: Detectron2Detector(cfg, model=self._bare_model())),
             ]
         every.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1))
         return [*every, hooks.PeriodicWriter(self.build_writers(), period=20)]
 
-    def _detector(self) -> Detectron2Detector:
-        return Detectron2Detector(self.cfg, model=_bare(self._trainer.model))
-
     def _evaluate(self) -> dict[str, Any]:
-        if not comm.is_main_process():  # the others wait for the main process in EvalHook
-            return {}
-        detector = self._detector()
-        self.scores = {name: evaluate_dataset(detector, name) for name in self.cfg.DATASETS.TEST}
-        detector.model.train()
-        return {**self.scores, "mean": {"AP": mean_ap(self.scores)}}
+        self.scores = self.test(self.cfg, self._trainer.model)
+        return {**self.scores, "mean": {"AP": mean_ap(self.scores)}} if self.scores else {}
+
+    def _bare_model(self) -> nn.Module:
+        model: Any = self._trainer.model
+        return getattr(model, "module", model)  # out of DistributedDataParallel
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "seed": self.seed}
@@ -160,6 +181,7 @@ class SeededTrainer(SimpleTrainer):
             losses = self.model(batch)
         self.optimizer.zero_grad()
         sum(losses.values()).backward()
+        self.after_backward()
         self._write_metrics(losses, waited)
         self.optimizer.step()
 
@@ -206,7 +228,3 @@ def _iterations_done(checkpoint: Path) -> int:
         raise CellfeatError(
             f"{checkpoint}: cannot go on from this checkpoint ({detail}); train into another OUTPUT_DIR"
         ) from None
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return getattr(model, "module", model)  # out of DistributedDataParallel

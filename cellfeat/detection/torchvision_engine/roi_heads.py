@@ -11,8 +11,10 @@ from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
+from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import roi_align as torchvision_roi_align
 
+from cellfeat.detection.roi_align import roi_align
 from cellfeat.detection.torchvision_engine.backbone import norm_layer
 from cellfeat.detection.torchvision_engine.rpn import STRIDES
 
@@ -35,9 +37,7 @@ class ROIPooler(nn.Module):
         for i, feature in enumerate(features):
             index = (level == i).nonzero()[:, 0]
             if len(index):
-                out[index] = roi_align(
-                    feature.float(), rois[index], self.resolution, 1 / STRIDES[i], self.sampling_ratio, aligned=True
-                )
+                out[index] = roi_align(feature, rois[index], self.resolution, 1 / STRIDES[i], self.sampling_ratio)
         return out
 
 
@@ -130,7 +130,7 @@ class ROIHeads(RoIHeads):
         side, masks = logits.shape[-1], []
         for box, index, match, target in zip(boxes, positive, matched, targets, strict=True):
             rois = torch.cat([match[index].to(box.dtype)[:, None], box], dim=1)
-            crops = roi_align(target["masks"][:, None].float(), rois, side, aligned=True)[:, 0]
+            crops = torchvision_roi_align(target["masks"][:, None].float(), rois, side, aligned=True)[:, 0]
             masks.append((crops >= 0.5).float())
         classes = torch.cat([label[index] for label, index in zip(labels, positive, strict=True)]) - 1
         column = classes if logits.shape[1] > 1 else torch.zeros_like(classes)

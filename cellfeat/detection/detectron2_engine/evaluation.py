@@ -1,0 +1,52 @@
+"""Detectron2's COCOEvaluator on the catalogue's datasets, its figures in cellfeat's terms."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, build_detection_test_loader
+from detectron2.evaluation import COCOEvaluator
+from torch.utils.data import DataLoader
+
+from cellfeat.data.images import read_rgb
+from cellfeat.detection.coco_evaluation import METRICS, Scores
+from cellfeat.detection.detectron2_engine.datasets import has_masks
+from cellfeat.detection.network_input import network_inputs
+
+
+def coco_evaluator(cfg: CfgNode, name: str) -> COCOEvaluator:
+    """The evaluator of a registered dataset: boxes, and masks where dataset and model have them.
+
+    It works in OUTPUT_DIR/inference/NAME and leaves there what was predicted, as coco_instances_results.json.
+    """
+    masks = cfg.MODEL.MASK_ON and has_masks(name)
+    return COCOEvaluator(
+        name,
+        tasks=("bbox", "segm") if masks else ("bbox",),
+        output_dir=str(Path(cfg.OUTPUT_DIR) / "inference" / name),
+        use_fast_impl=False,  # needs Detectron2's compiled part, and is not the official figure
+        allow_cached_coco=False,  # the dataset may have changed since
+    )
+
+
+def test_loader(cfg: CfgNode, name: str) -> DataLoader[Any]:
+    """This rank's images of a registered dataset, one at a time, as the network sees them at test time."""
+    return build_detection_test_loader(
+        DatasetCatalog.get(name), mapper=partial(_to_input, cfg), num_workers=cfg.DATALOADER.NUM_WORKERS
+    )
+
+
+def to_scores(results: dict[str, dict[str, float]]) -> Scores:
+    """COCOEvaluator's per cents as fractions of 1; its NaN, nothing found, as 0."""
+    return {
+        kind: {metric: values[metric] / 100 if values[metric] > 0 else 0.0 for metric in METRICS}
+        for kind, values in results.items()
+    }
+
+
+def _to_input(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
+    [image] = network_inputs(cfg, [read_rgb(record["file_name"])], [record["um_per_px"]])
+    return {"image": image} | {key: record[key] for key in ("image_id", "height", "width")}
