@@ -223,29 +223,38 @@ def train_ae(
 @app.command()
 def embed(
     store: StorePath,
-    weights: Annotated[Path | None, typer.Option(help="autoencoder.safetensors, for the method aecfe.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="autoencoder.safetensors, for aecfe; other methods' own weights.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Default: STORE/embeddings/METHOD.h5.", show_default=False)
     ] = None,
-    method: Annotated[str, typer.Option(help="aecfe, or rcnn: the detector's features, averaged.")] = "aecfe",
+    method: Annotated[str, typer.Option(help="aecfe, rcnn (the detector's features, averaged) or another.")] = "aecfe",
+    split: Annotated[Path | None, typer.Option(help="split.csv: methods that learn see its train part only.")] = None,
     precision: Precision = "fp32",
 ) -> None:
     """Embed every cell of a store."""
     from cellfeat.store import Store
 
-    target = output or store / "embeddings" / f"{method}.h5"
-    if method == "rcnn":
-        from cellfeat.methods.rcnn import embed_rcnn
-
-        print(embed_rcnn(Store(store), target))
-    elif method == "aecfe":
+    opened, target = Store(store), output or store / "embeddings" / f"{method.replace(':', '-')}.h5"
+    if method == "aecfe":
         from cellfeat.autoencoder import embed as embed_aecfe
 
         if weights is None:
             raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
-        print(embed_aecfe(Store(store), weights, target, precision=precision))
+        print(embed_aecfe(opened, weights, target, precision=precision))
     else:
-        raise CellfeatError(f"--method {method}: choose aecfe or rcnn")
+        from cellfeat.data.split import read_split, stratified_split
+        from cellfeat.methods import build
+        from cellfeat.methods.protocol import embed_with
+
+        chosen = build(method, {"weights": weights} if weights else {})
+        if chosen.kind != "embedding":
+            raise CellfeatError(f"--method {method}: embeds nothing, it predicts classes; use `cellfeat compare`")
+        table = opened.table()
+        part = read_split(split) if split else stratified_split(table)
+        rows = (part.reindex(table["cell_id"]) == "train").to_numpy().nonzero()[0]
+        print(embed_with(chosen, opened, rows, target.with_suffix(""), target))
 
 
 @app.command()

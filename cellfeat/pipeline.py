@@ -218,10 +218,11 @@ class Run:
     def _embed(self) -> Stage:
         def make(folder: Path) -> None:
             from cellfeat.autoencoder import embed
-            from cellfeat.methods.rcnn import embed_rcnn
+            from cellfeat.methods import build
+            from cellfeat.methods.protocol import embed_with
 
             embed(self._store(), self.output / "autoencoder" / "autoencoder.safetensors", folder / "aecfe.h5")
-            embed_rcnn(self._store(), folder / "rcnn.h5")
+            embed_with(build("rcnn"), self._store(), np.arange(0), folder, folder / "rcnn.h5")
 
         return Stage("embed", {}, make, costly=False)
 
