@@ -34,13 +34,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_autoencoder(store: Store, output_dir: str | Path, config: AutoencoderConfig) -> Path:
+def train_autoencoder(
+    store: Store, output_dir: str | Path, config: AutoencoderConfig, rows: np.ndarray | None = None
+) -> Path:
     """Train AE-CFE on the training part of every domain of a store, without labels.
 
     `output_dir` then holds autoencoder.safetensors, autoencoder.json (its card), split.csv (cell_id, part), metrics.csv
     (one row an epoch), config.json and checkpoints/last.ckpt, written after each epoch. A run that was interrupted goes
     on from there when called again and ends as if it had not been; one that is complete is left alone. Under torchrun
     the processes share every batch.
+
+    Args:
+        rows: Row numbers of the cells to learn from; None splits the store as `config` says.
 
     Returns:
         Path of autoencoder.safetensors.
@@ -53,7 +58,10 @@ def train_autoencoder(store: Store, output_dir: str | Path, config: AutoencoderC
     output_dir = Path(output_dir)
     table = store.table()
     domains = order_domains(table["domain"], config.anchor)
-    part = stratified_split(table, config.test_fraction, config.seed).loc[table["cell_id"]].to_numpy()
+    if rows is None:
+        part = stratified_split(table, config.test_fraction, config.seed).loc[table["cell_id"]].to_numpy()
+    else:
+        part = np.where(np.isin(np.arange(len(table)), rows), "train", "test")
     train_rows = np.flatnonzero(part == "train")
     run = _claim(output_dir, store, config, domains, pd.DataFrame({"cell_id": table["cell_id"], "part": part}))
     weights = output_dir / "autoencoder.safetensors"

@@ -11,6 +11,7 @@ from cellfeat.validation import parse
 
 # Name to "module:class". A module is imported when its method is asked for.
 _HOME = {
+    "aecfe": "aecfe:AECFE",
     "colour": "colour:Colour",
     "psd": "psd:PSD",
     "rcnn": "rcnn:RCNN",

@@ -63,6 +63,13 @@ class EmbeddingMethod(Method, Protocol):
         """(len(store), d) float32: every row of the store, in its order."""
 
 
+class DrawingMethod(EmbeddingMethod, Protocol):
+    """An embedding method that can draw a cell from its embedding; the report shows it beside others."""
+
+    def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
+        """(len(rows), S, S, 3) uint8 RGB, S as of the store's crops; a few dozen rows at most."""
+
+
 class PredictionMethod(Method, Protocol):
     """A class a cell, learned from labels.
 
