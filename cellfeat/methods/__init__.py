@@ -11,8 +11,11 @@ from cellfeat.validation import parse
 
 # Name to "module:class". A module is imported when its method is asked for.
 _HOME = {
+    "aae": "aae:AAE",
+    "ae": "ae:AE",
     "aecfe": "aecfe:AECFE",
     "colour": "colour:Colour",
+    "image-ae": "image_ae:ImageAE",
     "psd": "psd:PSD",
     "rcnn": "rcnn:RCNN",
 }

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import BaseModel
 
-from cellfeat.autoencoder import AutoencoderConfig, embed, reconstruct, train_autoencoder
+from cellfeat.autoencoder import AutoencoderConfig, encode, reconstruct, train_autoencoder
+from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.methods.protocol import Kind
-from cellfeat.store import read_embeddings
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -25,17 +25,18 @@ class AECFE:
 
     config: AutoencoderConfig
     Config: ClassVar[type[BaseModel]] = AutoencoderConfig
+    Module: ClassVar[type[AutoencoderModule]] = AutoencoderModule
     kind: ClassVar[Kind] = "embedding"
     name: ClassVar[str] = "aecfe"
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
         """Train on the cells `rows` of all their domains; the config's own split is not used."""
-        train_autoencoder(store, folder, self.config, rows)
+        train_autoencoder(store, folder, self.config, rows, self.Module)
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
         """(n, 50) float32 in [-1, 1]."""
-        return read_embeddings(embed(store, folder / WEIGHTS, folder / "z.h5")).z
+        return encode(store, folder / WEIGHTS)[0]
 
     def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
         """(len(rows), 128, 128, 3) uint8 RGB."""
