@@ -31,6 +31,10 @@ class PredictiveSparseDecomposition(nn.Module):
         weight, bias, gain: (k, d), (k,), (k,) of the encoder.
     """
 
+    mean: Tensor
+    scale: Tensor
+    dictionary: Tensor
+
     def __init__(self, inputs: int, kernels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(inputs))
