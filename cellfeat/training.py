@@ -75,7 +75,7 @@ def check_loss(loss: torch.Tensor, module: lightning.LightningModule, store: Sto
     Raises:
         CellfeatError: The loss is NaN or infinite; the message has the epoch, the step and the batch's cell ids.
     """
-    value = float(loss)
+    value = float(loss.detach())
     if not math.isfinite(value):
         cells = ", ".join(store.table()["cell_id"].to_numpy()[np.asarray(rows.cpu())])
         raise CellfeatError(

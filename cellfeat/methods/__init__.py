@@ -16,6 +16,7 @@ _HOME = {
     "aecfe": "aecfe:AECFE",
     "colour": "colour:Colour",
     "image-ae": "image_ae:ImageAE",
+    "mdd": "mdd:MDD",
     "psd": "psd:PSD",
     "rcnn": "rcnn:RCNN",
 }
