@@ -15,14 +15,20 @@ _HOME = {
     "ae": "ae:AE",
     "aecfe": "aecfe:AECFE",
     "colour": "colour:Colour",
+    "dinobloom": "frozen:DinoBloom",
     "image-ae": "image_ae:ImageAE",
     "mdd": "mdd:MDD",
     "psd": "psd:PSD",
     "rcnn": "rcnn:RCNN",
+    "resnet": "frozen:ResNet",
+    "resnext": "supervised:ResNeXt",
 }
 
 # The same for `family:model`, built with config.model = what follows the colon.
-_FAMILIES: dict[str, str] = {}
+_FAMILIES: dict[str, str] = {
+    "finetune": "supervised:Finetune",
+    "timm": "frozen:Timm",
+}
 
 NAMES = (*_HOME, *(f"{family}:<model>" for family in _FAMILIES))
 

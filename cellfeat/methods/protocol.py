@@ -31,7 +31,8 @@ class Method(Protocol):
 
     Attributes:
         Config: Its settings: frozen, extra="forbid", with a `seed` if and only if the method is random, and `weights`
-            (a local path or None) where it starts from trained ones.
+            (a local path or None) where it starts from trained ones. A method that needs them may have a
+            `weights_hint`: what to download.
         name: As in the registry; the stem of its files.
         kind: "embedding" or "prediction".
         needs: Of "labels", "masks" and "weights", those that it cannot do without (as configured).
@@ -105,7 +106,7 @@ def lacking(method: Method, store: Store, rows: np.ndarray) -> str:
     if "weights" in method.needs:
         weights = method.config.weights
         if weights is None:
-            return "weights: give the path of the file in its config"
+            return f"weights: {getattr(method, 'weights_hint', 'give the path of the file in its config')}"
         if not Path(weights).is_file():
             return f"weights: {weights}: no such file"
     return ""
