@@ -267,15 +267,30 @@ def evaluate(
         list[str] | None, typer.Option(help="paper or code; may be given again; default: both.")
     ] = None,
     runs: Annotated[int, typer.Option(help="Forests of the protocol paper.")] = 5,
+    classifier: Annotated[
+        list[str] | None, typer.Option(help="forest, linear or knn; may be given again; default: forest.")
+    ] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Every class has the same weight in training.")] = False,
 ) -> None:
-    """Train a forest on each domain, test it on each: the cross-domain table."""
+    """Train a classifier on each domain, test it on each: the cross-domain table."""
     from cellfeat.evaluation import EvaluationConfig
     from cellfeat.evaluation import evaluate as run_evaluation
     from cellfeat.store import Store
     from cellfeat.validation import parse
 
-    options = {"runs": runs, **({"protocols": protocol} if protocol else {})}
+    options = {"runs": runs, "balanced": balanced, **({"protocols": protocol} if protocol else {})}
+    options |= {"classifiers": classifier} if classifier else {}
     print(run_evaluation(Store(store), embeddings, output, parse(EvaluationConfig, options, "evaluate"), split))
+
+
+@app.command()
+def compare(
+    comparison: Annotated[Path, typer.Argument(help="Comparison YAML; see examples/.", show_default=False)],
+) -> None:
+    """Run methods on one store, score them alike: leaderboard and report; what stands is not made again."""
+    from cellfeat.compare import run_compare
+
+    print(f"report: {run_compare(comparison)}")
 
 
 @app.command()

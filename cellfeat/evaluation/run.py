@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ import cellfeat
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
+from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import Pair, align, method_of, score_pairs, tidy
 from cellfeat.files import sha256_file, write_json, write_text
+from cellfeat.methods.alignment import aligned
 from cellfeat.store import Embeddings, read_embeddings
 
 if TYPE_CHECKING:
@@ -83,11 +86,29 @@ def evaluate(
             for pair in pairs
             if pair.reason and (pair.method, pair.classifier) == (pairs[0].method, pairs[0].classifier)
         ],
+        "separation": [line for one in read for line in _separations(one, table, split)],
         "summary": summary(scored),
     }
     write_json(output_dir / "evaluation.json", record)
     log.info("%s", _summary_line(record, output_dir))
     return output_dir / "evaluation.json"
+
+
+def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:
+    """How far an embedding tells domains and classes apart on the test part, as it is and aligned by CORAL."""
+    z, domain, label = align(one, table), table["domain"].to_numpy(str), table["label"].to_numpy(str)
+    part = split.reindex(table["cell_id"]).to_numpy(str)
+    tested, learned = part == "test", np.flatnonzero(part == "train")
+    views = {method_of(one): z}
+    if len(set(domain)) > 1:
+        with suppress(CellfeatError):  # a domain of a single cell has no statistics
+            views[f"{method_of(one)}+coral"] = aligned(z, domain, learned, "coral")
+    lines = []
+    for method, view in views.items():
+        found = separation(view[tested], domain[tested], label[tested])
+        numbers = {name: None if np.isnan(value) else value for name, value in found.items()}
+        lines.append({"method": method, **numbers})
+    return lines
 
 
 def read_all(store: Store, embeddings: Sequence[str | Path]) -> list[Embeddings]:

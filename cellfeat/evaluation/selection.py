@@ -7,7 +7,7 @@ from scipy.special import entr, logsumexp, softmax
 
 SELECTION = ("entropy", "snd")
 TEMPERATURE = 0.005
-BLOCK = 1024  # rows of the similarity matrix at a time
+BLOCK = 256  # rows of the similarity matrix at a time: 40 MB for 18,000 cells
 
 
 def prediction_entropy(probabilities: np.ndarray) -> float:

@@ -34,7 +34,7 @@ def separation(z: np.ndarray, domain: np.ndarray, label: np.ndarray, seed: int =
     if len(z) > MAX_CELLS:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(z))[:MAX_CELLS])
         z, domain, label = z[chosen], domain[chosen], label[chosen]
-    standard = StandardScaler().fit_transform(z)
+    standard = StandardScaler().fit_transform(z) if len(z) else z
     accuracy, domains = float("nan"), _groups(domain)
     if len(domains) > 1:
         rows = np.isin(domain, domains)

@@ -103,12 +103,11 @@ def lacking(method: Method, store: Store, rows: np.ndarray) -> str:
             return f"labels: {len(known)} of the classes to learn from are known, two are needed"
     if "masks" in method.needs and not _has_masks(store, rows):
         return "masks: those of the store tell nothing, every one is empty or full"
-    if "weights" in method.needs:
-        weights = method.config.weights
-        if weights is None:
-            return f"weights: {getattr(method, 'weights_hint', 'give the path of the file in its config')}"
-        if not Path(weights).is_file():
-            return f"weights: {weights}: no such file"
+    weights = getattr(method.config, "weights", None)
+    if "weights" in method.needs and weights is None:
+        return f"weights: {getattr(method, 'weights_hint', 'give the path of the file in its config')}"
+    if weights is not None and not Path(weights).is_file():
+        return f"weights: {weights}: no such file"
     return ""
 
 
