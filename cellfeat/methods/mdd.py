@@ -184,8 +184,7 @@ class MDD:
         folders.claim(folder, self, store, rows=rows, target_rows=target_rows)
         if (folder / MODEL).exists():
             return
-        classes, label = numbered_labels(store, np.setdiff1d(rows, target_rows), self.name)
-        rows = rows[label[rows] >= 0]  # a cell that is in both is one of the target: its label is not looked at
+        classes, label = numbered_labels(store, rows, self.name)
         weight = class_weights(label[rows], len(classes), share=len(classes))
         normalisation = Normalisation.measured(store, np.union1d(rows, target_rows))
         augmented = CropDataset(store, label, normalisation, domain_adaptation(store.layout.crop_size))
@@ -242,11 +241,11 @@ class MDD:
 
     def _loss(self, network: Any, batch: CropBatch, step: int, weight: Tensor) -> Tensor:
         """Cross-entropy − η D with the adversary behind the reversal: f' raises D, ψ lowers it, f feels neither."""
-        config, source = self.config, batch.label >= 0
+        config, half = self.config, len(batch.rows) // 2  # the source's cells, then as many of the target
         features = network.features(batch.images)
         logits = network.classifier(features)
         factor = warm_start(step, config.warm_start_steps, config.reversal)
         adversary = network.adversary(reverse_gradient(features, factor))
         named = logits.argmax(1)
-        gap = disparity(adversary[source], adversary[~source], named[source], named[~source], config.margin)
-        return weighted_cross_entropy(logits[source], batch.label[source], weight) - config.trade_off * gap
+        gap = disparity(adversary[:half], adversary[half:], named[:half], named[half:], config.margin)
+        return weighted_cross_entropy(logits[:half], batch.label[:half], weight) - config.trade_off * gap

@@ -128,6 +128,16 @@ def relabelled(store: Store, path) -> Store:
     return Store(path)
 
 
+def test_a_site_may_be_its_own_target(store, tmp_path):
+    """In a table of every site by every site the diagonal is fitted too: the same cells with and without labels."""
+    rows = store.select(domain="site-a")
+    method = build("mdd", QUICK)
+    method.fit(store, rows[:12], tmp_path / "mdd", rows)
+    classes, probabilities = method.predict(store, rows, tmp_path / "mdd")
+    assert classes == CLASSES
+    assert probabilities.shape == (18, 3)
+
+
 def test_what_is_missing_is_named(store, tmp_path):
     source, target = domain_rows(store)
     method = build("mdd", QUICK)
