@@ -57,12 +57,12 @@ METHODS = {
     "aae": "AE, adversarial",
     "ae": "AE without alignment",
     "aecfe": "AE-CFE",
-    "colour": "colours and coarse pixels",
+    "colour": "colour floor",
     "image-ae": "image AE",
     "psd": "sparse coding (PSD)",
     "rcnn": "R-CNN features",
 }
-CLASSIFIERS = {"forest": "", "linear": ", linear probe", "knn": ", nearest neighbours", "own": ""}
+CLASSIFIERS = {"forest": "", "linear": ", linear probe", "knn": ", k-NN", "own": ""}
 
 
 def method_name(method: str, classifier: str = "forest") -> str:

@@ -117,6 +117,10 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def _nats(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
 def _signed(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
@@ -138,5 +142,5 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(percent=_percent, heat=_heat, signed=_signed, thousands="{:,}".format)
+    made.filters.update(percent=_percent, heat=_heat, nats=_nats, signed=_signed, thousands="{:,}".format)
     return made
