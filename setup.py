@@ -9,7 +9,10 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "__init__.py").read_text())[1]
 
 EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
-TEST = [*EXPORT, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6", "scikit-image>=0.22"]
+TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
+EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat.methods.explain` on convolutional networks
+UMAP = ["umap-learn>=0.5.7"]  # the report's maps; without it they are drawn by t-SNE
+TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6", "scikit-image>=0.22"]
 
 setup(
     name="cellfeat",
@@ -50,7 +53,7 @@ setup(
         "tqdm>=4.66",
         "typer>=0.12",
     ],
-    extras_require={"export": EXPORT, "test": TEST},
+    extras_require={"export": EXPORT, "explain": EXPLAIN, "test": TEST, "timm": TIMM, "umap": UMAP},
     entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

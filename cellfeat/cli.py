@@ -223,29 +223,38 @@ def train_ae(
 @app.command()
 def embed(
     store: StorePath,
-    weights: Annotated[Path | None, typer.Option(help="autoencoder.safetensors, for the method aecfe.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="autoencoder.safetensors, for aecfe; other methods' own weights.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Default: STORE/embeddings/METHOD.h5.", show_default=False)
     ] = None,
-    method: Annotated[str, typer.Option(help="aecfe, or rcnn: the detector's features, averaged.")] = "aecfe",
+    method: Annotated[str, typer.Option(help="aecfe, rcnn (the detector's features, averaged) or another.")] = "aecfe",
+    split: Annotated[Path | None, typer.Option(help="split.csv: methods that learn see its train part only.")] = None,
     precision: Precision = "fp32",
 ) -> None:
     """Embed every cell of a store."""
     from cellfeat.store import Store
 
-    target = output or store / "embeddings" / f"{method}.h5"
-    if method == "rcnn":
-        from cellfeat.methods.rcnn import embed_rcnn
-
-        print(embed_rcnn(Store(store), target))
-    elif method == "aecfe":
+    opened, target = Store(store), output or store / "embeddings" / f"{method.replace(':', '-')}.h5"
+    if method == "aecfe":
         from cellfeat.autoencoder import embed as embed_aecfe
 
         if weights is None:
             raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
-        print(embed_aecfe(Store(store), weights, target, precision=precision))
+        print(embed_aecfe(opened, weights, target, precision=precision))
     else:
-        raise CellfeatError(f"--method {method}: choose aecfe or rcnn")
+        from cellfeat.data.split import read_split, stratified_split
+        from cellfeat.methods import build
+        from cellfeat.methods.protocol import embed_with
+
+        chosen = build(method, {"weights": weights} if weights else {})
+        if chosen.kind != "embedding":
+            raise CellfeatError(f"--method {method}: embeds nothing, it predicts classes; use `cellfeat compare`")
+        table = opened.table()
+        part = read_split(split) if split else stratified_split(table)
+        rows = (part.reindex(table["cell_id"]) == "train").to_numpy().nonzero()[0]
+        print(embed_with(chosen, opened, rows, target.with_suffix(""), target))
 
 
 @app.command()
@@ -258,15 +267,30 @@ def evaluate(
         list[str] | None, typer.Option(help="paper or code; may be given again; default: both.")
     ] = None,
     runs: Annotated[int, typer.Option(help="Forests of the protocol paper.")] = 5,
+    classifier: Annotated[
+        list[str] | None, typer.Option(help="forest, linear or knn; may be given again; default: forest.")
+    ] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Every class has the same weight in training.")] = False,
 ) -> None:
-    """Train a forest on each domain, test it on each: the cross-domain table."""
+    """Train a classifier on each domain, test it on each: the cross-domain table."""
     from cellfeat.evaluation import EvaluationConfig
     from cellfeat.evaluation import evaluate as run_evaluation
     from cellfeat.store import Store
     from cellfeat.validation import parse
 
-    options = {"runs": runs, **({"protocols": protocol} if protocol else {})}
+    options = {"runs": runs, "balanced": balanced, **({"protocols": protocol} if protocol else {})}
+    options |= {"classifiers": classifier} if classifier else {}
     print(run_evaluation(Store(store), embeddings, output, parse(EvaluationConfig, options, "evaluate"), split))
+
+
+@app.command()
+def compare(
+    comparison: Annotated[Path, typer.Argument(help="Comparison YAML; see examples/.", show_default=False)],
+) -> None:
+    """Run methods on one store, score them alike: leaderboard and report; what stands is not made again."""
+    from cellfeat.compare import run_compare
+
+    print(f"report: {run_compare(comparison)}")
 
 
 @app.command()

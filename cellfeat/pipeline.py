@@ -218,10 +218,11 @@ class Run:
     def _embed(self) -> Stage:
         def make(folder: Path) -> None:
             from cellfeat.autoencoder import embed
-            from cellfeat.methods.rcnn import embed_rcnn
+            from cellfeat.methods import build
+            from cellfeat.methods.protocol import embed_with
 
             embed(self._store(), self.output / "autoencoder" / "autoencoder.safetensors", folder / "aecfe.h5")
-            embed_rcnn(self._store(), folder / "rcnn.h5")
+            embed_with(build("rcnn"), self._store(), np.arange(0), folder, folder / "rcnn.h5")
 
         return Stage("embed", {}, make, costly=False)
 
@@ -261,7 +262,7 @@ class Run:
     def _embeddings(self) -> list[Path]:
         return [self.output / "embed" / "aecfe.h5", self.output / "embed" / "rcnn.h5"]
 
-    def _reconstructions(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def _reconstructions(self) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
         """A few cells of each domain that the autoencoder never saw, beside what it makes of them."""
         from cellfeat.autoencoder import reconstruct
         from cellfeat.data.split import read_split
@@ -274,7 +275,7 @@ class Run:
         rows = chosen.sort_values("domain", kind="stable").index.to_numpy()
         images = reconstruct(store, folder / "autoencoder.safetensors", rows).transpose(0, 2, 3, 1)
         captions = [f"{cell.domain} {cell.label}".strip() for cell in table.loc[rows].itertuples()]
-        return store.read("crops", rows), (images * 255).round().astype(np.uint8), captions
+        return store.read("crops", rows), {"aecfe": (images * 255).round().astype(np.uint8)}, captions
 
     def _same_site(self) -> dict[str, str]:
         specs = [open_dataset(name).spec for name in self.config.dump.datasets]

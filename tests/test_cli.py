@@ -27,6 +27,7 @@ def test_help_names_every_stage(capsys):
         "train-ae",
         "embed",
         "evaluate",
+        "compare",
         "report",
         "datasets",
     ):
@@ -70,6 +71,7 @@ def store_of_a_newer_format(tmp_path):
         (["train-ae", "no-store"], "no-store"),
         (["embed", "no-store", "--weights", "w"], "no-store"),
         (["evaluate", "no-store", "z.h5"], "no-store"),
+        (["compare", "none.yaml"], "none.yaml: no such file"),
         (["report", "no-store", "z.h5"], "no-store"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cellfeat.autoencoder.config import AutoencoderConfig
-    from cellfeat.autoencoder.embedding import embed, reconstruct
+    from cellfeat.autoencoder.embedding import embed, encode, reconstruct
     from cellfeat.autoencoder.losses import domain_alignment_loss
     from cellfeat.autoencoder.network import Autoencoder, scale_features
     from cellfeat.autoencoder.training import train_autoencoder
@@ -18,6 +18,7 @@ _HOME = {
     "AutoencoderConfig": "config",
     "domain_alignment_loss": "losses",
     "embed": "embedding",
+    "encode": "embedding",
     "load_autoencoder": "weights",
     "reconstruct": "embedding",
     "save_autoencoder": "weights",
@@ -30,6 +31,7 @@ __all__ = [
     "AutoencoderConfig",
     "domain_alignment_loss",
     "embed",
+    "encode",
     "load_autoencoder",
     "reconstruct",
     "save_autoencoder",

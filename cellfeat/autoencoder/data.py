@@ -25,12 +25,14 @@ class Batch(NamedTuple):
         domain: (n,) int64, 0 is the anchor.
         image_index: (m,) int64, places in the batch of the cells whose images are reconstructed.
         crops: (m, 128, 128, 3) uint8 RGB crops of those cells.
+        rows: (n,) int64, rows of the cells in the store.
     """
 
     features: Tensor
     domain: Tensor
     image_index: Tensor
     crops: Tensor
+    rows: Tensor
 
 
 class CellDataset(Dataset):
@@ -38,16 +40,17 @@ class CellDataset(Dataset):
 
     def __init__(self, store: Store, domain: np.ndarray) -> None:
         """Read from `store`; `domain` (len(store),) int64 numbers the domain of each row."""
-        self._store = store
+        self.store = store
         self._domain = domain
 
     def __getitem__(self, batch: tuple[np.ndarray, np.ndarray]) -> Batch:
         rows, image_index = batch
         return Batch(
-            torch.from_numpy(self._store.read("features", rows)),
+            torch.from_numpy(self.store.read("features", rows)),
             torch.from_numpy(self._domain[rows]),
             torch.from_numpy(image_index),
-            torch.from_numpy(self._store.read("crops", rows[image_index])),
+            torch.from_numpy(self.store.read("crops", rows[image_index])),
+            torch.from_numpy(rows),
         )
 
 

@@ -37,6 +37,24 @@ def embed(
     Raises:
         CellfeatError: The store's features or the weights do not fit the network, or the precision is unknown.
     """
+    z, card = encode(store, weights, batch_size, precision)
+    attributes = {
+        "method": "aecfe",
+        "config": json.dumps(card["config"] | {"embed_precision": precision}),
+        "store_digest": store.digest,
+        "weights_sha256": card["weights_sha256"],
+    }
+    write_embeddings(output, store.table()["cell_id"].to_numpy(), z, attributes)
+    return Path(output)
+
+
+def encode(
+    store: Store, weights: str | Path, batch_size: int = 256, precision: str = "fp32"
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Latents (len(store), 50) float32 of every cell in the order of the store, and the card of the weights.
+
+    Arguments and errors are those of `embed`.
+    """
     if precision not in ("fp32", "bf16"):
         raise CellfeatError(f"precision {precision!r}: choose fp32 or bf16")
     check_shapes(store, crops=False)
@@ -48,14 +66,7 @@ def embed(
             rows = np.arange(start, min(start + batch_size, len(store)))
             z[rows] = network.encode(_scaled(store, rows, device)).float().cpu().numpy()
             progress.update(len(rows))
-    attributes = {
-        "method": "aecfe",
-        "config": json.dumps(card["config"] | {"embed_precision": precision}),
-        "store_digest": store.digest,
-        "weights_sha256": card["weights_sha256"],
-    }
-    write_embeddings(output, store.table()["cell_id"].to_numpy(), z, attributes)
-    return Path(output)
+    return z, card
 
 
 def reconstruct(store: Store, weights: str | Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:

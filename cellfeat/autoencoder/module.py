@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from cellfeat.autoencoder.data import Batch, BatchSampler, CellDataset
 from cellfeat.autoencoder.health import latent_health
 from cellfeat.autoencoder.losses import domain_alignment_loss, mse, ssim
 from cellfeat.autoencoder.network import Autoencoder, scale_features
-from cellfeat.errors import CellfeatError
+from cellfeat.training import check_loss
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam at a constant learning rate."""
-        return torch.optim.Adam(self.network.parameters(), lr=self._config.lr)
+        return torch.optim.Adam(self.parameters(), lr=self._config.lr)
 
     def train_dataloader(self) -> DataLoader:
         """Whole batches of this process's share; worker processes read ahead where a GPU would wait for the disk."""
@@ -85,7 +84,7 @@ class AutoencoderModule(lightning.LightningModule):
         z, domain = self._gather(z.float()), self._gather(batch.domain)
         feature_loss = mse(features_hat, h)
         image_loss = 1 - ssim(image_hat, crops)
-        alignment_loss = domain_alignment_loss(z, domain, self._config.kl_reduction)
+        alignment_loss = self.alignment_loss(z, domain)
         loss = feature_loss + image_loss + self._config.beta_at(self.current_epoch) * alignment_loss
         self._latents.append((z.detach().cpu(), domain.cpu()))
         losses = {
@@ -95,7 +94,12 @@ class AutoencoderModule(lightning.LightningModule):
             "alignment_loss": alignment_loss,
         }
         self.log_dict(losses, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(h))
+        check_loss(loss, self, self._dataset.store, batch.rows)
         return loss
+
+    def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:
+        """What β weighs: L_DA of the latents z (n, 50) of the global batch, domain (n,) int64; others may override."""
+        return domain_alignment_loss(z, domain, self._config.kl_reduction)
 
     def _gather(self, share: Tensor) -> Tensor:
         """Rows (n, ...) of all processes in one tensor; gradients flow back to the process they came from."""
@@ -103,12 +107,8 @@ class AutoencoderModule(lightning.LightningModule):
         return gathered.reshape(-1, *share.shape[1:])
 
     def on_train_epoch_end(self) -> None:
-        """Append to the history, warn on collapse, stop on a loss that is no number."""
+        """Append to the history, warn on collapse."""
         losses = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        if not math.isfinite(losses["loss"]):
-            raise CellfeatError(
-                f"epoch {self.current_epoch}: the loss is {losses['loss']}; lower the learning rate (lr) or beta"
-            )
         z = torch.cat([z for z, _ in self._latents])
         domain = torch.cat([domain for _, domain in self._latents])
         row: dict[str, Any] = {"epoch": self.current_epoch} | losses

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +13,6 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from tqdm import tqdm
 
 import cellfeat
 from cellfeat.autoencoder.config import AutoencoderConfig
@@ -27,6 +22,7 @@ from cellfeat.autoencoder.weights import save_autoencoder
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 from cellfeat.files import read_json, write_json, write_text
+from cellfeat.training import fit
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -34,13 +30,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_autoencoder(store: Store, output_dir: str | Path, config: AutoencoderConfig) -> Path:
+def train_autoencoder(
+    store: Store,
+    output_dir: str | Path,
+    config: AutoencoderConfig,
+    rows: np.ndarray | None = None,
+    module_class: type[AutoencoderModule] = AutoencoderModule,
+) -> Path:
     """Train AE-CFE on the training part of every domain of a store, without labels.
 
     `output_dir` then holds autoencoder.safetensors, autoencoder.json (its card), split.csv (cell_id, part), metrics.csv
     (one row an epoch), config.json and checkpoints/last.ckpt, written after each epoch. A run that was interrupted goes
     on from there when called again and ends as if it had not been; one that is complete is left alone. Under torchrun
     the processes share every batch.
+
+    Args:
+        store: Cells with (256, 14, 14) features and 128 px crops.
+        output_dir: Folder of the run.
+        config: Settings of the run.
+        rows: Rows of the store to train on, in place of a stratified split by `config.test_fraction`.
+        module_class: What is minimised; see `AutoencoderModule.alignment_loss`.
 
     Returns:
         Path of autoencoder.safetensors.
@@ -52,9 +61,12 @@ def train_autoencoder(store: Store, output_dir: str | Path, config: AutoencoderC
     check_shapes(store)
     output_dir = Path(output_dir)
     table = store.table()
-    domains = order_domains(table["domain"], config.anchor)
-    part = stratified_split(table, config.test_fraction, config.seed).loc[table["cell_id"]].to_numpy()
+    if rows is None:
+        part = stratified_split(table, config.test_fraction, config.seed).loc[table["cell_id"]].to_numpy()
+    else:
+        part = np.where(np.isin(np.arange(len(table)), rows), "train", "test")
     train_rows = np.flatnonzero(part == "train")
+    domains = order_domains(table["domain"].iloc[train_rows], config.anchor)
     run = _claim(output_dir, store, config, domains, pd.DataFrame({"cell_id": table["cell_id"], "part": part}))
     weights = output_dir / "autoencoder.safetensors"
     if weights.exists() and weights.with_suffix(".json").exists():
@@ -64,11 +76,18 @@ def train_autoencoder(store: Store, output_dir: str | Path, config: AutoencoderC
         log.warning("the store has one domain (%s): training without alignment", domains[0])
 
     number = {name: k for k, name in enumerate(domains)}
-    dataset = CellDataset(store, table["domain"].map(number).to_numpy(np.int64))
-    module = AutoencoderModule(
+    dataset = CellDataset(store, table["domain"].map(number).fillna(-1).to_numpy(np.int64))
+    module = module_class(
         dataset, train_rows, domains, config, lambda history: _write_metrics(output_dir / "metrics.csv", history)
     )
-    trainer = _fit(module, output_dir / "checkpoints", config, len(train_rows))
+    trainer = fit(
+        module,
+        output_dir / "checkpoints",
+        title="train-ae",
+        epochs=config.epochs,
+        cells=len(train_rows),
+        precision=config.precision,
+    )
     if trainer.is_global_zero:
         last = module.history[-1]
         save_autoencoder(weights, module.network, run | {"cells": len(train_rows), "metrics": last} | _versions())
@@ -110,75 +129,6 @@ def _differences(here: dict[str, Any], there: dict[str, Any]) -> Iterator[tuple[
             yield from _differences(mine, other)
         elif mine != other:
             yield key, mine, other
-
-
-def _fit(
-    module: AutoencoderModule, checkpoints: Path, config: AutoencoderConfig, train_cells: int
-) -> lightning.Trainer:
-    """Train to the last epoch, from the last checkpoint if there is one."""
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets these
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    last = checkpoints / "last.ckpt"
-    with _quiet_lightning():
-        trainer = lightning.Trainer(
-            devices=local_world,
-            num_nodes=world // local_world,
-            strategy="ddp" if world > 1 else "auto",
-            precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-            max_epochs=config.epochs,
-            callbacks=[
-                ModelCheckpoint(checkpoints, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
-                _Progress(config.epochs, train_cells),
-            ],
-            use_distributed_sampler=False,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-    return trainer
-
-
-class _Progress(Callback):
-    """One bar over all epochs: cells, cells/s, time left, loss."""
-
-    def __init__(self, epochs: int, train_cells: int) -> None:
-        self._epochs = epochs
-        self._train_cells = train_cells
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._bar = tqdm(
-            total=self._epochs * self._train_cells,
-            initial=trainer.current_epoch * self._train_cells,
-            desc="train-ae",
-            unit="cell",
-            disable=not trainer.is_global_zero,
-        )
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, _: int) -> None:
-        self._bar.set_postfix(epoch=trainer.current_epoch, loss=f"{float(outputs['loss']):.4f}", refresh=False)
-        self._bar.update(len(batch.domain) * trainer.world_size)
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._bar.close()
-
-    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
-        if hasattr(self, "_bar"):
-            self._bar.close()
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's tips and notices off the terminal."""
-    lightning_logger = logging.getLogger("lightning.pytorch")
-    level = lightning_logger.level
-    lightning_logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        lightning_logger.setLevel(level)
 
 
 def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:

@@ -53,6 +53,25 @@ def in_reading_order(labels: Iterable[str]) -> list[str]:
     )
 
 
+METHODS = {
+    "aae": "AE, adversarial",
+    "ae": "AE without alignment",
+    "aecfe": "AE-CFE",
+    "colour": "colour floor",
+    "image-ae": "image AE",
+    "psd": "sparse coding (PSD)",
+    "rcnn": "R-CNN features",
+}
+CLASSIFIERS = {"forest": "", "linear": ", linear probe", "knn": ", k-NN", "own": ""}
+
+
+def method_name(method: str, classifier: str = "forest") -> str:
+    """What a method, an alignment of it (`method+alignment`) and its classifier are called in prose."""
+    name, plus, alignment = method.partition("+")
+    aligned = f" + {alignment.replace('coral', 'CORAL').replace('combat', 'ComBat')}" if plus else ""
+    return f"{METHODS.get(name, name)}{aligned}{CLASSIFIERS.get(classifier, ', ' + classifier)}"
+
+
 def domain_colours(domains: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Colour and marker of each domain."""
     return {name: (_OKABE_ITO[k % 8], _MARKERS[k % 8]) for k, name in enumerate(sorted(set(domains)))}

@@ -154,14 +154,13 @@ def strip(crops: np.ndarray, masks: np.ndarray | None = None) -> bytes:
     return _jpeg(np.concatenate(rows))
 
 
-def pairs(above: np.ndarray, below: np.ndarray) -> list[bytes]:
-    """One picture a pair, the one above the other.
+def columns(stacks: Sequence[np.ndarray]) -> list[bytes]:
+    """One picture a cell, its views one below the other.
 
     Args:
-        above: (n, S, S, 3) uint8 RGB.
-        below: (n, S, S, 3) uint8 RGB.
+        stacks: The views, from top to bottom, each (n, S, S, 3) uint8 RGB.
     """
-    return [_jpeg(np.concatenate([_row(top[None]), _row(bottom[None])])) for top, bottom in zip(above, below)]
+    return [_jpeg(np.concatenate([_row(view[None]) for view in views])) for views in zip(*stacks)]
 
 
 def outlined(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:

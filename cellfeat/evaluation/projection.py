@@ -1,19 +1,21 @@
-"""Embeddings flattened to the two dimensions of a page."""
+"""Embeddings flattened to the two dimensions of a page: by UMAP where umap-learn is installed, else by t-SNE."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pandas as pd
-from sklearn.manifold import TSNE
 
 MAX_CELLS = 3000
 MIN_CELLS = 10  # fewer make no picture
+PROJECTION = "UMAP" if find_spec("umap") else "t-SNE"
 
 
 def project(
     z: np.ndarray, domain: np.ndarray, max_cells: int = MAX_CELLS, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Project embeddings to 2-D by t-SNE from a PCA start.
+    """Project embeddings to 2-D, by `PROJECTION`.
 
     Of more than `max_cells` cells a fixed random choice is shown, as even over the domains as their sizes allow.
 
@@ -30,6 +32,14 @@ def project(
     shuffled = pd.Series(domain).sample(frac=1, random_state=seed)
     turn = shuffled.groupby(shuffled).cumcount().sort_values(kind="stable")  # the first of each domain, the second, ...
     rows = np.sort(turn.index.to_numpy()[:max_cells])
+    chosen = z[rows].astype(np.float32)
+    if PROJECTION == "UMAP":
+        from umap import UMAP
+
+        neighbours = min(15, len(rows) - 1)
+        return rows, UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(chosen)
+    from sklearn.manifold import TSNE
+
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=-1)
-    return rows, tsne.fit_transform(z[rows].astype(np.float32))
+    return rows, tsne.fit_transform(chosen)

@@ -10,6 +10,7 @@ their labels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,14 +23,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ProtocolName = Literal["paper", "code"]
+ClassifierName = Literal["forest", "linear", "knn"]
 CODE_TREES, CODE_SPLIT_SEED, CODE_FOREST_SEED = 100, 42, 0
 
 
 class EvaluationConfig(BaseModel):
-    """How embeddings are scored; all but `protocols`, `depth` and `min_cells` concern protocol `paper` alone.
+    """How embeddings are scored; `runs`, `trees`, `seed` and `test_fraction` concern protocol `paper` alone.
 
     Attributes:
         protocols: Which protocols to score by, in the order of the report.
+        classifiers: Which classifiers to score with, in the order of the report.
+        balanced: Whether every class has the same weight in training, however many cells it has.
+        neighbours: How many cells vote in "knn".
+        domains: The labelled domains to train on and to test on; None takes all.
+        bootstrap: Resamples of the tested cells behind the 95 % intervals; 0 leaves them out.
         runs: Forests per pair of domains; the k-th has the seed `seed` + k.
         trees: Trees of a forest.
         depth: Largest depth of a tree.
@@ -41,6 +48,11 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     protocols: list[ProtocolName] = Field(default=["paper", "code"], min_length=1)
+    classifiers: list[ClassifierName] = Field(default=["forest"], min_length=1)
+    balanced: bool = False
+    neighbours: int = Field(default=20, ge=1)
+    domains: list[str] | None = Field(default=None, min_length=1)
+    bootstrap: int = Field(default=1000, ge=0)
     runs: int = Field(default=5, ge=1)
     trees: int = Field(default=200, ge=1)
     depth: int = Field(default=16, ge=1)
@@ -52,9 +64,25 @@ class EvaluationConfig(BaseModel):
         """Trees of one forest."""
         return self.trees if protocol == "paper" else CODE_TREES
 
-    def forest_seeds(self, protocol: ProtocolName) -> list[int]:
+    def run_seeds(self, protocol: ProtocolName) -> list[int]:
         """The seed of each run."""
         return [self.seed + run for run in range(self.runs)] if protocol == "paper" else [CODE_FOREST_SEED]
+
+
+def scored_domains(labelled: Iterable[str], config: EvaluationConfig) -> list[str]:
+    """The domains to train on and to test on, in alphabetical order.
+
+    Args:
+        labelled: The domains that have labelled cells.
+
+    Raises:
+        CellfeatError: The config names one that has none.
+    """
+    there = sorted(set(labelled))
+    for name in config.domains or ():
+        if name not in there:
+            raise CellfeatError(f"domains: {name!r} has no labelled cell in the store; choose from {', '.join(there)}")
+    return there if config.domains is None else sorted(set(config.domains))
 
 
 def complete_split(

@@ -14,7 +14,9 @@ def load_published(name: str = "accuracy") -> pd.DataFrame:
 
     Args:
         name: "accuracy" (source, method, train, test, metric, value, sd, classes, note), "detection" (source, metric,
-            value, note) or "domains" (domain, images, note): how many images the paper's domains hold, where known.
+            value, note), "domains" (domain, images, note): how many images the paper's domains hold, where known, or
+            "elsewhere" (source, method, where, data, metric, value, note, reference): results on data that are not
+            these domains; `where` says whether to set them beside ours within or across domains.
     """
     with as_file(files("cellfeat.evaluation") / "published" / f"{name}.csv") as path:
         table = pd.read_csv(path)

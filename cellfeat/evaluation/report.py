@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import cellfeat
-from cellfeat.evaluation import sections
+from cellfeat.evaluation import score_sections, sections
+from cellfeat.evaluation.palette import method_name
 from cellfeat.evaluation.run import read_all
 from cellfeat.evaluation.table import align
 from cellfeat.files import read_json, write_text
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cellfeat.store import Store
 
 log = logging.getLogger(__name__)
-
-Reconstructions = tuple[np.ndarray, np.ndarray, Sequence[str]]
 
 
 def write_report(
@@ -35,7 +33,7 @@ def write_report(
     autoencoder_dir: str | Path | None = None,
     detector_dir: str | Path | None = None,
     config_text: str = "",
-    reconstructions: Reconstructions | None = None,
+    reconstructions: sections.Reconstructions | None = None,
     same_site: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report of a run. A part that is absent is said to be so; the rest stands.
@@ -48,7 +46,8 @@ def write_report(
         autoencoder_dir: Its metrics.csv and config.json are shown.
         detector_dir: Its metrics.json (JSON lines) and evaluation.json are shown.
         config_text: The run's configuration, shown as it is.
-        reconstructions: Originals and what the autoencoder makes of them, both (n, S, S, 3) uint8 RGB, and n captions.
+        reconstructions: Originals, by an autoencoder's name what it makes of them, all (n, S, S, 3) uint8 RGB, and n
+            captions.
         same_site: Our domain's name to the paper's where both come from the same place, as
             {"pbc-barcelona": "Acevedo-20"}; equal names match anyway.
 
@@ -63,14 +62,14 @@ def write_report(
     )
     read = read_all(store, embeddings)
     methods = {str(one.attributes["method"]): Path(path) for one, path in zip(read, embeddings)}
-    scores = sections.scores(store, evaluation_dir, methods, same_site)  # what may be refused comes first
+    scores = score_sections.scores(store, evaluation_dir, methods, same_site)  # what may be refused comes first
     pictures = sections.reconstructions(reconstructions)
     table = store.table()
     context = {
         "version": cellfeat.__version__,
         "today": datetime.date.today().isoformat(),
         "store": {"digest": store.digest, "cells": len(store), "features": " × ".join(map(str, store.feature_shape))},
-        "methods": [sections.method_name(name) for name in methods],
+        "methods": [method_name(name) for name in methods],
         "settings": _settings(store, read, autoencoder_dir, config_text),
         "detection": sections.detection(store, detector_dir),
         "counts": sections.counts(table),
@@ -81,7 +80,7 @@ def write_report(
         "projections": sections.projections([(one, align(one, table)) for one in read], table),
         "scores": scores,
     }
-    write_text(output, _environment().get_template("report.html.j2").render(context))
+    write_text(output, environment().get_template("report.html.j2").render(context))
     log.info("%s: %.1f MB", output, Path(output).stat().st_size / 1e6)
     return Path(output)
 
@@ -95,7 +94,7 @@ def _settings(
     if path and path.is_file():
         shown["Autoencoder"] = _pretty(read_json(path))
     for one in embeddings:
-        method = sections.method_name(str(one.attributes["method"]))
+        method = method_name(str(one.attributes["method"]))
         try:
             shown[f"Embeddings: {method}"] = _pretty(json.loads(one.attributes["config"]))
         except (TypeError, json.JSONDecodeError):
@@ -118,6 +117,14 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def _nats(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:+.2f}".replace("-", "−")
+
+
 def _heat(value: float | None, strength: float = 1.0) -> str:
     """Background colour of a cell, white to blue; dark text stays readable on all of it."""
     if value is None or math.isnan(value):
@@ -126,13 +133,14 @@ def _heat(value: float | None, strength: float = 1.0) -> str:
     return "rgb({:.0f},{:.0f},{:.0f})".format(*(255 + share * (full - 255) for full in (122, 182, 222)))
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Jinja's, with the filters that the templates use."""
+    made = Environment(
         loader=PackageLoader("cellfeat.evaluation"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, heat=_heat, thousands="{:,}".format)
-    return environment
+    made.filters.update(percent=_percent, heat=_heat, nats=_nats, signed=_signed, thousands="{:,}".format)
+    return made

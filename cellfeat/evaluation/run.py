@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ import cellfeat
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
-from cellfeat.evaluation.table import Pair, score_pairs, tidy
+from cellfeat.evaluation.separation import separation
+from cellfeat.evaluation.table import Pair, align, method_of, score_pairs, tidy
 from cellfeat.files import sha256_file, write_json, write_text
+from cellfeat.methods.alignment import aligned
 from cellfeat.store import Embeddings, read_embeddings
 
 if TYPE_CHECKING:
@@ -57,12 +60,12 @@ def evaluate(
         pair
         for one in read
         for protocol in config.protocols
-        for pair in score_pairs(one, table, protocol, split, config)
+        for pair in score_pairs(method_of(one), [align(one, table)], table, protocol, split, config)
     ]
     scored = tidy(pairs)
 
     write_text(output_dir / "table.csv", scored.to_csv(index=False))
-    write_json(output_dir / "confusion.json", [_confusion(pair) for pair in pairs if not pair.reason])
+    write_json(output_dir / "confusion.json", [confusion_entry(pair) for pair in pairs if not pair.reason])
     labelled = table["label"] != ""
     record = {
         "cellfeat": cellfeat.__version__,
@@ -81,13 +84,31 @@ def evaluate(
         "not_evaluable": [
             {"protocol": pair.protocol, "train": pair.train, "test": pair.test, "reason": pair.reason}
             for pair in pairs
-            if pair.reason and pair.method == pairs[0].method
+            if pair.reason and (pair.method, pair.classifier) == (pairs[0].method, pairs[0].classifier)
         ],
+        "separation": [line for one in read for line in _separations(one, table, split)],
         "summary": summary(scored),
     }
     write_json(output_dir / "evaluation.json", record)
     log.info("%s", _summary_line(record, output_dir))
     return output_dir / "evaluation.json"
+
+
+def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:
+    """How far an embedding tells domains and classes apart on the test part, as it is and aligned by CORAL."""
+    z, domain, label = align(one, table), table["domain"].to_numpy(str), table["label"].to_numpy(str)
+    part = split.reindex(table["cell_id"]).to_numpy(str)
+    tested, learned = part == "test", np.flatnonzero(part == "train")
+    views = {method_of(one): z}
+    if len(set(domain)) > 1:
+        with suppress(CellfeatError):  # a domain of a single cell has no statistics
+            views[f"{method_of(one)}+coral"] = aligned(z, domain, learned, "coral")
+    lines = []
+    for method, view in views.items():
+        found = separation(view[tested], domain[tested], label[tested])
+        numbers = {name: None if np.isnan(value) else value for name, value in found.items()}
+        lines.append({"method": method, **numbers})
+    return lines
 
 
 def read_all(store: Store, embeddings: Sequence[str | Path]) -> list[Embeddings]:
@@ -109,20 +130,22 @@ def read_all(store: Store, embeddings: Sequence[str | Path]) -> list[Embeddings]
 
 
 def summary(scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Mean of each metric within and across domains, for each method and protocol; None where no pair counts."""
+    """Mean of each metric within and across domains, by method, classifier and protocol; None where no pair counts."""
     lines = []
-    for (method, protocol), rows in scored.groupby(["method", "protocol"], sort=False):
+    for (method, classifier, protocol), rows in scored.groupby(["method", "classifier", "protocol"], sort=False):
         across = rows["train"] != rows["test"]
         for where, chosen in (("within", rows[~across]), ("across", rows[across])):
             means = chosen.groupby("metric", sort=False)["mean"].mean()
             values = {str(metric): None if np.isnan(value) else float(value) for metric, value in means.items()}
-            lines.append({"method": method, "protocol": protocol, "domains": where, **values})
+            lines.append({"method": method, "classifier": classifier, "protocol": protocol, "domains": where, **values})
     return lines
 
 
-def _confusion(pair: Pair) -> dict[str, Any]:
+def confusion_entry(pair: Pair) -> dict[str, Any]:
+    """A pair's entry in confusion.json; its counts are summed over the runs."""
     return {
         "method": pair.method,
+        "classifier": pair.classifier,
         "protocol": pair.protocol,
         "train": pair.train,
         "test": pair.test,
@@ -134,7 +157,7 @@ def _confusion(pair: Pair) -> dict[str, Any]:
 
 def _summary_line(record: dict[str, Any], output_dir: Path) -> str:
     best = [
-        f"{line['method']} {line['protocol']} {line['domains']} {100 * line['accuracy']:.1f} %"
+        f"{line['method']} {line['classifier']} {line['protocol']} {line['domains']} {100 * line['accuracy']:.1f} %"
         for line in record["summary"]
         if line.get("accuracy") is not None
     ]

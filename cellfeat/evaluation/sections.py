@@ -13,15 +13,14 @@ import pandas as pd
 
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import plots
-from cellfeat.evaluation.palette import class_style, in_reading_order
-from cellfeat.evaluation.projection import project
-from cellfeat.evaluation.published import load_published, published_beside_ours
-from cellfeat.files import read_json, sha256_file
+from cellfeat.evaluation.palette import class_style, in_reading_order, method_name
+from cellfeat.evaluation.projection import PROJECTION, project
+from cellfeat.evaluation.published import load_published
+from cellfeat.files import read_json
 
 if TYPE_CHECKING:
     from cellfeat.store import Embeddings, Store
 
-METHOD_NAMES = {"aecfe": "AE-CFE", "rcnn": "R-CNN features"}
 DETECTOR_LOSSES = {
     "loss_cls": "is it a cell",
     "loss_box_reg": "box",
@@ -35,12 +34,9 @@ AUTOENCODER_LOSSES = {
     "image_loss": "image, 1 − SSIM",
     "alignment_loss": "distance between domains",
 }
+Reconstructions = tuple[np.ndarray, Mapping[str, np.ndarray], Sequence[str]]
+
 TILES_ACROSS = 10  # crops that fit side by side on the page
-
-
-def method_name(method: str) -> str:
-    """What a method is called in prose."""
-    return METHOD_NAMES.get(method, method)
 
 
 def counts(table: pd.DataFrame) -> dict[str, Any]:
@@ -89,17 +85,20 @@ def montage(store: Store, table: pd.DataFrame, seed: int = 0) -> dict[str, Any] 
     return {"domains": domains, "rows": strips}
 
 
-def reconstructions(given: tuple[np.ndarray, np.ndarray, Sequence[str]] | None) -> list[dict[str, str]] | None:
-    """Originals above the pictures that the autoencoder makes of them."""
+def reconstructions(given: Reconstructions | None) -> dict[str, Any] | None:
+    """Originals above the pictures that each autoencoder makes of them."""
     if given is None or not len(given[0]):
         return None
     originals, rebuilt, captions = given
-    if not originals.shape == rebuilt.shape == (len(captions), *originals.shape[1:3], 3):
-        raise CellfeatError(
-            f"reconstructions: originals {originals.shape}, reconstructed {rebuilt.shape}, {len(captions)} captions; "
-            "they must be (n, S, S, 3) twice and n"
-        )
-    return [{"uri": jpeg(one), "caption": text} for one, text in zip(plots.pairs(originals, rebuilt), captions)]
+    for name, pictures in rebuilt.items():
+        if not originals.shape == pictures.shape == (len(captions), *originals.shape[1:3], 3):
+            raise CellfeatError(
+                f"reconstructions: originals {originals.shape}, by {name} {pictures.shape}, {len(captions)} captions; "
+                "they must be (n, S, S, 3) twice and n"
+            )
+    columns = plots.columns([originals, *rebuilt.values()])
+    shown = [{"uri": jpeg(one), "caption": text} for one, text in zip(columns, captions)]
+    return {"rows": ["the cut-out", *(method_name(name) for name in rebuilt)], "shown": shown}
 
 
 def detector_curves(detector_dir: Path | None) -> str | None:
@@ -134,7 +133,18 @@ def autoencoder_curves(autoencoder_dir: Path | None) -> dict[str, Any] | None:
             panels[title] = (epoch, lines)
     if not panels:
         return None
-    return {"uri": png(plots.curves(panels, "epoch")), "epochs": len(log), "panels": list(panels)}
+    picture = png(plots.curves(panels, "epoch"))
+    return {"uri": picture, "epochs": len(log), "panels": list(panels), "health": _health(log)}
+
+
+def _health(log: pd.DataFrame) -> list[dict[str, Any]]:
+    """The latent's state after the last epoch, by domain: spread and effective dimensions."""
+    last = pd.to_numeric(log.iloc[-1], errors="coerce") if len(log) else pd.Series(dtype=float)
+    domains = [name.removeprefix("sd_") for name in log if name.startswith("sd_")]
+    return [
+        {"domain": name, "sd": last[f"sd_{name}"], "rank": last.get(f"effective_rank_{name}", np.nan)}
+        for name in domains
+    ]
 
 
 def projections(embeddings: Sequence[tuple[Embeddings, np.ndarray]], table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -145,125 +155,9 @@ def projections(embeddings: Sequence[tuple[Embeddings, np.ndarray]], table: pd.D
         if len(rows):
             picture = plots.scatter(xy, table["domain"].to_numpy(str)[rows], table["label"].to_numpy(str)[rows])
             name = method_name(str(one.attributes["method"]))
-            shown.append({"method": name, "uri": png(picture), "shown": len(rows), "of": len(z), "d": z.shape[1]})
+            size = {"shown": len(rows), "of": len(z), "d": z.shape[1]}
+            shown.append({"method": name, "uri": png(picture), "kind": PROJECTION, **size})
     return shown
-
-
-def scores(
-    store: Store, evaluation_dir: Path | None, embeddings: Mapping[str, Path], same_site: Mapping[str, str] | None
-) -> dict[str, Any] | None:
-    """The cross-domain table, the published numbers beside it, and the confusion matrices.
-
-    Raises:
-        CellfeatError: The evaluation is of another store or of other embeddings than those given.
-    """
-    if evaluation_dir is None:
-        return None
-    record = read_json(evaluation_dir / "evaluation.json")
-    if record["inputs"]["store"] != store.digest:
-        raise CellfeatError(f"{evaluation_dir}: evaluates another store; evaluate this one again")
-    for method, path in embeddings.items():
-        if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(path):
-            raise CellfeatError(f"{evaluation_dir}: does not evaluate {path} as it is now; evaluate again")
-    texts = dict.fromkeys(("method", "protocol", "train", "test", "metric", "classes", "reason"), str)
-    table = pd.read_csv(
-        evaluation_dir / "table.csv", dtype=texts, keep_default_na=False, na_values={"mean": "", "sd": "", "chance": ""}
-    )
-    matrices = read_json(evaluation_dir / "confusion.json")
-    first = record["config"]["protocols"][0]
-    images = store.images().groupby("domain").size().to_dict()
-    return {
-        "record": record,
-        "tables": [
-            _grid(table, protocol)
-            for protocol in record["config"]["protocols"]
-            if (table["protocol"] == protocol).any()
-        ],
-        "pairs": _pairs(table[table["protocol"] == first]),
-        "glance": _glance(table[table["protocol"] == first]),
-        "published": _beside(table, published_beside_ours(table, images, same_site)),
-        "confusions": _matrices([entry for entry in matrices if entry["protocol"] == first]),
-        "protocol": first,
-    }
-
-
-def _grid(table: pd.DataFrame, protocol: str) -> dict[str, Any]:
-    chosen = table[table["protocol"] == protocol]
-    domains, methods = sorted(set(chosen["train"])), list(dict.fromkeys(chosen["method"]))
-    cells = {
-        key: {"metrics": rows.set_index("metric").to_dict("index"), **rows.iloc[0][["reason", "n_test"]].to_dict()}
-        for key, rows in chosen.groupby(["train", "test", "method"])
-    }
-    rows = [
-        {
-            "train": train,
-            "methods": [
-                {"name": method_name(method), "cells": [cells[train, test, method] for test in domains]}
-                for method in methods
-            ],
-            "chance": [cells[train, test, methods[0]] for test in domains],
-        }
-        for train in domains
-    ]
-    return {"protocol": protocol, "domains": domains, "rows": rows, "runs": int(chosen["runs"].max())}
-
-
-def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = table.drop_duplicates(["train", "test"]).to_dict("records")
-    for row in rows:
-        row["names"] = [class_style(name).name for name in in_reading_order(row["classes"].split(";")) if name]
-    return rows
-
-
-def _glance(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Mean accuracy within and across domains of each method, and last of the best constant answer."""
-    accuracy = table[table["metric"] == "accuracy"]
-    across = accuracy["train"] != accuracy["test"]
-    sides = {"within": accuracy[~across], "across": accuracy[across]}
-    lines = [
-        {"name": method_name(method)}
-        | {side: rows.loc[rows["method"] == method, "mean"].mean() for side, rows in sides.items()}
-        for method in dict.fromkeys(accuracy["method"])
-    ]
-    return [*lines, {"name": "chance"} | {side: rows["chance"].mean() for side, rows in sides.items()}] if lines else []
-
-
-def _beside(table: pd.DataFrame, published: pd.DataFrame) -> list[dict[str, Any]]:
-    ours = table[table["metric"] == "accuracy"].set_index(["method", "protocol", "train", "test"])[["mean", "sd"]]
-    rows = published.to_dict("records")
-    for row in rows:
-        row["name"] = method_name(row["method"])
-        row["ours"] = {
-            protocol: ours.loc[key].to_dict()
-            for protocol in ("paper", "code")
-            if (key := (row["method"], protocol, row["ours_train"], row["ours_test"])) in ours.index
-        }
-    return rows
-
-
-def _matrices(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    by_method: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in entries:
-        by_method.setdefault(entry["method"], []).append(entry)
-    return [
-        {
-            "method": method_name(method),
-            "uri": png(plots.confusions(group, sorted({entry[side] for entry in group for side in ("train", "test")}))),
-            "mistakes": [{"train": entry["train"], "test": entry["test"], "worst": _worst(entry)} for entry in group],
-        }
-        for method, group in by_method.items()
-    ]
-
-
-def _worst(entry: Mapping[str, Any], most: int = 3) -> list[dict[str, Any]]:
-    """The largest shares of a true class that were called by another class's name."""
-    counts = np.asarray(entry["counts"], float)
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    np.fill_diagonal(shares, 0)
-    order = np.argsort(-shares, axis=None, kind="stable")[:most]
-    names = [class_style(name).name for name in entry["classes"]]
-    found = [np.unravel_index(k, shares.shape) for k in order]
-    return [{"true": names[i], "called": names[j], "share": shares[i, j]} for i, j in found if shares[i, j] > 0]
 
 
 def png(picture: bytes) -> str:

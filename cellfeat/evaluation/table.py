@@ -1,44 +1,58 @@
-"""The cross-domain table: random forests trained on one domain's embeddings and scored on each domain's."""
+"""The cross-domain table: classifiers trained on one domain's embeddings and scored on each domain's."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestClassifier
 from tqdm import tqdm
 
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation.metrics import METRICS, chance_scores, confusion_matrix, scores
-from cellfeat.evaluation.protocol import EvaluationConfig, ProtocolName, complete_split, members, reference_split
+from cellfeat.evaluation import classifiers
+from cellfeat.evaluation.metrics import METRICS, bootstrap, chance_scores, confusion_matrix, interval, scores
+from cellfeat.evaluation.protocol import (
+    ClassifierName,
+    EvaluationConfig,
+    ProtocolName,
+    complete_split,
+    members,
+    reference_split,
+    scored_domains,
+)
+from cellfeat.evaluation.selection import prediction_entropy, soft_neighbourhood_density
 
 if TYPE_CHECKING:
     from cellfeat.store import Embeddings
 
 
 COLUMNS = (
-    *("method", "protocol", "train", "test", "metric"),
-    *("mean", "sd", "runs", "chance", "n_train", "n_test", "classes", "reason"),
+    *("method", "classifier", "protocol", "train", "test", "metric"),
+    *("mean", "sd", "low", "high", "runs", "chance", "n_train", "n_test", "classes", "reason"),
 )
 
 
 @dataclass
 class Pair:
-    """A forest's training domain and the domain that it is scored on.
+    """A classifier's training domain and the domain that it is scored on.
 
     Attributes:
+        classifier: Its name; "own" where the method itself predicts.
         classes: The k classes that have cells to train on and cells to score, in alphabetical order.
-        n_train: Cells of these classes that the forest learns from.
+        n_train: Cells of these classes that are learned from.
         n_test: Cells of these classes that are scored.
         reason: Why the pair was not evaluated; "" where it was.
-        confusions: One (k, k) count matrix a run, rows true, columns predicted, in the order of `classes`.
+        true: (n_test,) classes of the scored cells.
+        probabilities: One (n_test, k) array a run, in the order of `classes`.
+        resamples: Bootstrap resamples of the scored cells.
     """
 
     method: str
+    classifier: str
     protocol: ProtocolName
     train: str
     test: str
@@ -46,7 +60,33 @@ class Pair:
     n_train: int
     n_test: int
     reason: str
-    confusions: list[np.ndarray] = field(default_factory=list)
+    true: np.ndarray
+    resamples: int
+    probabilities: list[np.ndarray] = field(default_factory=list)
+
+    @cached_property
+    def predicted(self) -> list[np.ndarray]:
+        """What the cells are called in each run: (n_test,) class names."""
+        return [np.asarray(self.classes)[run.argmax(axis=1)] for run in self.probabilities]
+
+    @cached_property
+    def confusions(self) -> list[np.ndarray]:
+        """One (k, k) count matrix a run, rows true, columns predicted, in the order of `classes`."""
+        return [confusion_matrix(self.true, run, self.classes) for run in self.predicted]
+
+    @cached_property
+    def by_run(self) -> dict[str, list[float]]:
+        """Each metric's value in each run."""
+        runs = [scores(confusion) for confusion in self.confusions]
+        values = {metric: [run[metric] for run in runs] for metric in METRICS}
+        values["entropy"] = [prediction_entropy(run) for run in self.probabilities]
+        values["snd"] = [soft_neighbourhood_density(run) for run in self.probabilities]
+        return values
+
+    @cached_property
+    def resampled(self) -> dict[str, np.ndarray]:
+        """Each metric's value on each bootstrap resample, as the mean over the runs."""
+        return bootstrap(self.true, self.predicted, self.classes, self.resamples)
 
 
 def cross_domain_table(
@@ -59,6 +99,8 @@ def cross_domain_table(
     depth: int = 16,
     seed: int = 0,
     min_cells: int = 5,
+    classifier: ClassifierName = "forest",
+    balanced: bool = False,
 ) -> pd.DataFrame:
     """Score embeddings within and across domains.
 
@@ -75,65 +117,104 @@ def cross_domain_table(
         depth: Largest depth of a tree.
         seed: Protocol `paper`: seed of the first forest and of the split made here.
         min_cells: A pair with fewer cells to train on, or to score, is not evaluated.
+        classifier: "forest", "linear" or "knn", see `cellfeat.evaluation.classifiers`.
+        balanced: Whether every class has the same weight in training.
 
     Returns:
-        One row for each method, pair of domains and metric (accuracy, balanced_accuracy, macro_f1, all fractions): the
-        columns method, protocol, train, test, metric, mean, sd (over runs; NaN for a single run), runs, chance (of the
-        best constant answer), n_train, n_test, classes (joined by ";") and reason ("" where evaluated, else why not).
+        One row for each method, pair of domains and metric (accuracy, balanced_accuracy, macro_f1, all fractions, and
+        entropy and snd, see `cellfeat.evaluation.selection`): the columns method, classifier, protocol, train, test,
+        metric, mean, sd (over runs; NaN for a single run), low and high (95 % interval over resamples of the scored
+        cells), runs, chance (of the best constant answer), n_train, n_test, classes (joined by ";") and reason (""
+        where evaluated, else why not).
 
     Raises:
         CellfeatError: The embeddings do not hold exactly the cells of `table`, or `split` does not fit it.
     """
-    config = EvaluationConfig(protocols=[protocol], runs=runs, trees=trees, depth=depth, seed=seed, min_cells=min_cells)
+    config = EvaluationConfig(
+        protocols=[protocol],
+        classifiers=[classifier],
+        balanced=balanced,
+        runs=runs,
+        trees=trees,
+        depth=depth,
+        seed=seed,
+        min_cells=min_cells,
+    )
     several = list(embeddings) if isinstance(embeddings, Sequence) else [embeddings]
     complete, _ = complete_split(table, split, config)
-    return tidy([pair for one in several for pair in score_pairs(one, table, protocol, complete, config)])
+    scored = [score_pairs(method_of(one), [align(one, table)], table, protocol, complete, config) for one in several]
+    return tidy([pair for pairs in scored for pair in pairs])
 
 
 def score_pairs(
-    embeddings: Embeddings, table: pd.DataFrame, protocol: ProtocolName, split: pd.Series, config: EvaluationConfig
+    method: str,
+    embeddings: Sequence[np.ndarray],
+    table: pd.DataFrame,
+    protocol: ProtocolName,
+    split: pd.Series,
+    config: EvaluationConfig,
 ) -> list[Pair]:
-    """Train and score the forests of one method under one protocol, for every ordered pair of labelled domains.
+    """Train and score the classifiers of one method under one protocol, for every ordered pair of labelled domains.
 
     Args:
+        embeddings: (n, d) in the order of `table`, one for each seed of the method; run k takes the k-th, and the
+            classifier's seed k. A classifier without chance on a single embedding is run once.
         split: "train" or "test" of every cell of `table`, indexed by cell_id; protocol `code` makes its own.
     """
-    method = str(embeddings.attributes.get("method", "embedding"))
-    z = align(embeddings, table)
     known = (table["label"] != "").to_numpy()
-    labelled, z = table[known], z[known]
+    labelled, zs = table[known], [z[known] for z in embeddings]
     parts = reference_split(labelled) if protocol == "code" else split.reindex(labelled["cell_id"])
     domain, label, part = (column.to_numpy(str) for column in (labelled["domain"], labelled["label"], parts))
 
     pairs: list[Pair] = []
-    domains = sorted(set(domain))
-    with tqdm(total=len(domains) ** 2, desc=f"{method}, protocol {protocol}", unit="pair") as progress:
-        for train in domains:
-            by_classes = defaultdict(list)  # a forest serves every test domain with which it shares the same classes
-            for test in domains:
-                learned, scored = members(domain, part, train, test, protocol)
-                classes = tuple(sorted(set(label[learned]) & set(label[scored])))
-                learned, scored = (rows & np.isin(label, classes) for rows in (learned, scored))
-                n_train, n_test = int(learned.sum()), int(scored.sum())
-                reason = _why_not(len(classes), n_train, n_test, config.min_cells)
-                pairs.append(Pair(method, protocol, train, test, classes, n_train, n_test, reason))
-                if reason:
-                    progress.update()
-                else:
-                    by_classes[classes].append((pairs[-1], scored, learned))
-            for classes, group in by_classes.items():
-                learned = group[0][2]
-                for seed in config.forest_seeds(protocol):
-                    forest = RandomForestClassifier(
-                        config.forest_size(protocol), max_depth=config.depth, random_state=seed, n_jobs=-1
-                    )
-                    forest.fit(z[learned], label[learned])
-                    forest.n_jobs = 1  # threads add up the votes in varying order, which breaks near-ties at random
-                    for pair, scored, _ in group:
-                        predicted = forest.predict(z[scored])
-                        pair.confusions.append(confusion_matrix(label[scored], predicted, classes))
-                progress.update(len(group))
+    domains = scored_domains(domain.tolist(), config)
+    total = len(domains) ** 2 * len(config.classifiers)
+    with tqdm(total=total, desc=f"{method}, protocol {protocol}", unit="pair") as progress:
+        for name in config.classifiers:
+            seeds = config.run_seeds(protocol)
+            if name != "forest":
+                seeds = seeds[: len(zs)]
+            for train in domains:
+                by_classes = defaultdict(list)  # one serves every test domain with which it shares the same classes
+                for test in domains:
+                    learned, scored = members(domain, part, train, test, protocol)
+                    who = (method, name, protocol, train, test)
+                    pair, learned, scored = new_pair(who, label, learned, scored, config)
+                    pairs.append(pair)
+                    if not pair.reason:
+                        by_classes[pair.classes].append((pair, scored, learned))
+                for group in by_classes.values():
+                    learned = group[0][2]
+                    for k, seed in enumerate(seeds):
+                        z = zs[k % len(zs)]
+                        model = classifiers.fit(name, z[learned], label[learned], config, protocol, seed)
+                        for pair, scored, _ in group:
+                            pair.probabilities.append(model.predict_proba(z[scored]))
+                progress.update(len(domains))
     return pairs
+
+
+def new_pair(
+    who: tuple[str, str, ProtocolName, str, str],
+    label: np.ndarray,
+    learned: np.ndarray,
+    scored: np.ndarray,
+    config: EvaluationConfig,
+) -> tuple[Pair, np.ndarray, np.ndarray]:
+    """A pair without its runs, and which cells are learned from and scored: those of the shared classes.
+
+    Args:
+        who: Method, classifier, protocol, training domain and scored domain.
+        label: (n,) classes.
+        learned: (n,) bool, the cells that may be learned from.
+        scored: (n,) bool, the cells that may be scored.
+    """
+    classes = tuple(sorted(set(label[learned]) & set(label[scored])))
+    learned, scored = (rows & np.isin(label, classes) for rows in (learned, scored))
+    n_train, n_test = int(learned.sum()), int(scored.sum())
+    reason = _why_not(len(classes), n_train, n_test, config.min_cells)
+    pair = Pair(*who, classes, n_train, n_test, reason, label[scored], config.bootstrap)
+    return pair, learned, scored
 
 
 def _why_not(classes: int, n_train: int, n_test: int, min_cells: int) -> str:
@@ -146,6 +227,11 @@ def _why_not(classes: int, n_train: int, n_test: int, min_cells: int) -> str:
     return ""
 
 
+def method_of(embeddings: Embeddings) -> str:
+    """The name of the method that made them."""
+    return str(embeddings.attributes.get("method", "embedding"))
+
+
 def align(embeddings: Embeddings, table: pd.DataFrame) -> np.ndarray:
     """The embedding of each row of `table`, matched by cell_id.
 
@@ -155,7 +241,7 @@ def align(embeddings: Embeddings, table: pd.DataFrame) -> np.ndarray:
     Raises:
         CellfeatError: The cells are not those of the table, or a value is not finite.
     """
-    method = embeddings.attributes.get("method", "embedding")
+    method = method_of(embeddings)
     index = pd.Index(embeddings.cell_id)
     if not index.is_unique:
         raise CellfeatError(
@@ -182,20 +268,22 @@ def tidy(pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _rows(pair: Pair) -> Iterator[dict[str, object]]:
-    by_run = [scores(confusion) for confusion in pair.confusions]
-    chance = chance_scores(pair.confusions[0]) if by_run else dict.fromkeys(METRICS, np.nan)
-    for metric in METRICS:
-        values = [run[metric] for run in by_run]
+    chance = chance_scores(pair.confusions[0]) if pair.probabilities else {}
+    for metric, values in pair.by_run.items():
+        low, high = interval(pair.resampled[metric] if values and metric in METRICS else np.empty(0))
         yield {
             "method": pair.method,
+            "classifier": pair.classifier,
             "protocol": pair.protocol,
             "train": pair.train,
             "test": pair.test,
             "metric": metric,
             "mean": np.mean(values) if values else np.nan,
             "sd": np.std(values, ddof=1) if len(values) > 1 else np.nan,
+            "low": low,
+            "high": high,
             "runs": len(values),
-            "chance": chance[metric],
+            "chance": chance.get(metric, np.nan),
             "n_train": pair.n_train,
             "n_test": pair.n_test,
             "classes": ";".join(pair.classes),

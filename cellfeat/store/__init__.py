@@ -7,20 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cellfeat.store.embeddings import Embeddings, read_embeddings, write_embeddings
+    from cellfeat.store.predictions import Predictions, read_predictions, write_predictions
     from cellfeat.store.reader import Store
     from cellfeat.store.rows import CellRow, ImageResult
     from cellfeat.store.writer import StoreWriter
 
-__all__ = ["CellRow", "Embeddings", "ImageResult", "Store", "StoreWriter", "read_embeddings", "write_embeddings"]
+__all__ = [
+    "CellRow",
+    "Embeddings",
+    "ImageResult",
+    "Predictions",
+    "Store",
+    "StoreWriter",
+    "read_embeddings",
+    "read_predictions",
+    "write_embeddings",
+    "write_predictions",
+]
 
 _MODULES = {
     "CellRow": "rows",
     "Embeddings": "embeddings",
     "ImageResult": "rows",
+    "Predictions": "predictions",
     "Store": "reader",
     "StoreWriter": "writer",
     "read_embeddings": "embeddings",
+    "read_predictions": "predictions",
     "write_embeddings": "embeddings",
+    "write_predictions": "predictions",
 }
 
 

@@ -26,15 +26,24 @@ def test_published_numbers_are_those_of_the_paper():
 
 def test_equal_data_are_not_marked():
     beside = published_beside_ours(scored(("Matek-19", "Matek-19", 13)), {"Matek-19": 18365})
-    assert beside.set_index("method")["differs"].to_dict() == {"aecfe": "", "rcnn": ""}
+    assert beside.set_index("method")["differs"].to_dict() == {"aecfe": "", "rcnn": "", "resnext": ""}
 
 
 def test_a_subsample_of_the_same_site_is_marked():
     ours = scored(("pbc-barcelona", "aml-munich", 2), ("elsewhere", "aml-munich", 2))
     same = {"pbc-barcelona": "Acevedo-20", "aml-munich": "Matek-19"}
     beside = published_beside_ours(ours, {"pbc-barcelona": 1500, "aml-munich": 18365}, same)
-    assert beside[["train", "test", "value"]].to_numpy().tolist() == [["Acevedo-20", "Matek-19", 0.451]]
+    assert beside[["method", "value"]].to_numpy().tolist() == [["aecfe", 0.451], ["resnext", 0.073]]
+    assert set(beside["train"]) == {"Acevedo-20"}
     assert beside["differs"][0] == "1,500 of 17,092 images of Acevedo-20; 2 of 13 classes"
+
+
+def test_results_on_other_data_say_where_they_come_from():
+    elsewhere = load_published("elsewhere")
+    assert set(elsewhere["method"]) == {"mdd", "psd", "finetune"}
+    assert elsewhere["reference"].str.startswith("https://").all()
+    assert elsewhere["where"].isin(["within", "across"]).all()
+    assert elsewhere["value"].between(0, 1).all()
 
 
 def test_other_domains_match_nothing():

@@ -81,7 +81,7 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
         autoencoder,
         detector,
         config_text="seed: 7",
-        reconstructions=(pictures, pictures, ["site-a, blast", "<i>b</i>"]),
+        reconstructions=(pictures, {"aecfe": pictures, "image-ae": pictures}, ["site-a, blast", "<i>b</i>"]),
         same_site={"site-a": "Matek-19", "site-b": "Acevedo-20"},
     )
     text = check(path)
@@ -133,5 +133,5 @@ def test_reconstructions_that_do_not_fit_are_refused(store, embedding_files, tmp
             store,
             embedding_files,
             None,
-            reconstructions=(pictures, pictures[:1], ["a"] * len(CLASSES)),
+            reconstructions=(pictures, {"aecfe": pictures[:1]}, ["a"] * len(CLASSES)),
         )

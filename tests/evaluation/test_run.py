@@ -25,11 +25,13 @@ def test_evaluation_is_written(store, embedding_files, tmp_path):
     assert record["labelled_cells"] == {"site-a": 45, "site-b": 45}
     assert record["unlabelled_domains"] == ["bare"]
     assert record["domains_split_here"] == []
+    assert [line["method"] for line in record["separation"]] == ["aecfe", "aecfe+coral", "rcnn", "rcnn+coral"]
+    assert record["separation"][0]["domain_chance"] == 1 / 2  # the third domain has three tested cells
     across = {line["method"]: line["accuracy"] for line in record["summary"] if line["domains"] == "across"}
     assert across == {"aecfe": 1.0, "rcnn": 0.0}
 
     table = pd.read_csv(tmp_path / "out" / "table.csv")
-    assert len(table) == 2 * 2 * 4 * 3  # methods, protocols, pairs, metrics
+    assert len(table) == 2 * 2 * 4 * 5  # methods, protocols, pairs, metrics
     for entry in json.loads((tmp_path / "out" / "confusion.json").read_text()):
         counts = np.array(entry["counts"])
         assert counts.shape == (3, 3)

@@ -9,8 +9,9 @@ from sklearn.ensemble import RandomForestClassifier
 
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation import cross_domain_table
+from cellfeat.evaluation import classifiers, cross_domain_table
 from cellfeat.evaluation import table as module
+from cellfeat.evaluation.metrics import METRICS
 from cellfeat.evaluation.protocol import EvaluationConfig
 
 SMALL = {"runs": 2, "trees": 10}
@@ -38,16 +39,42 @@ def accuracy(result: pd.DataFrame) -> dict[tuple[str, str], float]:
 def test_separable_classes_are_named_rightly_everywhere(protocol):
     result = cross_domain_table(embed(TABLE, separable(TABLE)), TABLE, protocol, **SMALL)
     assert list(result.columns) == list(module.COLUMNS)
-    assert len(result) == 2 * 2 * 3  # the domain without labels takes no part
-    assert (result["mean"] == 1).all()
+    assert len(result) == 2 * 2 * 5  # the domain without labels takes no part
+    scored = result["metric"].isin(METRICS)
+    assert (result[scored][["mean", "low", "high"]] == 1).all(axis=None)
+    assert result[~scored][["low", "high", "chance"]].isna().all(axis=None)
     assert set(result["runs"]) == {2 if protocol == "paper" else 1}
-    assert result["sd"].isna().all() if protocol == "code" else (result["sd"] == 0).all()
+    assert result["sd"].isna().all() if protocol == "code" else (result[scored]["sd"] == 0).all()
     assert set(result[result["metric"] == "accuracy"]["chance"]) != {1.0}
 
 
 def test_a_shifted_domain_fails_only_across():
     result = cross_domain_table(embed(TABLE, separable(TABLE, {"b": 1})), TABLE, **SMALL)
     assert accuracy(result) == {("a", "a"): 1, ("b", "b"): 1, ("a", "b"): 0, ("b", "a"): 0}
+
+
+@pytest.mark.parametrize("classifier", ["linear", "knn"])
+def test_other_classifiers_are_run_once(classifier):
+    result = cross_domain_table(embed(TABLE, separable(TABLE, {"b": 1})), TABLE, classifier=classifier, **SMALL)
+    assert accuracy(result) == {("a", "a"): 1, ("b", "b"): 1, ("a", "b"): 0, ("b", "a"): 0}
+    assert set(result["runs"]) == {1}
+    assert set(result["classifier"]) == {classifier}
+
+
+def test_runs_take_the_methods_seeds_in_turn():
+    config, split = EvaluationConfig(runs=2, trees=5, bootstrap=10), stratified_split(TABLE)
+    seeds = [separable(TABLE), separable(TABLE, {"b": 1})]
+    pairs = module.score_pairs("m", seeds, TABLE, "paper", split, config)
+    across = {(pair.train, pair.test): pair.by_run["accuracy"] for pair in pairs}
+    assert across["a", "b"] == across["b", "a"] == [1, 0]
+
+
+def test_domains_can_be_chosen_and_unknown_ones_are_named():
+    split = stratified_split(TABLE)
+    config = EvaluationConfig(runs=1, trees=2, domains=["b"])
+    assert len(module.score_pairs("m", [separable(TABLE)], TABLE, "paper", split, config)) == 1
+    with pytest.raises(CellfeatError, match="'bare' has no labelled cell in the store; choose from a, b"):
+        module.score_pairs("m", [separable(TABLE)], TABLE, "paper", split, EvaluationConfig(domains=["bare"]))
 
 
 def test_noise_is_near_chance():
@@ -99,11 +126,11 @@ def spy(monkeypatch) -> list[tuple[set[int], set[int]]]:
             self.learned_ = set(X[:, 0].astype(int))
             return super().fit(X, y)
 
-        def predict(self, X):
+        def predict_proba(self, X):
             seen.append((self.learned_, set(X[:, 0].astype(int))))
-            return super().predict(X)
+            return super().predict_proba(X)
 
-    monkeypatch.setattr(module, "RandomForestClassifier", Spy)
+    monkeypatch.setattr(classifiers, "RandomForestClassifier", Spy)
     return seen
 
 

@@ -1,0 +1,45 @@
+"""Which of several models fits a domain without labels? Two answers that look at its predictions alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import entr, logsumexp, softmax
+
+SELECTION = ("entropy", "snd")
+TEMPERATURE = 0.005
+BLOCK = 256  # rows of the similarity matrix at a time: 40 MB for 18,000 cells
+
+
+def prediction_entropy(probabilities: np.ndarray) -> float:
+    """Mean entropy of the predictions, in nats: the lower, the surer the model is of its answers.
+
+    Args:
+        probabilities: (n, k), rows adding up to 1.
+    """
+    return float(entr(probabilities).sum(axis=1).mean())
+
+
+def soft_neighbourhood_density(probabilities: np.ndarray, temperature: float = TEMPERATURE) -> float:
+    """How densely predictions lie among their like: the higher, the better the model suits these cells.
+
+    The mean over cells of the entropy of softmax(similarity / temperature) to all other cells, the similarity being the
+    cosine of the predicted probabilities (Saito et al., "Tune it the right way: unsupervised validation of domain
+    adaptation via soft neighborhood density", ICCV 2021, equations 2 to 4; the paper's temperature is 0.05).
+
+    Args:
+        probabilities: (n, k), rows adding up to 1; n at least 2.
+
+    Returns:
+        In nats, 0 to log(n − 1).
+    """
+    unit = probabilities.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    total = 0.0
+    for start in range(0, len(unit), BLOCK):
+        logits = unit[start : start + BLOCK] @ unit.T / temperature
+        rows = np.arange(len(logits))
+        logits[rows, start + rows] = -np.inf  # a cell is not its own neighbour
+        share = softmax(logits, axis=1)
+        finite = np.where(share > 0, logits, 0.0)
+        total += float((logsumexp(logits, axis=1) - (share * finite).sum(axis=1)).sum())  # entropy of a softmax
+    return total / len(unit)

@@ -1,0 +1,71 @@
+"""All that a comparison says of one method (or of one alignment of it), as plain values that JSON keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cellfeat.evaluation.leaderboard import standing
+from cellfeat.evaluation.predicted import predicted_pairs
+from cellfeat.evaluation.projection import PROJECTION, project
+from cellfeat.evaluation.protocol import EvaluationConfig, scored_domains
+from cellfeat.evaluation.run import confusion_entry
+from cellfeat.evaluation.separation import separation
+from cellfeat.evaluation.table import Pair, align, score_pairs, tidy
+from cellfeat.store import Predictions, read_embeddings
+
+
+def score_embeddings(
+    title: str, paths: Sequence[Path], table: pd.DataFrame, split: pd.Series, config: EvaluationConfig
+) -> dict[str, Any]:
+    """Score embeddings, one file a seed.
+
+    The alignment is measured on the test cells of the scored domains; the map is of the first seed.
+
+    Returns:
+        table: The rows of the cross-domain table.
+        confusions: The entries of confusion.json.
+        standings: The lines of the leaderboard, one a classifier.
+        map: kind ("UMAP" or "t-SNE"), rows (of the store) and xy of the cells drawn.
+    """
+    zs = [align(read_embeddings(path), table) for path in paths]
+    pairs = score_pairs(title, zs, table, "paper", split, config)
+    domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
+    chosen = np.isin(domain, scored_domains(domain[label != ""].tolist(), config))
+    tested = chosen & (split.reindex(table["cell_id"]) == "test").to_numpy()
+    measured = [separation(z[tested], domain[tested], label[tested]) for z in zs]
+    rows, xy = project(zs[0][chosen], domain[chosen])
+    drawn = {"kind": PROJECTION, "rows": np.flatnonzero(chosen)[rows].tolist(), "xy": xy.round(3).tolist()}
+    return _plain(pairs, measured) | {"map": drawn}
+
+
+def score_predictions(
+    title: str,
+    predictions: Mapping[tuple[str, str], Sequence[Predictions]],
+    table: pd.DataFrame,
+    split: pd.Series,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """Score predictions; as `score_embeddings`, with nothing to draw."""
+    return _plain(predicted_pairs(title, predictions, table, split, config), []) | {"map": None}
+
+
+def _plain(pairs: Sequence[Pair], measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    by_classifier: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_classifier.setdefault(pair.classifier, []).append(pair)
+    return {
+        "table": [_without_nan(row) for row in tidy(pairs).to_dict("records")],
+        "confusions": [confusion_entry(pair) for pair in pairs if not pair.reason],
+        "standings": [_without_nan(standing(group, measured)) for group in by_classifier.values()],
+    }
+
+
+def _without_nan(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """None for NaN, which JSON does not know."""
+    return {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}

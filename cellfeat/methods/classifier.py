@@ -1,0 +1,207 @@
+"""Training and use of a network that names the class of a crop: one loop for every method that does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from cellfeat.errors import CellfeatError
+from cellfeat.files import read_json, write_json, write_text
+from cellfeat.methods import folder as folders
+from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader
+from cellfeat.training import check_loss, fit
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+Network = TypeVar("Network", bound=nn.Module)
+
+PREDICT_BATCH = 64
+WEIGHTS, MODEL = "weights.safetensors", "model.json"
+
+
+def numbered_labels(store: Store, rows: np.ndarray, method: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes of the cells `rows`, sorted, and (len(store),) int64 their numbers; -1 for every other cell.
+
+    Raises:
+        CellfeatError: A cell of `rows` has no label, or all have the same.
+    """
+    label = store.table()["label"].to_numpy()
+    known = label[rows]
+    if (known == "").any():
+        raise CellfeatError(f"{method}: lacks labels: {(known == '').sum()} of the {len(rows)} cells have none")
+    classes = tuple(sorted(set(known)))
+    if len(classes) < 2:
+        raise CellfeatError(f"{method}: lacks labels: {len(classes)} classes to learn from, two are needed")
+    numbers = np.full(len(store), -1, np.int64)
+    numbers[rows] = np.searchsorted(classes, known.astype(str))
+    return classes, numbers
+
+
+def class_weights(label: np.ndarray, classes: int, share: float) -> Tensor:
+    """total / (share · count) of each class, for the labels (n,) int that are learned from."""
+    counts = np.bincount(label, minlength=classes)
+    return torch.from_numpy(len(label) / (share * np.maximum(counts, 1))).float()
+
+
+def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean over the cells of weight[label] · cross-entropy; logits (n, k), label (n,) int64, weight (k,)."""
+    each = functional.cross_entropy(logits, label, reduction="none", label_smoothing=smoothing)
+    return (each * weight.to(each)[label]).mean()
+
+
+class ClassifierModule(lightning.LightningModule):
+    """One training step and one epoch; a method says what is minimised and by what the best epoch is chosen.
+
+    `history` holds one dict an epoch: epoch (from 0), loss, score and lr. It travels in the checkpoint.
+
+    Args:
+        network: (n, 3, S, S) to logits (n, k).
+        dataset: Of the cells, augmented.
+        sampler: Of the batches.
+        loss: (network, batch, step) to a scalar; step counts from 0.
+        score: Judges the network in evaluation mode after each epoch; the higher, the better.
+        earliest: First epoch that may be chosen as the best.
+        optimizer: Makes the optimiser of the parameters that are trained.
+        schedule: Makes the schedule of the learning rate, stepped after each epoch.
+        seed: Of dropout.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        dataset: CropDataset,
+        sampler: CropSampler,
+        *,
+        loss: Callable[[nn.Module, CropBatch, int], Tensor],
+        score: Callable[[nn.Module], float],
+        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Callable[[torch.optim.Optimizer], Any],
+        seed: int,
+        earliest: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.history: list[dict[str, float]] = []
+        self._dataset, self._sampler, self._seed, self._earliest = dataset, sampler, seed, earliest
+        self._loss, self._score, self._optimizer, self._schedule = loss, score, optimizer, schedule
+        self._schedule_state: dict[str, Any] | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser; the schedule is stepped here and not by Lightning, which does not do so after a resume."""
+        optimizer = self._optimizer([parameter for parameter in self.network.parameters() if parameter.requires_grad])
+        self._scheduler = self._schedule(optimizer)
+        return optimizer
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches, read ahead where a GPU would wait for them."""
+        return loader(self._dataset, self._sampler, 8 if self.device.type == "cuda" else 0)
+
+    def on_train_start(self) -> None:
+        if self._schedule_state is not None:
+            self._scheduler.load_state_dict(self._schedule_state)
+
+    def training_step(self, batch: CropBatch, _: int) -> Tensor:
+        """Loss of one batch, refused if it is no number."""
+        torch.manual_seed(self._seed % 2**31 * 2**32 + self.global_step)  # dropout is the same after a resume
+        loss = self._loss(self.network, batch, self.global_step)
+        check_loss(loss, self, self._dataset.store, batch.rows)
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Judge the epoch and step the schedule."""
+        self.network.eval()
+        with torch.inference_mode():
+            score = self._score(self.network)
+        self.network.train()
+        # Before the earliest epoch: below every score, and rising, so that nobody loses patience.
+        self.log("score", score if self.current_epoch >= self._earliest else self.current_epoch - 1e6)
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        loss = float(self.trainer.callback_metrics["loss"])
+        self.history.append({"epoch": self.current_epoch, "loss": loss, "score": score, "lr": rate})
+        if isinstance(self._scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self._scheduler.step(score)
+        else:
+            self._scheduler.step()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+        checkpoint["schedule"] = self._scheduler.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
+        self._schedule_state = checkpoint["schedule"]
+
+
+def train(
+    module: ClassifierModule, folder: Path, title: str, epochs: int, cells: int, patience: int, precision: str = "fp32"
+) -> None:
+    """Train until the score has not risen for `patience` epochs; the network is left with the best epoch's weights.
+
+    Resumes from the checkpoints in `folder`, which gets metrics.csv; the checkpoints go when the training ends.
+    """
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints,
+        "best",
+        monitor="score",
+        mode="max",
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    stopping = EarlyStopping("score", mode="max", patience=patience, check_on_train_epoch_end=True)
+    with torch.random.fork_rng():
+        fit(
+            module,
+            checkpoints,
+            title=title,
+            epochs=epochs,
+            cells=cells,
+            precision=precision,
+            callbacks=[stopping, best],
+        )
+    write_text(folder / "metrics.csv", pd.DataFrame(module.history).to_csv(index=False, lineterminator="\n"))
+    module.load_state_dict(folders.load_checkpoint(checkpoints / "best.ckpt")["state_dict"])
+
+
+def save_classifier(folder: Path, network: nn.Module, classes: tuple[str, ...], normalisation: Normalisation) -> None:
+    """Write the network's parameters, the normalisation and, last, model.json; then drop the checkpoints."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {"normalisation.mean": normalisation.mean, "normalisation.sd": normalisation.sd}
+    folders.save_tensors(folder / WEIGHTS, tensors)
+    write_json(folder / MODEL, {"classes": classes, "domains": list(normalisation.number)})
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def load_classifier(folder: Path, network: Callable[[int], Network]) -> tuple[Network, tuple[str, ...], Normalisation]:
+    """What `save_classifier` wrote; `network` makes one for a number of classes. It comes in evaluation mode."""
+    card = read_json(folder / MODEL)
+    tensors = folders.load_tensors(folder / WEIGHTS)
+    built = network(len(card["classes"]))
+    built.load_state_dict({name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")})
+    number = {name: k for k, name in enumerate(card["domains"])}
+    normalisation = Normalisation(number, tensors["normalisation.mean"], tensors["normalisation.sd"])
+    return built.eval().to(folders.device()), tuple(card["classes"]), normalisation
+
+
+def outputs(network: nn.Module, dataset: CropDataset, rows: np.ndarray) -> Tensor:
+    """What the network, in evaluation mode, gives for the cells `rows` in their order: (len(rows), k) on the CPU."""
+    device = next(network.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), PREDICT_BATCH):
+            parts.append(network(dataset[np.asarray(rows[start : start + PREDICT_BATCH]), 0].images.to(device)).cpu())
+    return torch.cat(parts)

@@ -1,0 +1,68 @@
+"""The floor: what colours and coarse pixels alone tell, before anything is learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from tqdm import tqdm
+
+from cellfeat.methods.protocol import Kind
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+BATCH = 1024
+
+
+class ColourConfig(BaseModel):
+    """Settings of `Colour`.
+
+    Attributes:
+        bins: Of each channel's histogram.
+        side: Height and width, in pixels, that the crop is shrunk to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bins: int = Field(16, ge=2, le=256)
+    side: int = Field(24, ge=1)
+
+
+@dataclass(frozen=True)
+class Colour:
+    """A histogram of each of red, green and blue over the crop, and the crop shrunk to a few pixels.
+
+    Nothing is trained, no mask is used. Histograms are shares of the crop's pixels, shrunk pixels (area average) lie in
+    [0, 1]. An extractor that does not beat this across laboratories has learned nothing worth its name.
+    """
+
+    config: ColourConfig
+    Config: ClassVar[type[BaseModel]] = ColourConfig
+    kind: ClassVar[Kind] = "embedding"
+    name: ClassVar[str] = "colour"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
+        """Nothing is learned."""
+
+    def embed(self, store: Store, folder: Path) -> np.ndarray:
+        """(n, 3·bins + 3·side²) float32."""
+        parts = []
+        with tqdm(total=len(store), desc=self.name, unit="cell") as progress:
+            for start in range(0, len(store), BATCH):
+                crops = store.read("crops", slice(start, start + BATCH))
+                parts.append(np.stack([self._describe(crop) for crop in crops]))
+                progress.update(len(crops))
+        return np.concatenate(parts)
+
+    def _describe(self, crop: np.ndarray) -> np.ndarray:
+        histograms = [np.histogram(crop[..., k], self.config.bins, (0, 256))[0] for k in range(3)]
+        size = (self.config.side, self.config.side)
+        pixels = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+        shares = np.concatenate(histograms) / crop[..., 0].size
+        return np.concatenate([shares, pixels.ravel() / 255]).astype(np.float32)

@@ -1,0 +1,87 @@
+"""The folder that a method learns into: whose run lies there, and tensors that are read without unpickling."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from cellfeat.errors import CellfeatError
+from cellfeat.files import atomic_path, read_json, write_json
+
+if TYPE_CHECKING:
+    from cellfeat.methods.protocol import Method
+    from cellfeat.store import Store
+
+
+def claim(folder: Path, method: Method, store: Store, **rows: np.ndarray) -> None:
+    """Write fit.json, what defines the run in `folder`: the method, its config, the store and the rows by role.
+
+    Raises:
+        CellfeatError: The folder holds a run that differs; the message names the first thing that does.
+    """
+    run: dict[str, Any] = {"method": method.name, "store_digest": store.digest}
+    run |= {role: hashlib.sha256(np.asarray(k, np.int64).tobytes()).hexdigest() for role, k in rows.items()}
+    run |= {f"config.{key}": value for key, value in method.config.model_dump(mode="json").items()}
+    path = folder / "fit.json"
+    if path.exists():
+        there = read_json(path)
+        for key in run | there:
+            if run.get(key) != there.get(key):
+                raise CellfeatError(
+                    f"{path}: another run, with {key} {there.get(key)!r}, now {run.get(key)!r}; use another folder"
+                )
+    else:
+        write_json(path, run)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as partial:
+        partial.write_bytes(save(content))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CellfeatError: It is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise CellfeatError(f"{path}: no such file; fit the method first") from None
+    except (SafetensorError, OSError) as error:
+        raise CellfeatError(f"{path}: not a readable safetensors file ({error}); remove it and fit again") from None
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers and texts in dicts and lists, whole or not at all."""
+    with atomic_path(path) as partial:
+        torch.save(state, partial)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; nothing but tensors and plain values is ever built from the file.
+
+    Raises:
+        CellfeatError: It is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CellfeatError(f"{path}: not a readable checkpoint ({reason}); remove it and fit again") from None
+
+
+def device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

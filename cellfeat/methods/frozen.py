@@ -1,0 +1,209 @@
+"""Frozen networks that others trained: ImageNet's ResNet-101, whatever timm has, and DinoBloom.
+
+Nothing is downloaded: `weights` is a local file, and a method without it says where the file is to be had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+from tqdm import tqdm
+
+from cellfeat.errors import CellfeatError
+from cellfeat.methods import folder as folders
+from cellfeat.methods.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_SD,
+    Resize,
+    cut_head,
+    load_weights,
+    read_weights,
+    torchvision_model,
+)
+from cellfeat.methods.crops import CropDataset, Normalisation, unknown_labels
+
+if TYPE_CHECKING:
+    from cellfeat.methods.protocol import Kind
+    from cellfeat.store import Store
+
+DINOBLOOM = {
+    "s": "vit_small_patch14_dinov2",
+    "b": "vit_base_patch14_dinov2",
+    "l": "vit_large_patch14_dinov2",
+    "g": "vit_giant_patch14_dinov2",
+}
+
+
+class FrozenConfig(BaseModel):
+    """Settings of `ResNet`.
+
+    Attributes:
+        weights: Local file of the network's parameters, .safetensors or .pth.
+        sha256: Digest that the file must have (or its first eight digits or more).
+        size: Side in px that the crops are brought to.
+        batch_size: Cells at a time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights: str | None = None
+    sha256: str | None = None
+    size: int = Field(224, ge=14)
+    batch_size: int = Field(32, ge=1)
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """ResNet-101 trained on ImageNet; 2,048 averaged features of the crop."""
+
+    config: Any
+    Config: ClassVar[type[BaseModel]] = FrozenConfig
+    kind: ClassVar[Kind] = "embedding"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+
+    @property
+    def name(self) -> str:
+        """ "resnet"."""
+        return "resnet"
+
+    @property
+    def weights_hint(self) -> str:
+        """Where the file is to be had."""
+        return _hint(get_model_weights("resnet101").DEFAULT.url)
+
+    def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
+        """Nothing is learned."""
+
+    def embed(self, store: Store, folder: Path) -> np.ndarray:
+        """(len(store), d) float32.
+
+        Raises:
+            CellfeatError: The weights are missing, or are not this network's.
+        """
+        config = self.config
+        if config.weights is None:
+            raise CellfeatError(f"{self.name}: lacks weights: {self.weights_hint}")
+        body, mean, sd = self.network(read_weights(config.weights, config.sha256))
+        device = folders.device()
+        network = nn.Sequential(Resize(config.size), body).eval().to(device)
+        dataset = CropDataset(store, unknown_labels(store), Normalisation.fixed(store, mean, sd))
+        parts = []
+        with torch.inference_mode(), tqdm(total=len(store), desc=self.name, unit="cell") as progress:
+            for start in range(0, len(store), config.batch_size):
+                rows = np.arange(start, min(start + config.batch_size, len(store)))
+                parts.append(network(dataset[rows, 0].images.to(device)).float().cpu().numpy())
+                progress.update(len(rows))
+        return np.concatenate(parts)
+
+    def network(self, weights: dict[str, Any]) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+        """The network with these weights, (n, 3, size, size) to (n, d); the mean and sd of its input's channels."""
+        body = torchvision_model("resnet101", self.config.size)
+        load_weights(body, self.config.weights, weights, ignore="fc.")
+        cut_head(body)
+        return body, IMAGENET_MEAN, IMAGENET_SD
+
+
+class TimmConfig(FrozenConfig):
+    """Settings of `Timm`: those of `ResNet`, and `model`, the name that timm has for the network."""
+
+    model: str
+
+
+class Timm(ResNet):
+    """Any network of timm (the extra `timm`) without its head, as `timm:<model>`."""
+
+    Config: ClassVar[type[BaseModel]] = TimmConfig
+
+    @property
+    def name(self) -> str:
+        """ "timm:" and the network."""
+        return f"timm:{self.config.model}"
+
+    @property
+    def weights_hint(self) -> str:
+        """Where the file is to be had."""
+        return _hint(f"model.safetensors from https://huggingface.co/timm/{self.config.model}")
+
+    def network(self, weights: dict[str, Any]) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+        """See `ResNet.network`; mean and sd are those that timm has for the network."""
+        body = timm_model(self.config.model, self.config.size)
+        known = body.pretrained_cfg
+        heads = known.get("classifier") or ()
+        for head in [heads] if isinstance(heads, str) else heads:
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(f"{head}.")}
+        load_weights(body, self.config.weights, weights)
+        return body, known["mean"], known["std"]
+
+
+class DinoBloomConfig(FrozenConfig):
+    """Settings of `DinoBloom`: those of `ResNet`, and `model`, the size of the vision transformer."""
+
+    model: Literal["s", "b", "l", "g"] = "b"
+
+
+class DinoBloom(ResNet):
+    """DINOv2 trained on blood and bone marrow (Koch et al., "DinoBloom", MICCAI 2024); the class token."""
+
+    Config: ClassVar[type[BaseModel]] = DinoBloomConfig
+
+    @property
+    def name(self) -> str:
+        """ "dinobloom"."""
+        return "dinobloom"
+
+    @property
+    def weights_hint(self) -> str:
+        """Where the file is to be had."""
+        return _hint(f"DinoBloom-{self.config.model.upper()} from https://zenodo.org/records/10908163")
+
+    def network(self, weights: dict[str, Any]) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+        """See `ResNet.network`."""
+        body = timm_model(DINOBLOOM[self.config.model], self.config.size)
+        load_weights(body, self.config.weights, rename_dinov2(weights))
+        return body, IMAGENET_MEAN, IMAGENET_SD
+
+
+def timm_model(name: str, size: int) -> Any:
+    """A network of timm with random weights and without its head.
+
+    Raises:
+        CellfeatError: timm is not installed or has no such network.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise CellfeatError(f"{name}: timm is not installed; pip install 'cellfeat[timm]'") from None
+    if not timm.is_model(name.partition(".")[0]):
+        raise CellfeatError(f"model {name!r}: timm has none of this name; see timm.list_models()")
+    options: dict[str, Any] = {"img_size": size} if name.startswith(("vit_", "deit")) else {}
+    return timm.create_model(name, pretrained=False, num_classes=0, **options)
+
+
+def rename_dinov2(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Parameters under DINOv2's names under those of timm's vision transformer.
+
+    Those of a training run lie under "teacher", beside its heads, and its blocks may be in chunks.
+    """
+    inner = next((weights[key] for key in ("teacher", "model") if key in weights), weights)
+    renamed = {}
+    for name, tensor in inner.items():
+        name = name.removeprefix("module.").removeprefix("backbone.")
+        if name.startswith(("dino_head", "ibot_head")) or name == "mask_token":
+            continue
+        name = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name)
+        name = name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2.")
+        renamed[name] = tensor
+    return renamed
+
+
+def _hint(source: str) -> str:
+    return f"download {source} and give the file's path as `weights` in its config"

@@ -1,0 +1,179 @@
+"""What a method is, and the two functions that run one: fitted on train rows, its embeddings or predictions written.
+
+A method is a frozen description (name and config); what it learns lies in a folder, never in the object. So the same
+description on the same folder goes on where it was interrupted, and one that is complete is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel
+
+from cellfeat.errors import CellfeatError
+from cellfeat.store import write_embeddings, write_predictions
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["embedding", "prediction"]
+
+
+class Method(Protocol):
+    """What both kinds have in common. A class of methods is built from its checked config: `cls(config)`.
+
+    Attributes:
+        Config: Its settings: frozen, extra="forbid", with a `seed` if and only if the method is random, and `weights`
+            (a local path or None) where it starts from trained ones. A method that needs them may have a
+            `weights_hint`: what to download.
+        name: As in the registry; the stem of its files.
+        kind: "embedding" or "prediction".
+        needs: Of "labels", "masks" and "weights", those that it cannot do without (as configured).
+    """
+
+    Config: ClassVar[type[BaseModel]]
+    kind: ClassVar[Kind]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+
+class EmbeddingMethod(Method, Protocol):
+    """One vector a cell, made without labels unless it says otherwise."""
+
+    def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
+        """Learn from the cells `rows` (store row numbers) and no others; what is learned goes into `folder`.
+
+        Resumable; nothing to do for a method without training.
+        """
+
+    def embed(self, store: Store, folder: Path) -> np.ndarray:
+        """(len(store), d) float32: every row of the store, in its order."""
+
+
+class DrawingMethod(EmbeddingMethod, Protocol):
+    """An embedding method that can draw a cell from its embedding; the report shows it beside others."""
+
+    def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
+        """(len(rows), S, S, 3) uint8 RGB, S as of the store's crops; a few dozen rows at most."""
+
+
+class PredictionMethod(Method, Protocol):
+    """A class a cell, learned from labels.
+
+    Attributes:
+        adapts: Whether it looks at the unlabelled cells of the domain that it will be tested on; if so it is fitted
+            anew for each.
+    """
+
+    adapts: ClassVar[bool]
+
+    def fit(self, store: Store, rows: np.ndarray, folder: Path, target_rows: np.ndarray) -> None:
+        """Learn from the labelled cells `rows` and, without their labels, from `target_rows` (empty unless `adapts`).
+
+        Resumable; what is learned goes into `folder`.
+        """
+
+    def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
+        """The k classes that were learned, and (len(rows), k) float32 probabilities in the order of `rows`."""
+
+
+def lacking(method: Method, store: Store, rows: np.ndarray) -> str:
+    """What `method` needs and does not have, in prose; "" where nothing is missing.
+
+    Args:
+        rows: The cells that it would learn from.
+    """
+    if "labels" in method.needs:
+        known = set(store.table()["label"].to_numpy()[rows]) - {""}
+        if len(known) < 2:
+            return f"labels: {len(known)} of the classes to learn from are known, two are needed"
+    if "masks" in method.needs and not _has_masks(store, rows):
+        return "masks: those of the store tell nothing, every one is empty or full"
+    weights = getattr(method.config, "weights", None)
+    if "weights" in method.needs and weights is None:
+        return f"weights: {getattr(method, 'weights_hint', 'give the path of the file in its config')}"
+    if weights is not None and not Path(weights).is_file():
+        return f"weights: {weights}: no such file"
+    return ""
+
+
+def embed_with(method: EmbeddingMethod, store: Store, rows: np.ndarray, folder: Path, output: str | Path) -> Path:
+    """Fit a method on the cells `rows` and write the embeddings of every cell.
+
+    Args:
+        folder: What the method learns lies here.
+        output: The file, by custom `embeddings/<method>.h5`.
+
+    Returns:
+        `output`.
+
+    Raises:
+        CellfeatError: The method lacks labels, masks or weights, named.
+    """
+    _demand(method, store, rows)
+    method.fit(store, rows, folder)
+    z = method.embed(store, folder)
+    write_embeddings(output, store.table()["cell_id"].to_numpy(), z, _attributes(method, store))
+    log.info("%s: %d cells, %d-d", output, *z.shape)
+    return Path(output)
+
+
+def predict_with(
+    method: PredictionMethod,
+    store: Store,
+    rows: np.ndarray,
+    target_rows: np.ndarray,
+    test_rows: np.ndarray,
+    folder: Path,
+    output: str | Path,
+) -> Path:
+    """Fit a method on the labelled cells `rows` and write what it calls the cells `test_rows`.
+
+    Args:
+        target_rows: Cells that a method which adapts may see without their labels.
+        folder: What the method learns lies here.
+        output: The file, by custom `predictions/<method>.h5`.
+
+    Returns:
+        `output`.
+
+    Raises:
+        CellfeatError: The method lacks labels, masks or weights, named.
+    """
+    _demand(method, store, rows)
+    method.fit(store, rows, folder, target_rows if method.adapts else target_rows[:0])
+    classes, probabilities = method.predict(store, test_rows, folder)
+    cell_id = store.table()["cell_id"].to_numpy()[test_rows]
+    write_predictions(output, cell_id, classes, probabilities, _attributes(method, store))
+    log.info("%s: %d cells, %d classes", output, *probabilities.shape)
+    return Path(output)
+
+
+def _demand(method: Method, store: Store, rows: Sequence[int] | np.ndarray) -> None:
+    if missing := lacking(method, store, np.asarray(rows)):
+        raise CellfeatError(f"{method.name}: lacks {missing}")
+
+
+def _attributes(method: Method, store: Store) -> dict[str, Any]:
+    config = json.dumps(method.config.model_dump(mode="json"), sort_keys=True)
+    return {"method": method.name, "config": config, "store_digest": store.digest}
+
+
+def _has_masks(store: Store, rows: np.ndarray, looked_at: int = 64) -> bool:
+    """Whether some of the first masks separate a cell from its surroundings."""
+    masks = store.read("masks", rows[:looked_at])
+    return bool(masks.any(axis=(1, 2)).any() and not masks.all(axis=(1, 2)).all())

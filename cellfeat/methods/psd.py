@@ -1,0 +1,222 @@
+"""Profiles of sparse codes: small patches of a crop, coded by a learned dictionary of kernels, pooled over the crop.
+
+Follows WBC-Profiler (stacked predictive sparse decomposition of 20 × 20 RGB patches, 1,024 kernels; after Chang et al.,
+"Stacked predictive sparse decomposition for classification of histology sections", IJCV 2015). The equation is in
+`cellfeat.methods.sparse_coding`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from cellfeat.errors import CellfeatError
+from cellfeat.files import write_text
+from cellfeat.methods import folder as folders
+from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
+
+if TYPE_CHECKING:
+    from cellfeat.methods.protocol import Kind
+    from cellfeat.store import Store
+
+log = logging.getLogger(__name__)
+
+CELLS_PER_BATCH = 100  # crops that the patches of one iteration come from
+CHECKPOINT_EVERY = 10  # iterations
+EMBED_BATCH = 32  # crops at a time: 64 MB of codes
+
+
+class PSDConfig(BaseModel):
+    """Settings of `PSD`.
+
+    Attributes:
+        kernels: Columns of the dictionary, of each layer; the size of the profile.
+        patch: Side of a patch, px.
+        step: Distance of neighbouring patches in a profile, px.
+        layers: 2 codes the first layer's codes once more, after the maximum over 2 × 2 neighbouring patches.
+        pooling: Of the last layer's codes over the crop.
+        iterations: Batches that each layer learns from.
+        patches: Random patches (or places, in the second layer) in a batch.
+        sparsity: λ, the price of a code's ‖z‖₁; the mean squared length of a normalised patch is 1.
+        prediction: α, how much a code keeps to what the encoder predicts.
+        code_steps: Steps of FISTA.
+        seed: Of the patches and the order of learning.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kernels: int = Field(1024, ge=2)
+    patch: int = Field(20, ge=2)
+    step: int = Field(5, ge=1)
+    layers: Literal[1, 2] = 1
+    pooling: Literal["mean", "max"] = "mean"
+    iterations: int = Field(100, ge=1)
+    patches: int = Field(2000, ge=2)
+    sparsity: float = Field(0.3, gt=0)
+    prediction: float = Field(1.0, ge=0)
+    code_steps: int = Field(30, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class PSD:
+    """Dictionary of patches learned without labels; a cell is the mean (or maximum) of its patches' predicted codes."""
+
+    config: PSDConfig
+    Config: ClassVar[type[BaseModel]] = PSDConfig
+    kind: ClassVar[Kind] = "embedding"
+    name: ClassVar[str] = "psd"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
+        """Learn the layers one after the other; `folder` gets psd<layer>.safetensors and metrics<layer>.csv.
+
+        Raises:
+            CellfeatError: The crops are smaller than a patch, there are no rows, or `folder` holds another run.
+        """
+        if len(rows) == 0:
+            raise CellfeatError(f"{self.name}: no cells to learn from")
+        places(store.layout.crop_size, self.config)
+        folders.claim(folder, self, store, rows=rows)
+        layers: list[PredictiveSparseDecomposition] = []
+        for number in range(1, self.config.layers + 1):
+            if not _weights(folder, number).exists():
+                self._learn(store, np.asarray(rows), folder, number, layers)
+            layers.append(_load(_weights(folder, number)).to(folders.device()))
+
+    def embed(self, store: Store, folder: Path) -> np.ndarray:
+        """Profiles (len(store), kernels) float32."""
+        device = folders.device()
+        layers = [_load(_weights(folder, number)).to(device) for number in range(1, self.config.layers + 1)]
+        z = np.empty((len(store), self.config.kernels), np.float32)
+        with torch.inference_mode(), tqdm(total=len(store), desc=self.name, unit="cell") as progress:
+            for start in range(0, len(store), EMBED_BATCH):
+                crops = torch.from_numpy(store.read("crops", slice(start, start + EMBED_BATCH))).to(device)
+                z[start : start + EMBED_BATCH] = profile(crops, layers, self.config).cpu().numpy()
+                progress.update(len(crops))
+        return z
+
+    def _learn(
+        self, store: Store, rows: np.ndarray, folder: Path, number: int, below: list[PredictiveSparseDecomposition]
+    ) -> None:
+        config, device = self.config, folders.device()
+        draw = _batches(store, rows, config, below, number)
+        vectors = draw(0).to(device)
+        psd = PredictiveSparseDecomposition(vectors.shape[1], config.kernels)
+        psd.start(vectors.cpu(), torch.Generator().manual_seed(config.seed))
+        learner = Learner(psd.to(device), config.sparsity, config.prediction, config.code_steps)
+        history: list[dict[str, float]] = []
+        checkpoint = folder / f"checkpoint{number}.pt"
+        if checkpoint.exists():
+            state = folders.load_checkpoint(checkpoint)
+            learner.load(state["learner"])
+            history = state["history"]
+        title = f"{self.name} layer {number}"
+        with tqdm(total=config.iterations, initial=len(history), desc=title, unit="batch") as progress:
+            for iteration in range(len(history), config.iterations):
+                order = torch.Generator().manual_seed(config.seed * config.iterations + iteration)
+                measured = learner.step(draw(iteration + 1).to(device), order)
+                if not np.isfinite(measured["objective"]):
+                    raise CellfeatError(f"{title}: iteration {iteration}: the objective is {measured['objective']}")
+                history.append({"iteration": iteration} | measured)
+                progress.set_postfix(error=f"{measured['error']:.4f}", nonzero=f"{measured['nonzero']:.1f}")
+                progress.update()
+                if len(history) % CHECKPOINT_EVERY == 0:
+                    folders.save_checkpoint(checkpoint, {"learner": learner.state(), "history": history})
+        write_text(folder / f"metrics{number}.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
+        folders.save_tensors(_weights(folder, number), psd.state_dict())
+        checkpoint.unlink(missing_ok=True)
+        log.info(
+            "%s: %d kernels, error %.4f with %.1f coefficients a patch",
+            title,
+            config.kernels,
+            measured["error"],
+            measured["nonzero"],
+        )
+
+
+def places(crop_size: int, config: PSDConfig) -> int:
+    """Patches along a side of a crop: 22 for 128 px, so 484 a crop.
+
+    Raises:
+        CellfeatError: No patch fits into the crop, or in the second layer no 2 × 2 patches do.
+    """
+    side = (crop_size - config.patch) // config.step + 1
+    if side < config.layers:
+        raise CellfeatError(
+            f"psd: patches of {config.patch} px (patch) do not fit into the store's crops of {crop_size} px"
+        )
+    return side
+
+
+def profile(crops: Tensor, layers: list[PredictiveSparseDecomposition], config: PSDConfig) -> Tensor:
+    """Pooled codes (n, kernels) of crops (n, S, S, 3) uint8: one matrix product a crop and layer."""
+    pooled = codes(crops, layers, config).flatten(2)
+    return pooled.mean(2) if config.pooling == "mean" else pooled.amax(2)
+
+
+def codes(crops: Tensor, layers: list[PredictiveSparseDecomposition], config: PSDConfig) -> Tensor:
+    """Codes (n, kernels, places, places) that the last of the layers predicts."""
+    vectors = functional.unfold(_scaled(crops), config.patch, stride=config.step)  # (n, 3·patch², places²)
+    side = places(crops.shape[1], config)
+    predicted = _predict(layers[0], vectors).unflatten(2, (side, side))
+    for layer in layers[1:]:
+        predicted = functional.max_pool2d(predicted, 2)
+        predicted = _predict(layer, predicted.flatten(2)).unflatten(2, predicted.shape[2:])
+    return predicted
+
+
+def _predict(layer: PredictiveSparseDecomposition, vectors: Tensor) -> Tensor:
+    """Codes (n, k, places) of vectors (n, d, places), not normalised."""
+    weight, bias, gain = layer.folded()
+    return gain[:, None] * torch.tanh(weight @ vectors + bias[:, None])
+
+
+def _scaled(crops: Tensor) -> Tensor:
+    return crops.permute(0, 3, 1, 2).float() / 255
+
+
+def _batches(
+    store: Store, rows: np.ndarray, config: PSDConfig, below: list[PredictiveSparseDecomposition], number: int
+) -> Callable[[int], Tensor]:
+    """A function from an iteration to its vectors (patches, d): the same ones whenever it is asked."""
+
+    def draw(iteration: int) -> Tensor:
+        chance = np.random.default_rng([config.seed, number, iteration])
+        cells = np.sort(chance.choice(rows, min(CELLS_PER_BATCH, len(rows)), replace=False))
+        crops = torch.from_numpy(store.read("crops", cells))
+        if below:
+            with torch.inference_mode():
+                maps = [codes(part.to(folders.device()), below, config).cpu() for part in crops.split(EMBED_BATCH)]
+            grid = functional.max_pool2d(torch.cat(maps), 2)
+            size = 1
+        else:
+            grid, size = _scaled(crops), config.patch
+        cell = chance.integers(len(grid), size=config.patches)
+        y, x = chance.integers(grid.shape[2] - size + 1, size=(2, config.patches))
+        cut = [grid[c, :, i : i + size, j : j + size].flatten() for c, i, j in zip(cell, y, x)]
+        return torch.stack(cut)
+
+    return draw
+
+
+def _weights(folder: Path, number: int) -> Path:
+    return folder / f"psd{number}.safetensors"
+
+
+def _load(path: Path) -> PredictiveSparseDecomposition:
+    tensors = folders.load_tensors(path)
+    psd = PredictiveSparseDecomposition(*tensors["dictionary"].shape)
+    psd.load_state_dict(tensors)
+    return psd.eval().requires_grad_(False)

@@ -1,0 +1,250 @@
+"""Supervised networks: the oracle that labels of a domain allow, and transfer learning as in the Leukopy article."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from torch import Tensor, nn
+
+from cellfeat.data.split import stratified_split
+from cellfeat.errors import CellfeatError
+from cellfeat.methods import folder as folders
+from cellfeat.methods.augmentation import transfer_learning
+from cellfeat.methods.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_SD,
+    Resize,
+    cut_head,
+    freeze_below_last_block,
+    torchvision_model,
+)
+from cellfeat.methods.classifier import (
+    MODEL,
+    ClassifierModule,
+    class_weights,
+    load_classifier,
+    numbered_labels,
+    outputs,
+    save_classifier,
+    train,
+    weighted_cross_entropy,
+)
+from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, unknown_labels
+
+if TYPE_CHECKING:
+    from cellfeat.methods.protocol import Kind
+    from cellfeat.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class SupervisedConfig(BaseModel):
+    """Settings of `ResNeXt` and `Finetune`.
+
+    Attributes:
+        model: Network of torchvision.
+        weights: Local file with its ImageNet weights; None starts from scratch, and then all of it is trained.
+        sha256: Digest that the file must have.
+        trained: What is trained: "all"; "last-block" with the layers behind it; or, with "svm", nothing but a support
+            vector machine on the penultimate layer's output.
+        masked: Blacken what lies outside the cell's mask.
+        size: Side in px that the crops are brought to.
+        validation_fraction: Of the training cells, to choose the epoch by: 1/9 of 90 % makes 80/10/10.
+        label_smoothing: Share of each label that is spread over all classes.
+        epochs: At most.
+        batch_size: Cells a step.
+        lr: Of RAdam; a tenth after `plateau` epochs without a lower validation loss.
+        plateau: See `lr`.
+        patience: Epochs without a lower validation loss before the training stops.
+        precision: "bf16" computes convolutions in bfloat16.
+        seed: Of weights, split, order and augmentations.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "resnext50_32x4d"
+    weights: str | None = None
+    sha256: str | None = None
+    trained: Literal["all", "last-block", "svm"] = "all"
+    masked: bool = False
+    size: int = Field(128, ge=16)
+    validation_fraction: float = Field(1 / 9, gt=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(32, ge=2)
+    lr: float = Field(1e-3, gt=0)
+    plateau: int = Field(4, ge=1)
+    patience: int = Field(10, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class ResNeXt:
+    """All of a ResNeXt-50 trained on the labels of the source; in its own domain, what can be hoped for."""
+
+    config: SupervisedConfig
+    Config: ClassVar[type[BaseModel]] = SupervisedConfig
+    kind: ClassVar[Kind] = "prediction"
+    adapts: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """ "resnext"."""
+        return "resnext"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Labels; masks if `masked`; weights if some are named."""
+        wanted = {"labels": True, "masks": self.config.masked, "weights": self.config.weights is not None}
+        return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+
+    def fit(self, store: Store, rows: np.ndarray, folder: Path, target_rows: np.ndarray) -> None:
+        """Train on `rows`, a part of which chooses the epoch; `target_rows` are not looked at.
+
+        Rotation, flips and shear; classes weigh total / (2 · count). `folder` gets weights.safetensors, model.json and
+        metrics.csv.
+
+        Raises:
+            CellfeatError: A cell of `rows` has no label, or `folder` holds another run.
+        """
+        config, rows = self.config, np.asarray(rows)
+        folders.claim(folder, self, store, rows=rows)
+        if (folder / MODEL).exists():
+            return
+        classes, label = numbered_labels(store, rows, self.name)
+        normalisation = Normalisation.fixed(store, IMAGENET_MEAN, IMAGENET_SD)
+        plain = CropDataset(store, label, normalisation, masked=config.masked)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            network = self._network(len(classes), config.weights).to(folders.device())
+        if config.weights is None or config.trained != "svm":
+            self._train(store, network, rows, label, plain, folder, len(classes))
+        if config.trained == "svm":
+            network.to(folders.device()).eval()
+            network.head = support_vector_head(outputs(network.body, plain, rows).numpy(), label[rows], config.seed)
+        save_classifier(folder, network, classes, normalisation)
+        log.info("%s: %d classes from %d cells", folder, len(classes), len(rows))
+
+    def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
+        """Classes, and probabilities (len(rows), k) float32."""
+        network, classes, dataset = self.load(store, folder)
+        return classes, outputs(network, dataset, rows).softmax(1).numpy()
+
+    def load(self, store: Store, folder: Path) -> tuple[Network, tuple[str, ...], CropDataset]:
+        """The fitted network in evaluation mode, its classes, and the store's cells as it sees them."""
+        network, classes, normalisation = load_classifier(folder, lambda k: self._network(k, None))
+        return network, classes, CropDataset(store, unknown_labels(store), normalisation, masked=self.config.masked)
+
+    def _network(self, classes: int, weights: str | None) -> Network:
+        config = self.config
+        body = torchvision_model(config.model, config.size, weights, config.sha256)
+        return Network(config.size, body, nn.Linear(cut_head(body), classes))
+
+    def _train(
+        self,
+        store: Store,
+        network: Network,
+        rows: np.ndarray,
+        label: np.ndarray,
+        plain: CropDataset,
+        folder: Path,
+        classes: int,
+    ) -> None:
+        config = self.config
+        part = stratified_split(store.table().iloc[rows], config.validation_fraction, config.seed).to_numpy()
+        learned, validation = rows[part == "train"], rows[part == "test"]
+        if len(validation) == 0:
+            raise CellfeatError(f"{self.name}: no class has two images, so none is left to choose the epoch by")
+        weight = class_weights(label[learned], classes, share=2)
+        truth = torch.from_numpy(label[validation])
+        if config.trained == "last-block" and config.weights is not None:
+            freeze_below_last_block(network.body[1])
+
+        def loss(network: nn.Module, batch: CropBatch, step: int) -> Tensor:
+            return weighted_cross_entropy(network(batch.images), batch.label, weight, config.label_smoothing)
+
+        def score(network: nn.Module) -> float:
+            return -float(weighted_cross_entropy(outputs(network, plain, validation), truth, weight))
+
+        module = ClassifierModule(
+            network,
+            CropDataset(store, label, plain.normalisation, transfer_learning(), config.masked),
+            CropSampler(learned, config.batch_size, config.seed),
+            loss=loss,
+            score=score,
+            optimizer=lambda parameters: torch.optim.RAdam(parameters, config.lr),
+            schedule=lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, "max", factor=0.1, patience=config.plateau, threshold_mode="abs"
+            ),
+            seed=config.seed,
+        )
+        train(module, folder, self.name, config.epochs, len(learned), config.patience, config.precision)
+
+
+class FinetuneConfig(SupervisedConfig):
+    """Settings of `Finetune`: those of `ResNeXt`, at the size that ImageNet's networks were trained at."""
+
+    model: str = "vgg16"
+    size: int = Field(224, ge=16)
+    lr: float = Field(1e-4, gt=0)
+
+
+@dataclass(frozen=True)
+class Finetune(ResNeXt):
+    """Transfer learning from ImageNet: `finetune:vgg16`, `finetune:vgg19`, `finetune:vit_b_16` and others.
+
+    The article's three are vgg16 with trained="svm", vgg19 with trained="last-block" and vit_b_16 with trained="all".
+    """
+
+    Config: ClassVar[type[BaseModel]] = FinetuneConfig
+
+    @property
+    def name(self) -> str:
+        """ "finetune:" and the network."""
+        return f"finetune:{self.config.model}"
+
+
+class Network(nn.Module):
+    """Images brought to a size in px, then a body that ends in its penultimate layer, and a linear head."""
+
+    def __init__(self, size: int, body: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.body = nn.Sequential(Resize(size), body)
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, k) of images (n, 3, S, S)."""
+        return self.head(self.body(images))
+
+
+def support_vector_head(features: np.ndarray, label: np.ndarray, seed: int) -> nn.Linear:
+    """A linear support vector machine, one class against the rest, with the features' z-score folded in.
+
+    Args:
+        features: (n, d).
+        label: (n,) int from 0 to k − 1, each there.
+        seed: Of its coordinate descent.
+
+    Returns:
+        The layer (d to k) whose outputs are the distances from the classes' planes.
+    """
+    scaler = StandardScaler().fit(features)
+    machine = LinearSVC(class_weight="balanced", random_state=seed).fit(scaler.transform(features), label)
+    plane, offset = machine.coef_ / scaler.scale_, machine.intercept_
+    offset = offset - plane @ scaler.mean_
+    if len(plane) == 1:  # of two classes there is one plane, positive for the second
+        plane, offset = np.concatenate([-plane, plane]), np.concatenate([-offset, offset])
+    head = nn.Linear(*plane.shape[::-1])
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(plane))
+        head.bias.copy_(torch.from_numpy(offset))
+    return head

@@ -1,0 +1,127 @@
+"""What every training run of the package shares: Lightning made quiet and resumable, and a NaN that names its cells."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from tqdm import tqdm
+
+from cellfeat.errors import CellfeatError
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+
+def fit(
+    module: lightning.LightningModule,
+    checkpoints: Path,
+    *,
+    title: str,
+    epochs: int,
+    cells: int,
+    precision: str = "fp32",
+    callbacks: Sequence[Callback] = (),
+) -> lightning.Trainer:
+    """Train to the last epoch, from checkpoints/last.ckpt if there is one; under torchrun with all processes.
+
+    Args:
+        module: It makes its own data loaders; a batch has `rows`, the store rows of its cells.
+        checkpoints: Folder of last.ckpt, written after each epoch.
+        title: Of the progress bar.
+        epochs: At most.
+        cells: In an epoch, for the progress bar.
+        precision: "bf16" computes in bfloat16 where autocast does; weights stay float32.
+        callbacks: More of Lightning's, such as early stopping.
+    """
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets these
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    last = checkpoints / "last.ckpt"
+    with _quiet_lightning():
+        trainer = lightning.Trainer(
+            devices=local_world,
+            num_nodes=world // local_world,
+            strategy="ddp" if world > 1 else "auto",
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            max_epochs=epochs,
+            callbacks=[
+                *callbacks,
+                ModelCheckpoint(checkpoints, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
+                _Progress(title, epochs, cells),
+            ],
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    return trainer
+
+
+def check_loss(loss: torch.Tensor, module: lightning.LightningModule, store: Store, rows: torch.Tensor) -> None:
+    """Refuse to go on from a loss that is no number.
+
+    Raises:
+        CellfeatError: The loss is NaN or infinite; the message has the epoch, the step and the batch's cell ids.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        cells = ", ".join(store.table()["cell_id"].to_numpy()[np.asarray(rows.cpu())])
+        raise CellfeatError(
+            f"epoch {module.current_epoch}, step {module.global_step}: the loss is {value}; look at these cells or "
+            f"lower the learning rate (lr): {cells}"
+        )
+
+
+class _Progress(Callback):
+    """One bar over all epochs: cells, cells/s, time left, loss."""
+
+    def __init__(self, title: str, epochs: int, cells: int) -> None:
+        self._title = title
+        self._epochs = epochs
+        self._cells = cells
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._bar = tqdm(
+            total=self._epochs * self._cells,
+            initial=trainer.current_epoch * self._cells,
+            desc=self._title,
+            unit="cell",
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, _: int) -> None:
+        self._bar.set_postfix(epoch=trainer.current_epoch, loss=f"{float(outputs['loss']):.4f}", refresh=False)
+        self._bar.update(len(batch.rows) * trainer.world_size)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._bar.close()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's tips and notices off the terminal."""
+    lightning_logger = logging.getLogger("lightning.pytorch")
+    level = lightning_logger.level
+    lightning_logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        lightning_logger.setLevel(level)
