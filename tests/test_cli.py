@@ -29,6 +29,12 @@ def test_help_names_every_stage(capsys):
         "evaluate",
         "report",
         "datasets",
+        "verify",
+        "diff",
+        "merge",
+        "subset",
+        "export",
+        "import-aecfe",
     ):
         assert command in out
 

@@ -13,6 +13,7 @@ import numpy as np
 from cellfeat import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path
+from cellfeat.store import probe
 from cellfeat.store.guard import check_dataset, check_memory, open_file, own_dataset, text_attribute
 from cellfeat.store.schema import check_format, one_line
 
@@ -69,6 +70,7 @@ def write_embeddings(
         content = handle.id.get_file_image()
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+    probe.trust(path)
 
 
 def read_embeddings(path: str | Path) -> Embeddings:

@@ -16,7 +16,7 @@ from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, seal_problem, write_manifest
 from cellfeat.store.reader import Store
 from cellfeat.store.schema import FORMAT, MANIFEST, SHARD_FILE, SHARDS, VERSION, check_format, one_line
-from cellfeat.store.verify import shard_damage
+from cellfeat.store.verify import shard_problems, wrong_digest
 
 DROPPED = "dropped"  # folder in the store that damaged shards are moved to
 
@@ -69,7 +69,7 @@ def repair(path: str | Path) -> Repair:
         store._open(path, manifest)
         kept, seen = [], set[str]()
         for number, entry in enumerate(manifest["shards"]):
-            damage = shard_damage(store, number)
+            damage = wrong_digest(store, number) or shard_problems(store, number)[0]
             images = [] if damage else list(store.shard(number)["images/image_id"].asstr()[:])
             if not damage and not seen.isdisjoint(images):
                 damage = [f"{entry['file']}: image {min(seen.intersection(images))!r} is in an earlier shard too"]
