@@ -7,12 +7,13 @@ gzip would hardly shrink is stored as it is, which HDF5 notes in the chunk's fil
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 import h5py
 import numpy as np
@@ -41,10 +42,10 @@ def pack(values: np.ndarray, gzip_level: int) -> tuple[bytes, bool]:
     raw = values.reshape(-1).view(np.uint8)
     if gzip_level:
         shuffled = np.ascontiguousarray(raw.reshape(-1, values.itemsize).T)
-        packed = zlib.compress(shuffled, gzip_level)
+        packed = zlib.compress(shuffled.data, gzip_level)
         if len(packed) <= (1 - SAVES) * raw.size:
             return packed + fletcher32(packed), True
-    return raw.tobytes() + fletcher32(raw), False
+    return b"".join((raw.data, fletcher32(raw))), False
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Chunks:
         _, address, size, mask = np.array(sorted(found), np.int64).reshape(-1, 4).T
         return cls(Path(dataset.file.filename), dataset.name[1:], filters_of(dataset), address, size, mask)
 
-    def read_row(self, file: IO[bytes], row: int, out: np.ndarray) -> None:
+    def read_row(self, file: FileIO, row: int, out: np.ndarray) -> None:
         """Read the chunk of `row` from the open shard into `out`, one contiguous row of the array.
 
         Raises:
@@ -89,20 +90,21 @@ class Chunks:
         target = out.reshape(-1).view(np.uint8)
         size, mask = int(self.size[row]), int(self.mask[row])
         applied = [name for k, name in enumerate(self.filters) if not mask >> k & 1]
-        file.seek(int(self.address[row]))
         if GZIP not in applied and SHUFFLE not in applied:  # stored as it is: no second copy
-            _check_size(size, target.size + 4 * len(applied))
-            _check_size(file.readinto(target), target.size)  # type: ignore[attr-defined]
+            stored = bytearray(4 * len(applied))
+            _check_size(size, target.size + len(stored))
+            _check_size(_read_at(file, int(self.address[row]), target.data, stored), size)
             if applied:
-                _check_sum(target, file.read(4))
+                _check_sum(target, stored)
             return
-        data = file.read(size)
-        _check_size(len(data), size)
+        packed = bytearray(size)
+        _check_size(_read_at(file, int(self.address[row]), packed), size)
         if FLETCHER32 in applied:
-            data, stored = data[:-4], data[-4:]
-            _check_sum(data, stored)
+            packed, stored = packed[:-4], packed[-4:]
+            _check_sum(packed, stored)
+        data: bytes | bytearray = packed
         if GZIP in applied:
-            data = zlib.decompressobj().decompress(data, target.size)  # never more than the row takes
+            data = zlib.decompressobj().decompress(packed, target.size)  # never more than the row takes
         _check_size(len(data), target.size)
         raw = np.frombuffer(data, np.uint8)
         if SHUFFLE in applied:
@@ -131,7 +133,7 @@ def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.n
     def read(piece: tuple[Chunks, np.ndarray, np.ndarray]) -> None:
         chunks, rows, places = piece
         try:
-            with open(chunks.path, "rb", buffering=0) as file:
+            with FileIO(chunks.path) as file:
                 for row, place in zip(rows.tolist(), places.tolist()):
                     chunks.read_row(file, row, out[place])
         except (OSError, ValueError, zlib.error) as error:
@@ -146,7 +148,7 @@ def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.n
             pass
 
 
-def fletcher32(data: bytes | np.ndarray) -> bytes:
+def fletcher32(data: bytes | bytearray | np.ndarray) -> bytes:
     """HDF5's checksum of a chunk, as its four bytes stand in the file.
 
     Two sums modulo 65535 over big-endian 16-bit words, of the words and of the running sums (H5checksum.c). Reading
@@ -167,11 +169,19 @@ def _folded(total: int) -> int:
     return (256 * total - 1) % 65535 + 1 if total else 0
 
 
-def _check_size(found: int | None, wanted: int) -> None:
+def _read_at(file: FileIO, address: int, *buffers: memoryview | bytearray) -> int:
+    """Fill the buffers from `address` of the file on, in one call, lest the system read ahead; the bytes read."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), buffers, address)
+    file.seek(address)
+    return sum(file.readinto(buffer) for buffer in buffers)
+
+
+def _check_size(found: int, wanted: int) -> None:
     if found != wanted:
         raise ValueError(f"a chunk has {found} bytes, should have {wanted}")
 
 
-def _check_sum(data: bytes | np.ndarray, stored: bytes) -> None:
+def _check_sum(data: bytearray | np.ndarray, stored: bytearray) -> None:
     if fletcher32(data) != stored:
         raise ValueError("a chunk's fletcher32 is another")

@@ -14,7 +14,7 @@ from cellfeat import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path
 from cellfeat.store import probe
-from cellfeat.store.guard import check_dataset, check_memory, open_file, own_dataset, text_attribute
+from cellfeat.store.guard import H5PY_ERRORS, check_dataset, check_memory, open_file, own_dataset, text_attribute
 from cellfeat.store.schema import check_format, one_line
 
 FORMAT = "cellfeat-embeddings"
@@ -97,7 +97,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
                 handle["z"][:].astype(np.float32, copy=False),
                 {name: value for name, value in attributes.items() if name not in _OWN},
             )
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except H5PY_ERRORS as error:
         raise CellfeatError(f"{path}: not an embeddings file or damaged ({one_line(error)}); embed again") from None
     _check(path, embeddings)
     return embeddings

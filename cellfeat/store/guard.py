@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from cellfeat.store.schema import (
     one_line,
 )
 
+H5PY_ERRORS = (OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)  # on damaged files
 MAX_TEXT_BYTES = 1 << 28  # of one column of texts
 _TEXT_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # as HDF5 stores one
 
@@ -55,16 +58,34 @@ def open_shard(store: Path, entry: dict[str, Any], layout: Layout) -> h5py.File:
         raise CellfeatError(f"{path}: larger than a shard may be ({path.stat().st_size} bytes); {REPAIR}")
     handle = open_file(path, REPAIR)
     try:
-        check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
-        for name, (shape, dtype) in layout.elements(entry["cells"], entry["images"]).items():
-            check_dataset(own_dataset(handle, name), shape, dtype, one_cell=name in layout.arrays)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:  # metadata that HDF5 cannot make sense of
-        handle.close()
-        raise CellfeatError(f"{path}: damaged ({one_line(error)}); {REPAIR}") from None
+        with damage_named(path):
+            _check_shard(handle, entry, layout)
     except CellfeatError:
         handle.close()
         raise
     return handle
+
+
+def _check_shard(handle: h5py.File, entry: dict[str, Any], layout: Layout) -> None:
+    path = Path(handle.filename)
+    check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
+    for name, (shape, dtype) in layout.elements(entry["cells"], entry["images"]).items():
+        check_dataset(own_dataset(handle, name), shape, dtype, one_cell=name in layout.arrays)
+
+
+@contextmanager
+def damage_named(path: str | Path) -> Iterator[None]:
+    """Turn whatever h5py raises on a damaged shard into an error that names it.
+
+    Raises:
+        CellfeatError: In its place.
+    """
+    try:
+        yield
+    except CellfeatError:
+        raise
+    except H5PY_ERRORS as error:
+        raise CellfeatError(f"{path}: damaged ({one_line(error)}); {REPAIR}") from None
 
 
 def open_file(path: Path, remedy: str) -> h5py.File:
@@ -77,7 +98,7 @@ def open_file(path: Path, remedy: str) -> h5py.File:
         raise CellfeatError(f"{path}: {problem}; {remedy}")
     try:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
-    except OSError as error:
+    except H5PY_ERRORS as error:
         raise CellfeatError(f"{path}: truncated or damaged ({one_line(error)}); {remedy}") from None
 
 

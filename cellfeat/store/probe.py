@@ -92,7 +92,7 @@ def _main() -> None:
     for name in names:
         _limit_time()
         try:
-            _quietly(lambda name=name: _look(Path(os.fsdecode(name))))
+            _quietly(_look, Path(os.fsdecode(name)))
             _say(DONE)
         except MemoryError:
             _say(GREEDY)
@@ -114,9 +114,9 @@ def _look(path: Path) -> None:
     from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS
 
     with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as handle:
-        _quietly(lambda: dict(handle.attrs.items()))
+        _quietly(dict, handle.attrs.items())
         for name in ("features", "crops", "masks", *CELL_COLUMNS, *(f"images/{name}" for name in IMAGE_COLUMNS), "z"):
-            _quietly(lambda name=name: _look_at_element(handle, name))
+            _quietly(_look_at_element, handle, name)
 
 
 def _look_at_element(handle: h5py.File, name: str) -> None:
@@ -140,9 +140,9 @@ def _look_at_element(handle: h5py.File, name: str) -> None:
             dataset[start : start + step]
 
 
-def _quietly(job: Callable[[], object]) -> None:
+def _quietly(job: Callable[..., object], *arguments: object) -> None:
     try:
-        job()
+        job(*arguments)
     except MemoryError:
         raise
     except Exception:  # whoever opens the file will be told the same

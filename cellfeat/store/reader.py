@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from cellfeat.errors import CellfeatError
 from cellfeat.files import digest
 from cellfeat.store import probe
 from cellfeat.store.chunks import PIECE, Chunks, read_rows
-from cellfeat.store.guard import check_memory, open_shard
+from cellfeat.store.guard import check_memory, damage_named, open_shard
 from cellfeat.store.manifest import read_manifest
 from cellfeat.store.schema import IMAGE_COLUMNS, Layout
 from cellfeat.store.verify import problems
@@ -87,12 +87,12 @@ class Store:
         Read once, then kept; the caller gets a copy.
         """
         if self._table is None:
-            self._table = self._concatenate([_cells(shard) for shard in self._each_shard()], _cells(None))
+            self._table = self._concatenate(self._from_each_shard(_cells), _cells(None))
         return self._table.copy()
 
     def images(self) -> pd.DataFrame:
         """One row an image seen: image_id, domain, label, width, height (px), cells, reason ("" unless unreadable)."""
-        return self._concatenate([_images(shard) for shard in self._each_shard()], _images(None))
+        return self._concatenate(self._from_each_shard(_images), _images(None))
 
     def detection_rate(self) -> pd.DataFrame:
         """Per domain (the index): images (readable), with_cell, cells, unreadable, rate = with_cell / images."""
@@ -192,9 +192,15 @@ class Store:
             handle.close()
         self._handles = {}
 
-    def _each_shard(self) -> Iterator[h5py.File]:
-        self._look_at(range(len(self._ends)))
-        return (self.shard(k) for k in range(len(self._ends)))
+    def _from_each_shard(self, columns: Callable[[h5py.File], pd.DataFrame]) -> list[pd.DataFrame]:
+        numbers = range(len(self._ends))
+        self._look_at(numbers)
+        frames = []
+        for number in numbers:
+            shard = self.shard(number)
+            with damage_named(shard.filename):
+                frames.append(columns(shard))
+        return frames
 
     def _look_at(self, numbers: Iterable[int]) -> None:
         """Have one child process look at several shards, rather than one each when they are opened."""
@@ -230,7 +236,9 @@ class Store:
 
     def _chunks_of(self, number: int, name: str) -> Chunks:
         if (number, name) not in self._chunks:
-            self._chunks[number, name] = Chunks.of(self.shard(number)[name])
+            shard = self.shard(number)
+            with damage_named(shard.filename):
+                self._chunks[number, name] = Chunks.of(shard[name])
         return self._chunks[number, name]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import sha256_file
-from cellfeat.store.guard import open_file, own_dataset, text_attribute
+from cellfeat.store.guard import H5PY_ERRORS, open_file, own_dataset, text_attribute
 from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, seal_problem, write_manifest
 from cellfeat.store.reader import Store
@@ -110,7 +110,7 @@ def _rebuilt(path: Path, report: Repair) -> dict[str, Any]:
         entry = {"file": name, "sha256": sha256_file(file), "cells": 0, "images": 0}
         try:
             stated = _stated(file, entry)
-        except (CellfeatError, OSError, KeyError, ValueError, RuntimeError) as error:
+        except (CellfeatError, *H5PY_ERRORS) as error:
             _set_aside(path, entry, one_line(error).replace(f"{path}{os.sep}", ""), report)
             continue
         shards = manifest.pop("shards", [])

@@ -16,7 +16,7 @@ from cellfeat import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path
 from cellfeat.store import probe
-from cellfeat.store.guard import open_shard
+from cellfeat.store.guard import damage_named, open_shard
 from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.rows import ImageResult, rows_of
@@ -185,22 +185,27 @@ class StoreWriter:
         content = shard.finish()
         with atomic_path(shard.path) as partial:
             partial.write_bytes(content)
-        probe.trust(shard.path)
-        _sync_folder(shard.path.parent)
-        entry = {
-            "file": shard.path.relative_to(self.path).as_posix(),
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "cells": shard.cells,
-            "images": shard.images,
-        }
-        self._manifest["shards"].append(entry)
-        write_manifest(self.path, self._manifest)
+        try:
+            probe.trust(shard.path)
+            _sync_folder(shard.path.parent)
+            self._manifest["shards"].append(
+                {
+                    "file": shard.path.relative_to(self.path).as_posix(),
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "cells": shard.cells,
+                    "images": shard.images,
+                }
+            )
+            write_manifest(self.path, self._manifest)
+        except OSError:
+            shard.path.unlink(missing_ok=True)  # nobody lists it, and it fills the disk
+            raise
 
     def _stored_images(self) -> set[str]:
         done: set[str] = set()
         probe.look_at(self.path / shard["file"] for shard in self._manifest["shards"])
         for shard in self._manifest["shards"]:
-            with open_shard(self.path, shard, self._layout) as handle:
+            with open_shard(self.path, shard, self._layout) as handle, damage_named(handle.filename):
                 done.update(handle["images/image_id"].asstr()[:])
         return done
 

@@ -95,6 +95,7 @@ def test_failure_between_steps_stores_nothing_half(tmp_path, monkeypatch, step):
         with pytest.raises(CellfeatError, match=r"cannot write .*No space left.*make room"):
             write(path, smear())
     assert len(Store(path).manifest["shards"]) == listed
+    assert Store(path).verify() == []  # and no file that nobody lists
 
     write(path, smear())
     assert Store(path).verify() == []
