@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -173,7 +174,7 @@ def _batches(
     batches = [batch for batch in batches if any(record.image_id not in done for record in batch)]
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(_read, batches[0]) if batches else None
-        for batch, following in zip(batches, [*batches[1:], None], strict=True):
+        for batch, following in zip_longest(batches, batches[1:]):  # none at all on a whole store
             assert ahead is not None
             images = ahead.result()
             ahead = reader.submit(_read, following) if following else None

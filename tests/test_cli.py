@@ -30,6 +30,12 @@ def test_help_names_every_stage(capsys):
         "compare",
         "report",
         "datasets",
+        "verify",
+        "diff",
+        "merge",
+        "subset",
+        "export",
+        "import-aecfe",
     ):
         assert command in out
 

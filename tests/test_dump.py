@@ -93,6 +93,7 @@ def test_a_store_of_two_sites(tmp_path, data_root, cfg):
     assert summary["site-a"]["images"] == 13
     assert summary["site-a"]["detection_rate"] == summary["site-a"]["with_cell"] / 13
     assert store.verify() == []
+    assert dump(cfg, data_root[:2], tmp_path / "store", options()).digest == store.digest  # again: nothing to do
 
 
 def test_with_all_cells_only_the_central_one_has_the_images_label(tmp_path, data_root, cfg):

@@ -13,7 +13,8 @@ import numpy as np
 from cellfeat import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path
-from cellfeat.store.guard import check_dataset, check_memory, open_file, own_dataset, text_attribute
+from cellfeat.store import probe
+from cellfeat.store.guard import H5PY_ERRORS, check_dataset, check_memory, open_file, own_dataset, text_attribute
 from cellfeat.store.schema import check_format, one_line
 
 REQUIRED = ("method", "config", "store_digest")
@@ -79,6 +80,7 @@ def write_matrix(
         image = handle.id.get_file_image()
     with atomic_path(path) as partial:
         partial.write_bytes(image)
+    probe.trust(path)
 
 
 def read_matrix(path: Path, kind: Kind) -> CellMatrix:
@@ -111,7 +113,7 @@ def read_matrix(path: Path, kind: Kind) -> CellMatrix:
                 handle[kind.columns].asstr()[:].astype(str) if kind.columns else np.empty(0, str),
                 {name: value for name, value in attributes.items() if name not in _OWN},
             )
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except H5PY_ERRORS as error:
         raise CellfeatError(f"{path}: not {kind.noun} or damaged ({one_line(error)}); {kind.verb} again") from None
     _check(path, kind, content)
     return content

@@ -2,13 +2,16 @@
 
 HDF5 lets a small file lead to other files (external links, external storage, virtual datasets), load plugins (filters),
 and ask for any amount of memory (shapes without data, chunks that inflate, a thousand references to one long text). The
-checks here read only metadata, cost milliseconds a shard, and leave nothing but plain arrays of known size.
+checks here read only metadata, cost milliseconds a shard, and leave nothing but plain arrays of known size. What they
+ask HDF5, a child process has asked before (`probe`), in case the answer is a crash.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ import h5py
 import numpy as np
 
 from cellfeat.errors import CellfeatError
+from cellfeat.store import probe
+from cellfeat.store.chunks import PIPELINE, filters_of
 from cellfeat.store.schema import (
     FORMAT,
     MANIFEST,
@@ -29,7 +34,7 @@ from cellfeat.store.schema import (
     one_line,
 )
 
-FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}  # in every build of HDF5
+H5PY_ERRORS = (OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)  # on damaged files
 MAX_TEXT_BYTES = 1 << 28  # of one column of texts
 _TEXT_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # as HDF5 stores one
 
@@ -53,27 +58,47 @@ def open_shard(store: Path, entry: dict[str, Any], layout: Layout) -> h5py.File:
         raise CellfeatError(f"{path}: larger than a shard may be ({path.stat().st_size} bytes); {REPAIR}")
     handle = open_file(path, REPAIR)
     try:
-        check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
-        for name, (shape, dtype) in layout.elements(entry["cells"], entry["images"]).items():
-            check_dataset(own_dataset(handle, name), shape, dtype, one_cell=name in layout.arrays)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:  # metadata that HDF5 cannot make sense of
-        handle.close()
-        raise CellfeatError(f"{path}: damaged ({one_line(error)}); {REPAIR}") from None
+        with damage_named(path):
+            _check_shard(handle, entry, layout)
     except CellfeatError:
         handle.close()
         raise
     return handle
 
 
+def _check_shard(handle: h5py.File, entry: dict[str, Any], layout: Layout) -> None:
+    path = Path(handle.filename)
+    check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
+    for name, (shape, dtype) in layout.elements(entry["cells"], entry["images"]).items():
+        check_dataset(own_dataset(handle, name), shape, dtype, one_cell=name in layout.arrays)
+
+
+@contextmanager
+def damage_named(path: str | Path) -> Iterator[None]:
+    """Turn whatever h5py raises on a damaged shard into an error that names it.
+
+    Raises:
+        CellfeatError: In its place.
+    """
+    try:
+        yield
+    except CellfeatError:
+        raise
+    except H5PY_ERRORS as error:
+        raise CellfeatError(f"{path}: damaged ({one_line(error)}); {REPAIR}") from None
+
+
 def open_file(path: Path, remedy: str) -> h5py.File:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading, once a child process has looked at it.
 
     Raises:
         CellfeatError: It is not one, or is damaged.
     """
+    if problem := probe.problem(path):
+        raise CellfeatError(f"{path}: {problem}; {remedy}")
     try:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
-    except OSError as error:
+    except H5PY_ERRORS as error:
         raise CellfeatError(f"{path}: truncated or damaged ({one_line(error)}); {remedy}") from None
 
 
@@ -123,15 +148,16 @@ def check_dataset(
         CellfeatError: Naming the file, the dataset and what is wrong.
     """
     where = f"{dataset.file.filename}: {dataset.name[1:]}"
-    plist = dataset.id.get_create_plist()
     if dataset.is_virtual or dataset.external:
         raise CellfeatError(f"{where} takes its data from other files, which a store must not do")
     found = "utf-8" if h5py.check_string_dtype(dataset.dtype) else str(dataset.dtype)
     if dataset.shape != shape or found != dtype:
         raise CellfeatError(f"{where} is {dataset.shape} {found}, should be {shape} {dtype}; {remedy}")
-    filters = {plist.get_filter(k)[0] for k in range(plist.get_nfilters())}
-    if not filters <= FILTERS:
-        raise CellfeatError(f"{where} has filter {min(filters - FILTERS)}; a store has gzip, shuffle, fletcher32 alone")
+    filters = filters_of(dataset)
+    if foreign := set(filters) - set(PIPELINE):
+        raise CellfeatError(f"{where} has filter {min(foreign)}; a store has shuffle, gzip, fletcher32 alone")
+    if filters != tuple(name for name in PIPELINE if name in filters):
+        raise CellfeatError(f"{where} has its filters in another order than shuffle, gzip, fletcher32; {remedy}")
     version = dataset.attrs.get("encoding_version")
     if version is not None and str(version).split(".")[0] != "1":
         raise CellfeatError(f"{where} is encoded in version {version}, this cellfeat reads 1.x; update cellfeat")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pandas as pd
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import digest
-from cellfeat.store.guard import check_memory, open_shard
+from cellfeat.store import probe
+from cellfeat.store.chunks import PIECE, Chunks, read_rows
+from cellfeat.store.guard import check_memory, damage_named, open_shard
 from cellfeat.store.manifest import read_manifest
-from cellfeat.store.schema import IMAGE_COLUMNS, REPAIR, Layout, one_line
+from cellfeat.store.schema import IMAGE_COLUMNS, Layout
 from cellfeat.store.verify import problems
 
 OPEN_SHARDS = 200  # handles held at a time: below the lowest usual limit of open files, 256
@@ -51,6 +53,7 @@ class Store:
         self._ends = np.cumsum([shard["cells"] for shard in self.manifest["shards"]], dtype=np.int64)
         self._table: pd.DataFrame | None = None
         self._handles: dict[int, h5py.File] = {}
+        self._chunks: dict[tuple[int, str], Chunks] = {}
         self._pid = os.getpid()
 
     def __len__(self) -> int:
@@ -58,7 +61,7 @@ class Store:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_handles": {}, "_table": None}
+        return {**vars(self), "_handles": {}, "_chunks": {}, "_table": None}
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}, {len(self)} cells)"
@@ -84,12 +87,12 @@ class Store:
         Read once, then kept; the caller gets a copy.
         """
         if self._table is None:
-            self._table = self._concatenate([_cells(self.shard(k)) for k in self._shards()], _cells(None))
+            self._table = self._concatenate(self._from_each_shard(_cells), _cells(None))
         return self._table.copy()
 
     def images(self) -> pd.DataFrame:
         """One row an image seen: image_id, domain, label, width, height (px), cells, reason ("" unless unreadable)."""
-        return self._concatenate([_images(self.shard(k)) for k in self._shards()], _images(None))
+        return self._concatenate(self._from_each_shard(_images), _images(None))
 
     def detection_rate(self) -> pd.DataFrame:
         """Per domain (the index): images (readable), with_cell, cells, unreadable, rate = with_cell / images."""
@@ -136,8 +139,7 @@ class Store:
     def read(self, name: str, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Read rows of one dataset.
 
-        The rows are fetched in store order, runs of neighbours at once, and come back in the order asked for;
-        repeated rows are fetched once.
+        The rows are fetched in store order, by several threads, and come back in the order asked for.
 
         Args:
             name: "features" (n, C, H, W) float16 or float32, "crops" (n, S, S, 3) uint8 RGB, "masks" (n, S, S) uint8
@@ -155,15 +157,12 @@ class Store:
         if name not in self.layout.arrays:
             raise CellfeatError(f"{name!r}: no such dataset; read {', '.join(self.layout.arrays)}, boxes or scores")
         shape, dtype = self.layout.arrays[name]
-        wanted, positions = np.unique(rows, return_inverse=True)
         check_memory(
-            f"{self.path}: {name} of {len(wanted)} cells", len(wanted) * math.prod(shape) * np.dtype(dtype).itemsize
+            f"{self.path}: {name} of {len(rows)} cells", len(rows) * math.prod(shape) * np.dtype(dtype).itemsize
         )
-        out = np.empty((len(wanted), *shape), dtype)
-        for k, (first, last) in enumerate(zip(*self._spans(wanted))):
-            if first < last:
-                self._read_shard(k, name, wanted[first:last], out[first:last])
-        return out if np.array_equal(wanted, rows) else out[positions]
+        out = np.empty((len(rows), *shape), dtype)
+        read_rows(self._pieces(name, rows), out)
+        return out
 
     def verify(self, progress: bool = False) -> list[str]:
         """Read everything and list what is wrong with the store, one line a problem; an empty list is a sound store.
@@ -193,8 +192,19 @@ class Store:
             handle.close()
         self._handles = {}
 
-    def _shards(self) -> range:
-        return range(len(self._ends))
+    def _from_each_shard(self, columns: Callable[[h5py.File], pd.DataFrame]) -> list[pd.DataFrame]:
+        numbers = range(len(self._ends))
+        self._look_at(numbers)
+        frames = []
+        for number in numbers:
+            shard = self.shard(number)
+            with damage_named(shard.filename):
+                frames.append(columns(shard))
+        return frames
+
+    def _look_at(self, numbers: Iterable[int]) -> None:
+        """Have one child process look at several shards, rather than one each when they are opened."""
+        probe.look_at(self.path / self.manifest["shards"][k]["file"] for k in numbers)
 
     def _concatenate(self, frames: list[pd.DataFrame], empty: pd.DataFrame) -> pd.DataFrame:
         return pd.concat(frames, ignore_index=True) if frames else empty
@@ -210,22 +220,26 @@ class Store:
             raise CellfeatError(f"{self.path}: row {outside[0]} is outside the store's 0 to {len(self) - 1}")
         return array.astype(np.int64)
 
-    def _spans(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First and last position in the sorted `wanted` of every shard's rows."""
-        last = np.searchsorted(wanted, self._ends)
-        return np.concatenate([[0], last[:-1]]).astype(int), last
+    def _pieces(self, name: str, rows: np.ndarray) -> list[tuple[Chunks, np.ndarray, np.ndarray]]:
+        """What `read_rows` takes: the rows in store order, cut into pieces of one shard each."""
+        order = np.argsort(rows, kind="stable")
+        ends = np.searchsorted(rows, self._ends, sorter=order)
+        pieces = []
+        numbers = np.flatnonzero(np.diff(ends, prepend=0)).tolist()
+        self._look_at(k for k in numbers if (k, name) not in self._chunks)
+        for number in numbers:
+            places = order[ends[number - 1] if number else 0 : ends[number]]
+            local = rows[places] - (self._ends[number] - self.manifest["shards"][number]["cells"])
+            chunks = self._chunks_of(number, name)
+            pieces += [(chunks, local[k : k + PIECE], places[k : k + PIECE]) for k in range(0, len(places), PIECE)]
+        return pieces
 
-    def _read_shard(self, number: int, name: str, wanted: np.ndarray, out: np.ndarray) -> None:
-        """Read the sorted store rows `wanted` of one shard into `out`, a slice at a time."""
-        local = wanted - (self._ends[number] - self.manifest["shards"][number]["cells"])
-        handle = self.shard(number)
-        edges = np.flatnonzero(np.diff(local) != 1) + 1
-        try:
-            dataset = handle[name]
-            for first, last in zip([0, *edges], [*edges, len(local)]):
-                dataset.read_direct(out, np.s_[local[first] : local[last - 1] + 1], np.s_[first:last])
-        except (OSError, TypeError, ValueError) as error:
-            raise CellfeatError(f"{handle.filename}: cannot read {name} ({one_line(error)}); {REPAIR}") from error
+    def _chunks_of(self, number: int, name: str) -> Chunks:
+        if (number, name) not in self._chunks:
+            shard = self.shard(number)
+            with damage_named(shard.filename):
+                self._chunks[number, name] = Chunks.of(shard[name])
+        return self._chunks[number, name]
 
 
 def _cells(shard: h5py.File | None) -> pd.DataFrame:

@@ -11,12 +11,12 @@ from typing import Any
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import sha256_file
-from cellfeat.store.guard import open_file, own_dataset, text_attribute
+from cellfeat.store.guard import H5PY_ERRORS, open_file, own_dataset, text_attribute
 from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, seal_problem, write_manifest
 from cellfeat.store.reader import Store
 from cellfeat.store.schema import FORMAT, MANIFEST, SHARD_FILE, SHARDS, VERSION, check_format, one_line
-from cellfeat.store.verify import shard_damage
+from cellfeat.store.verify import shard_problems, wrong_digest
 
 DROPPED = "dropped"  # folder in the store that damaged shards are moved to
 
@@ -69,7 +69,7 @@ def repair(path: str | Path) -> Repair:
         store._open(path, manifest)
         kept, seen = [], set[str]()
         for number, entry in enumerate(manifest["shards"]):
-            damage = shard_damage(store, number)
+            damage = wrong_digest(store, number) or shard_problems(store, number)[0]
             images = [] if damage else list(store.shard(number)["images/image_id"].asstr()[:])
             if not damage and not seen.isdisjoint(images):
                 damage = [f"{entry['file']}: image {min(seen.intersection(images))!r} is in an earlier shard too"]
@@ -110,7 +110,7 @@ def _rebuilt(path: Path, report: Repair) -> dict[str, Any]:
         entry = {"file": name, "sha256": sha256_file(file), "cells": 0, "images": 0}
         try:
             stated = _stated(file, entry)
-        except (CellfeatError, OSError, KeyError, ValueError, RuntimeError) as error:
+        except (CellfeatError, *H5PY_ERRORS) as error:
             _set_aside(path, entry, one_line(error).replace(f"{path}{os.sep}", ""), report)
             continue
         shards = manifest.pop("shards", [])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cellfeat.errors import CellfeatError
-from cellfeat.store.schema import Layout, box_fits
+from cellfeat.store.schema import Layout, box_fits, finite
 
 
 @dataclass
@@ -108,8 +108,8 @@ def _check_cell(what: str, cell: CellRow, image: ImageResult, layout: Layout) ->
 
 def _feature(what: str, feature: np.ndarray, layout: Layout) -> np.ndarray:
     with np.errstate(over="ignore"):  # an overflow shows as inf and is refused below
-        stored = np.asarray(feature).astype(layout.feature_dtype)
-    if np.isfinite(stored).all():
+        stored = np.asarray(feature).astype(layout.feature_dtype, copy=False)
+    if finite(stored).all():
         return stored
     if np.isfinite(feature).all():
         raise CellfeatError(

@@ -160,6 +160,13 @@ def box_fits(boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.nda
     return ordered & inside
 
 
+def finite(features: np.ndarray) -> np.ndarray:
+    """Which values are finite. Of float16 the bits tell: numpy would widen every value first, seven times as slow."""
+    if features.dtype != np.float16:
+        return np.isfinite(features)
+    return features.view(np.uint16) & np.uint16(0x7FFF) < 0x7C00
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error, on one line."""
     return " ".join(str(error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +11,33 @@ import h5py
 import numpy as np
 
 from cellfeat import __version__
+from cellfeat.store.chunks import NO_GZIP, pack
 from cellfeat.store.rows import ImageResult
 from cellfeat.store.schema import CELL_COLUMNS, ENCODINGS, FORMAT, IMAGE_COLUMNS, TEXT_ENCODING, VERSION, Layout
 
+TRIED = 16  # chunks of an array on which gzip is tried before it is given up for the rest of the shard
+
 
 class ShardBuilder:
-    """The open shard: arrays go to an HDF5 file image by image, the small columns at the end.
+    """The open shard: chunks are packed image by image, the file is made of them at the end.
 
-    The file is in memory until it is finished, because HDF5 crashes the process when it runs out of disk and is
-    then asked to close the file; its bytes are written the plain way, where a full disk is an ordinary error.
+    The file is made in memory, because HDF5 crashes the process when it runs out of disk and is then asked to close the
+    file; its bytes are written the plain way, where a full disk is an ordinary error.
     """
 
     def __init__(self, path: Path, layout: Layout, manifest: dict[str, Any], gzip_level: int) -> None:
         self.path = path
+        self._layout = layout
+        self._gzip_level = gzip_level
+        self._attributes = {
+            "format": FORMAT,
+            "version": VERSION,
+            "package_version": __version__,
+            "provenance": json.dumps(manifest["provenance"], ensure_ascii=False),
+        }
         # Of each image: its row, the small columns of its cells, the cells up to and with it.
         self._images: list[tuple[dict[str, Any], dict[str, list[Any]], int]] = []
-        self._filters: dict[str, Any] = {"shuffle": True, "fletcher32": True}
-        if gzip_level:
-            self._filters |= {"compression": "gzip", "compression_opts": gzip_level}
-        name = f"{path}.{id(self)}"  # of no file: HDF5 tells files in memory apart by their names
-        self._file = h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 24, rdcc_nbytes=0)
-        self._file.attrs.update(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "package_version": __version__,
-                "provenance": json.dumps(manifest["provenance"], ensure_ascii=False),
-            }
-        )
-        self._arrays = {
-            name: self._file.create_dataset(
-                name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(1, *shape), **self._filters
-            )
-            for name, (shape, dtype) in layout.arrays.items()
-        }
-        for name, array in self._arrays.items():
-            _say_encoding(array, name)
+        self._chunks: dict[str, list[tuple[bytes, bool]]] = {name: [] for name in layout.arrays}
 
     @property
     def cells(self) -> int:
@@ -56,29 +48,44 @@ class ShardBuilder:
         return len(self._images)
 
     def append(self, image: ImageResult, rows: dict[str, Any]) -> None:
-        """Append one image and the columns of its cells as `rows_of` made them.
+        """Append one image and the columns of its cells as `rows_of` made them: all of it or, broken off, nothing."""
+        start = self.cells
+        for name, (_, dtype) in self._layout.arrays.items():
+            chunks = self._chunks[name]
+            del chunks[start:]  # of an image that was broken off
+            for values in rows.pop(name):
+                chunks.append(pack(np.ascontiguousarray(values, dtype), self._level(chunks)))
+        cells = len(rows["cell_id"])
+        self._images.append(({**vars(image), "cells": cells}, rows, start + cells))
 
-        If it is broken off halfway, what it left in the arrays lies beyond `cells` and is cut off.
-        """
-        start, end = self.cells, self.cells + len(rows["cell_id"])
-        for name, array in self._arrays.items():
-            values = rows.pop(name)
-            if len(values):
-                array.resize(end, axis=0)
-                array[start:end] = values
-        self._images.append(({**vars(image), "cells": end - start}, rows, end))
-
-    def finish(self) -> bytes:
-        """Write the small columns, close the file and return its bytes."""
+    def finish(self) -> memoryview:
+        """The bytes of the finished file. The builder is empty afterwards."""
         image_columns = {name: [row[name] for row, _, _ in self._images] for name in IMAGE_COLUMNS}
         cell_columns = {name: [value for _, rows, _ in self._images for value in rows[name]] for name in CELL_COLUMNS}
-        with self._file:
-            for array in self._arrays.values():
-                array.resize(self.cells, axis=0)
-            _write_columns(self._file, CELL_COLUMNS, cell_columns, self._filters)
-            _write_columns(self._file.create_group("images"), IMAGE_COLUMNS, image_columns, self._filters)
-            self._file.flush()
-            return self._file.id.get_file_image()
+        filters: dict[str, Any] = {"fletcher32": True}
+        if self._gzip_level:
+            filters |= {"shuffle": True, "compression": "gzip", "compression_opts": self._gzip_level}
+        content = BytesIO()  # half the copying of HDF5's own files in memory
+        with h5py.File(content, "w") as file:
+            file.attrs.update(self._attributes)
+            for name, (shape, dtype) in self._layout.arrays.items():
+                shape = (self.cells, *shape)
+                made = file.create_dataset(
+                    name, shape, dtype, maxshape=(None, *shape[1:]), chunks=(1, *shape[1:]), **filters
+                )
+                _say_encoding(made, name)
+                origin = (0,) * len(shape[1:])
+                for row, (packed, gzipped) in enumerate(self._chunks.pop(name)[: self.cells]):
+                    mask = NO_GZIP if self._gzip_level and not gzipped else 0
+                    made.id.write_direct_chunk((row, *origin), packed, mask)
+            _write_columns(file, CELL_COLUMNS, cell_columns, filters)
+            _write_columns(file.create_group("images"), IMAGE_COLUMNS, image_columns, filters)
+        return content.getbuffer()
+
+    def _level(self, chunks: list[tuple[bytes, bool]]) -> int:
+        """Level at which to try gzip on the next chunk: 0 where it did not pay for most of an array's first chunks."""
+        first = [gzipped for _, gzipped in chunks[:TRIED]]
+        return self._gzip_level if len(first) < TRIED or 2 * sum(first) >= TRIED else 0
 
 
 def _write_columns(group: h5py.Group, dtypes: dict[str, str], columns: dict[str, list[Any]], filters: dict) -> None:

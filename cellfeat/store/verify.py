@@ -12,13 +12,16 @@ from tqdm import tqdm
 
 from cellfeat.errors import CellfeatError
 from cellfeat.files import sha256_file
+from cellfeat.store import probe
+from cellfeat.store.guard import damage_named
 from cellfeat.store.manifest import seal_problem
-from cellfeat.store.schema import REPAIR, SHARDS, box_fits, one_line
+from cellfeat.store.schema import REPAIR, SHARDS, box_fits, finite, one_line
 
 if TYPE_CHECKING:
     from cellfeat.store.reader import Store
 
-BLOCK = 64  # cells read at a time
+BLOCK = 256  # cells read at a time
+AHEAD = 8  # shards that one child process looks at
 
 
 def problems(store: Store, progress: bool = False) -> list[str]:
@@ -28,12 +31,15 @@ def problems(store: Store, progress: bool = False) -> list[str]:
     found = [problem for problem in [seal_problem(store.path)] if problem]
     found += [f"{SHARDS}/{file}: not listed in the manifest" for file in _unlisted(store)]
     ids: dict[str, list[pd.Series]] = {"cell_id": [], "images/image_id": []}
-    for number in tqdm(range(len(store.manifest["shards"])), desc="verify", unit="shard", disable=not progress):
-        damage = shard_damage(store, number)
-        found += damage
+    shards = range(len(store.manifest["shards"]))
+    for number in tqdm(shards, desc="verify", unit="shard", disable=not progress):
+        if number % AHEAD == 0:
+            changed = {k: wrong_digest(store, k) for k in shards[number : number + AHEAD]}
+            probe.look_at(store.path / store.manifest["shards"][k]["file"] for k in changed if not changed[k])
+        damage, constant = (changed[number], []) if changed[number] else shard_problems(store, number)
+        found += damage + constant
         if not damage:
             shard = store.shard(number)
-            found += [f"{store.manifest['shards'][number]['file']}: {problem}" for problem in _constant(shard)]
             for name, columns in ids.items():
                 columns.append(pd.Series(shard[name].asstr()[:]))
     for what, columns in ids.items():
@@ -42,22 +48,32 @@ def problems(store: Store, progress: bool = False) -> list[str]:
     return found
 
 
-def shard_damage(store: Store, number: int) -> list[str]:
-    """What makes the `number`-th listed shard of `store` unfit for use, one line each; empty for a sound one.
-
-    A file whose digest is not the manifest's is not given to HDF5, whose parser is not made for damaged files.
-    """
+def wrong_digest(store: Store, number: int) -> list[str]:
+    """One line if the file of the `number`-th listed shard is not the one that was listed; it is for nobody to open."""
     entry = store.manifest["shards"][number]
     try:
         path = store.path / entry["file"]
-        if path.is_file() and sha256_file(path) != entry["sha256"]:
-            return [f"{entry['file']}: its sha256 is not the manifest's; {REPAIR}"]
-        shard = store.shard(number)
-        return [f"{entry['file']}: {problem}" for problem in (*_wrong_arrays(shard), *_wrong_rows(shard))]
-    except CellfeatError as error:
-        return [str(error).replace(f"{store.path}/", "", 1)]
-    except (OSError, UnicodeDecodeError) as error:
+        same = not path.is_file() or sha256_file(path) == entry["sha256"]
+    except OSError as error:
         return [f"{entry['file']}: cannot be read ({one_line(error)}); {REPAIR}"]
+    return [] if same else [f"{entry['file']}: its sha256 is not the manifest's; {REPAIR}"]
+
+
+def shard_problems(store: Store, number: int) -> tuple[list[str], list[str]]:
+    """What is wrong within the `number`-th listed shard of `store`, one line each.
+
+    Returns:
+        What makes it unfit for use; and the cells whose feature says nothing, which is no damage (but no network takes
+        them well: a range of 0 cannot be scaled).
+    """
+    entry = store.manifest["shards"][number]
+    try:
+        damage, constant = _array_problems(store, number)
+        with damage_named(store.path / entry["file"]):
+            damage += _wrong_rows(store.shard(number))
+        return [f"{entry['file']}: {problem}" for problem in damage], [f"{entry['file']}: {what}" for what in constant]
+    except CellfeatError as error:
+        return [str(error).replace(f"{store.path}/", "", 1)], []
 
 
 def _unlisted(store: Store) -> list[str]:
@@ -66,27 +82,26 @@ def _unlisted(store: Store) -> list[str]:
     return sorted(file.name for file in files if f"{SHARDS}/{file.name}" not in listed)
 
 
-def _wrong_arrays(shard: h5py.File) -> Iterator[str]:
-    names = shard["cell_id"].asstr()[:]
+def _array_problems(store: Store, number: int) -> tuple[list[str], list[str]]:
+    """Cells whose arrays are wrong, and cells of a constant feature; a damaged chunk raises, by its fletcher32."""
+    shard = store.shard(number)
+    with damage_named(shard.filename):
+        names = shard["cell_id"].asstr()[:]
+    first = sum(entry["cells"] for entry in store.manifest["shards"][:number])
+    wrong, constant = [], []
     for start in range(0, len(names), BLOCK):
-        block = slice(start, start + BLOCK)
-        finite = np.isfinite(shard["features"][block]).all(axis=(1, 2, 3))
-        binary = (shard["masks"][block] <= 1).all(axis=(1, 2))
-        shard["crops"][block]  # a damaged chunk raises, by its fletcher32
-        for name in names[block][~finite]:
-            yield f"cell {name!r} has a feature that is not finite"
-        for name in names[block][~binary]:
-            yield f"cell {name!r} has a mask that is not 0/1"
-
-
-def _constant(shard: h5py.File) -> Iterator[str]:
-    """Cells whose feature says nothing: no damage, but no network takes them well (a range of 0 cannot be scaled)."""
-    names, features = shard["cell_id"].asstr()[:], shard["features"]
-    for start in range(0, len(names), BLOCK):
-        block = features[start : start + BLOCK].reshape(-1, int(np.prod(features.shape[1:])))
-        if block.shape[1] > 1:
-            for name in names[start : start + BLOCK][block.min(axis=1) == block.max(axis=1)]:
-                yield f"cell {name!r} has a constant feature"
+        block = names[start : start + BLOCK]
+        rows = np.arange(first + start, first + start + len(block))
+        features = store.read("features", rows).reshape(len(rows), -1)
+        sound = finite(features).all(axis=1)
+        binary = store.read("masks", rows).max(axis=(1, 2)) <= 1
+        store.read("crops", rows)
+        wrong += [f"cell {name!r} has a feature that is not finite" for name in block[~sound]]
+        wrong += [f"cell {name!r} has a mask that is not 0/1" for name in block[~binary]]
+        alike = np.flatnonzero((features[:, :64] == features[:, :1]).all(axis=1) & (features.shape[1] > 1))
+        same = alike[(features[alike] == features[alike, :1]).all(axis=1)]
+        constant += [f"cell {name!r} has a constant feature" for name in block[same]]
+    return wrong, constant
 
 
 def _wrong_rows(shard: h5py.File) -> Iterator[str]:

@@ -109,6 +109,15 @@ def test_hostile_shards_are_refused(path, edit, words):
         StoreWriter(path, SHAPE, SIDE, read_manifest(path)["provenance"])
 
 
+def test_texts_that_are_no_utf8_are_damage(path):
+    def edit(handle):
+        handle["label"][0] = b"\xff\xfe"
+
+    change(path, edit)
+    with pytest.raises(CellfeatError, match=r"part-00000\.h5: damaged \(.*utf-8.*\); restore it"):
+        Store(path).table()
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's peak memory")
 def test_a_bomb_costs_no_memory(path):
     change(path, inflating_chunk)

@@ -92,7 +92,7 @@ def test_damaged_chunk_is_found(path):
         handle.write(b"\0\0\0\0")
     assert "its sha256 is not the manifest's" in Store(path).verify()[0]
     change(path, lambda handle: None)
-    assert "cannot be read" in Store(path).verify()[0]
+    assert "cannot read crops" in Store(path).verify()[0]
 
 
 def test_repair_sets_aside_what_is_damaged_and_the_next_run_makes_it_anew(path):

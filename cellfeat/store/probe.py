@@ -1,0 +1,158 @@
+"""A child process looks at HDF5 files first, so that a forged one ends the child and not this process.
+
+HDF5 is made for files that are what they say; one that was forged can crash it. Whatever this process will have HDF5
+do with a file, the child does before, with limits on memory and processor time. If the child ends, the file is refused
+with one line and never opened here. A file is looked at once by a process while it stays as it is, and not at all where
+the process wrote it; where no child can be started, files are opened unlooked at.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import h5py
+
+MEMORY = 4 << 30  # bytes of address space of the child
+SECONDS = 60  # of processor time a file
+READY, DONE, GREEDY = b"ready", b"done", b"greedy"  # what the child says, a line each
+
+_found: dict[tuple[int, ...], str] = {}  # identity of a file → what is wrong with it, "" for nothing
+
+
+def trust(path: Path) -> None:
+    """Note that this process wrote the file."""
+    _found[_identity(path)] = ""
+
+
+def look_at(paths: Iterable[Path]) -> None:
+    """Have a child look at those of the files that are there and were not looked at yet."""
+    waiting = [path for path in paths if path.is_file() and _identity(path) not in _found]
+    while waiting:
+        said, status = _ask_child(waiting)
+        if READY not in said:
+            said, status = [READY, *[DONE] * len(waiting)], 0
+        answers = said[1:]
+        for path, answer in zip(waiting, answers):
+            _found[_identity(path)] = "asks for too much memory" if answer == GREEDY else ""
+        waiting = waiting[len(answers) :]
+        if waiting:  # the child did not live to speak of the first of these
+            how = f"by signal {-status}" if status < 0 else f"with status {status}"
+            _found[_identity(waiting.pop(0))] = f"forged or damaged (a trial process ended {how} on it)"
+
+
+def problem(path: Path) -> str:
+    """What the child found out about a file: "" for one that HDF5 can be given."""
+    look_at([path])
+    return _found.get(_identity(path), "")
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _ask_child(paths: list[Path]) -> tuple[list[bytes], int]:
+    """What the child said, in lines, and its exit status."""
+    if not sys.executable:
+        return [], 1
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path),
+        "OPENBLAS_NUM_THREADS": "1",  # threads take address space
+        "HDF5_PLUGIN_PATH": "",
+    }
+    names = b"\0".join(os.fsencode(path.absolute()) for path in paths)
+    with suppress(OSError):
+        run = subprocess.run([sys.executable, "-m", __name__], input=names, capture_output=True, env=environment)
+        return run.stdout.split(b"\n")[:-1], run.returncode
+    return [], 1
+
+
+def _main() -> None:
+    """The child: look at the files named on standard input, and say a line after each."""
+    import h5py  # noqa: F401 - loaded before memory is limited
+
+    from cellfeat.store import guard  # noqa: F401
+
+    names = sys.stdin.buffer.read().split(b"\0")
+    with suppress(ImportError):  # Windows has no limits
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(ValueError, OSError):  # a lower limit is in force
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _say(READY)
+    for name in names:
+        _limit_time()
+        try:
+            _quietly(_look, Path(os.fsdecode(name)))
+            _say(DONE)
+        except MemoryError:
+            _say(GREEDY)
+
+
+def _limit_time() -> None:
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        soft = int(used.ru_utime + used.ru_stime) + SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _look(path: Path) -> None:
+    """Do with a file what readers do: find every element, check it, read the small ones. Errors are left to them."""
+    import h5py
+
+    from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS
+
+    with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as handle:
+        _quietly(dict, handle.attrs.items())
+        for name in ("features", "crops", "masks", *CELL_COLUMNS, *(f"images/{name}" for name in IMAGE_COLUMNS), "z"):
+            _quietly(_look_at_element, handle, name)
+
+
+def _look_at_element(handle: h5py.File, name: str) -> None:
+    import h5py
+
+    from cellfeat.store.chunks import Chunks
+    from cellfeat.store.guard import check_dataset, own_dataset
+
+    dataset = own_dataset(handle, name)
+    dict(dataset.attrs.items())
+    text = h5py.check_string_dtype(dataset.dtype) is not None
+    check_dataset(dataset, dataset.shape, "utf-8" if text else str(dataset.dtype))
+    dataset.id.get_storage_size()
+    if name in ("features", "crops", "masks"):
+        Chunks.of(dataset)  # the chunks themselves are not read by HDF5
+    elif text:
+        dataset.asstr()[:]
+    else:
+        step = max(1, (1 << 24) * len(dataset) // max(1, dataset.nbytes))
+        for start in range(0, len(dataset), step):
+            dataset[start : start + step]
+
+
+def _quietly(job: Callable[..., object], *arguments: object) -> None:
+    try:
+        job(*arguments)
+    except MemoryError:
+        raise
+    except Exception:  # whoever opens the file will be told the same
+        pass
+
+
+def _say(word: bytes) -> None:
+    sys.stdout.buffer.write(word + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    _main()
