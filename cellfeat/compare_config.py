@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig
-from cellfeat.validation import parse
+from cellfeat.validation import read_yaml
 
 
 class Entry(BaseModel):
@@ -95,12 +93,4 @@ def load_compare(path: str | Path) -> CompareConfig:
     Raises:
         CellfeatError: No such file, not YAML, an unknown key, or a value that does not fit: named by its place.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file; examples/ holds a comparison to start from") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CellfeatError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise CellfeatError(f"{path}: not a comparison: it has no keys")
-    return parse(CompareConfig, content, str(path))
+    return read_yaml(CompareConfig, path, "comparison")

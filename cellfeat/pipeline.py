@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from fvcore.common.config import CfgNode
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,7 +23,7 @@ from cellfeat.dump import DumpConfig, dump, summary_table
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.files import digest, read_json, sha256_file, write_json, write_text
-from cellfeat.validation import parse
+from cellfeat.validation import read_yaml
 
 EXAMPLES = 6  # reconstructions shown of each domain
 STAGES = ("detector", "dump", "autoencoder", "embed", "evaluate", "report")
@@ -74,15 +73,7 @@ def load_pipeline(path: str | Path) -> PipelineConfig:
     Raises:
         CellfeatError: No such file, not YAML, an unknown key, or a value that does not fit: named by its place.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file; examples/ holds pipelines to start from") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CellfeatError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise CellfeatError(f"{path}: not a pipeline: it has no keys")
-    return parse(PipelineConfig, content, str(path))
+    return read_yaml(PipelineConfig, path, "pipeline")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from cellfeat.errors import CellfeatError
 from cellfeat.files import read_json, write_json
 from cellfeat.pipeline import STAGES, PipelineConfig, load_pipeline, run_pipeline
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+EXAMPLES = [
+    path for path in sorted((Path(__file__).parents[1] / "examples").glob("*.yaml")) if "compare" not in path.stem
+]
 
 
 @pytest.fixture(scope="module")
