@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from cellfeat.autoencoder.data import check_shapes
-from cellfeat.autoencoder.network import LATENT_SIZE, Autoencoder, scale_features
+from cellfeat.autoencoder.network import Autoencoder, scale_features
 from cellfeat.autoencoder.weights import load_autoencoder
 from cellfeat.errors import CellfeatError
-from cellfeat.store import Store, write_embeddings
+from cellfeat.store import Store, embed_batches, write_embeddings
+from cellfeat.tensors import best_device
 
 
 def embed(
@@ -59,14 +59,13 @@ def encode(
         raise CellfeatError(f"precision {precision!r}: choose fp32 or bf16")
     check_shapes(store, crops=False)
     network, card, device = _load(weights)
-    z = np.empty((len(store), LATENT_SIZE), dtype=np.float32)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), autocast, tqdm(total=len(store), desc="embed", unit="cell") as progress:
-        for start in range(0, len(store), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(store)))
-            z[rows] = network.encode(_scaled(store, rows, device)).float().cpu().numpy()
-            progress.update(len(rows))
-    return z, card
+
+    def latents(rows: np.ndarray) -> np.ndarray:
+        return network.encode(_scaled(store, rows, device)).float().cpu().numpy()
+
+    with torch.inference_mode(), autocast:
+        return embed_batches(store, "embed", batch_size, latents), card
 
 
 def reconstruct(store: Store, weights: str | Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -92,7 +91,7 @@ def reconstruct(store: Store, weights: str | Path, rows: Sequence[int] | np.ndar
 def _load(weights: str | Path) -> tuple[Autoencoder, dict[str, Any], torch.device]:
     """Network, card, and the device that the network was moved to: a GPU if there is one."""
     network, card = load_autoencoder(weights)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     return network.to(device).to(memory_format=torch.channels_last), card, device
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from cellfeat.autoencoder.network import Autoencoder
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path, read_json, sha256_file, write_json
+from cellfeat.files import read_json, sha256_file, write_json
+from cellfeat.tensors import load_tensors, save_tensors
 
 ARCHITECTURE = "AE-CFE"
 CARD_VERSION = 1
@@ -24,9 +23,8 @@ def save_autoencoder(path: str | Path, network: Autoencoder, card: dict[str, Any
     parameters (their count) and weights_sha256.
     """
     path = Path(path)
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with atomic_path(path) as partial:
-        partial.write_bytes(save(tensors))
+    tensors = {name: tensor.float() for name, tensor in network.state_dict().items()}
+    save_tensors(path, tensors)
     header = {
         "card_version": CARD_VERSION,
         "architecture": ARCHITECTURE,
@@ -61,22 +59,13 @@ def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
         )
     if card.get("architecture") != ARCHITECTURE:
         raise CellfeatError(f"{card_path}: architecture {card.get('architecture')!r}, expected {ARCHITECTURE!r}")
-    tensors = _read_tensors(path)
+    tensors = load_tensors(path, "train the autoencoder first", "restore it or train anew")
     network = Autoencoder()
     _check_parameters(path, tensors, network.state_dict())
     if card.get("weights_sha256") != sha256_file(path):
         raise CellfeatError(f"{path}: not the weights that {card_path.name} describes; restore both files together")
     network.load_state_dict(tensors)
     return network.eval(), card
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise CellfeatError(f"{path}: not a readable safetensors file ({error}); restore it or train anew") from None
 
 
 def _check_parameters(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

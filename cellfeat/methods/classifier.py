@@ -20,6 +20,7 @@ from cellfeat.errors import CellfeatError
 from cellfeat.files import read_json, write_json, write_text
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader
+from cellfeat.tensors import best_device, save_tensors
 from cellfeat.training import check_loss, fit
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def save_classifier(folder: Path, network: nn.Module, classes: tuple[str, ...], 
     """Write the network's parameters, the normalisation and, last, model.json; then drop the checkpoints."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {"normalisation.mean": normalisation.mean, "normalisation.sd": normalisation.sd}
-    folders.save_tensors(folder / WEIGHTS, tensors)
+    save_tensors(folder / WEIGHTS, tensors)
     write_json(folder / MODEL, {"classes": classes, "domains": list(normalisation.number)})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
@@ -194,7 +195,7 @@ def load_classifier(folder: Path, network: Callable[[int], Network]) -> tuple[Ne
     built.load_state_dict({name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")})
     number = {name: k for k, name in enumerate(card["domains"])}
     normalisation = Normalisation(number, tensors["normalisation.mean"], tensors["normalisation.sd"])
-    return built.eval().to(folders.device()), tuple(card["classes"]), normalisation
+    return built.eval().to(best_device()), tuple(card["classes"]), normalisation
 
 
 def outputs(network: nn.Module, dataset: CropDataset, rows: np.ndarray) -> Tensor:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm import tqdm
 
 from cellfeat.methods.protocol import Kind
+from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -52,13 +52,11 @@ class Colour:
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
         """(n, 3·bins + 3·side²) float32."""
-        parts = []
-        with tqdm(total=len(store), desc=self.name, unit="cell") as progress:
-            for start in range(0, len(store), BATCH):
-                crops = store.read("crops", slice(start, start + BATCH))
-                parts.append(np.stack([self._describe(crop) for crop in crops]))
-                progress.update(len(crops))
-        return np.concatenate(parts)
+
+        def describe(rows: np.ndarray) -> np.ndarray:
+            return np.stack([self._describe(crop) for crop in store.read("crops", rows)])
+
+        return embed_batches(store, self.name, BATCH, describe)
 
     def _describe(self, crop: np.ndarray) -> np.ndarray:
         histograms = [np.histogram(crop[..., k], self.config.bins, (0, 256))[0] for k in range(3)]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
+from cellfeat import tensors
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path, read_json, write_json
 
@@ -42,25 +41,13 @@ def claim(folder: Path, method: Method, store: Store, **rows: np.ndarray) -> Non
         write_json(path, run)
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all."""
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as partial:
-        partial.write_bytes(save(content))
-
-
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Read the safetensors file of a fitted method.
 
     Raises:
         CellfeatError: It is missing or damaged.
     """
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file; fit the method first") from None
-    except (SafetensorError, OSError) as error:
-        raise CellfeatError(f"{path}: not a readable safetensors file ({error}); remove it and fit again") from None
+    return tensors.load_tensors(path, "fit the method first", "remove it and fit again")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -80,8 +67,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise CellfeatError(f"{path}: not a readable checkpoint ({reason}); remove it and fit again") from None
-
-
-def device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,10 +16,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
-from tqdm import tqdm
 
 from cellfeat.errors import CellfeatError
-from cellfeat.methods import folder as folders
 from cellfeat.methods.backbones import (
     IMAGENET_MEAN,
     IMAGENET_SD,
@@ -30,6 +28,8 @@ from cellfeat.methods.backbones import (
     torchvision_model,
 )
 from cellfeat.methods.crops import CropDataset, Normalisation, unknown_labels
+from cellfeat.store import embed_batches
+from cellfeat.tensors import best_device
 
 if TYPE_CHECKING:
     from cellfeat.methods.protocol import Kind
@@ -93,16 +93,15 @@ class ResNet:
         if config.weights is None:
             raise CellfeatError(f"{self.name}: lacks weights: {self.weights_hint}")
         body, mean, sd = self.network(read_weights(config.weights, config.sha256))
-        device = folders.device()
+        device = best_device()
         network = nn.Sequential(Resize(config.size), body).eval().to(device)
         dataset = CropDataset(store, unknown_labels(store), Normalisation.fixed(store, mean, sd))
-        parts = []
-        with torch.inference_mode(), tqdm(total=len(store), desc=self.name, unit="cell") as progress:
-            for start in range(0, len(store), config.batch_size):
-                rows = np.arange(start, min(start + config.batch_size, len(store)))
-                parts.append(network(dataset[rows, 0].images.to(device)).float().cpu().numpy())
-                progress.update(len(rows))
-        return np.concatenate(parts)
+
+        def outputs(rows: np.ndarray) -> np.ndarray:
+            return network(dataset[rows, 0].images.to(device)).float().cpu().numpy()
+
+        with torch.inference_mode():
+            return embed_batches(store, self.name, config.batch_size, outputs)
 
     def network(self, weights: dict[str, Any]) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
         """The network with these weights, (n, 3, size, size) to (n, d); the mean and sd of its input's channels."""

@@ -12,13 +12,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from cellfeat.autoencoder.losses import ssim
-from cellfeat.autoencoder.network import IMAGE_SIZE, LATENT_SIZE, Autoencoder
+from cellfeat.autoencoder.network import IMAGE_SIZE, Autoencoder
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader, unknown_labels
+from cellfeat.store import embed_batches
+from cellfeat.tensors import best_device, save_tensors
 from cellfeat.training import check_loss, fit
 
 if TYPE_CHECKING:
@@ -106,19 +107,18 @@ class ImageAE:
             cells=len(rows),
             precision=self.config.precision,
         )
-        folders.save_tensors(folder / "weights.safetensors", module.network.state_dict())
+        save_tensors(folder / "weights.safetensors", module.network.state_dict())
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
         """Latents (len(store), 50) float32."""
         network, device = _load(folder)
         dataset = _dataset(store)
-        z = np.empty((len(store), LATENT_SIZE), np.float32)
-        with torch.inference_mode(), tqdm(total=len(store), desc=self.name, unit="cell") as progress:
-            for start in range(0, len(store), EMBED_BATCH):
-                rows = np.arange(start, min(start + EMBED_BATCH, len(store)))
-                z[rows] = network.encode(dataset[rows, 0].images.to(device)).cpu().numpy()
-                progress.update(len(rows))
-        return z
+
+        def latents(rows: np.ndarray) -> np.ndarray:
+            return network.encode(dataset[rows, 0].images.to(device)).cpu().numpy()
+
+        with torch.inference_mode():
+            return embed_batches(store, self.name, EMBED_BATCH, latents)
 
     def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
         """(len(rows), 128, 128, 3) uint8 RGB."""
@@ -130,7 +130,7 @@ class ImageAE:
 
 
 def _load(folder: Path) -> tuple[ImageAutoencoder, torch.device]:
-    device = folders.device()
+    device = best_device()
     network = ImageAutoencoder()
     network.load_state_dict(folders.load_tensors(folder / "weights.safetensors"))
     return network.eval().to(device), device

@@ -25,6 +25,8 @@ from cellfeat.errors import CellfeatError
 from cellfeat.files import write_text
 from cellfeat.methods import folder as folders
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
+from cellfeat.store import embed_batches
+from cellfeat.tensors import best_device, save_tensors
 
 if TYPE_CHECKING:
     from cellfeat.methods.protocol import Kind
@@ -93,24 +95,23 @@ class PSD:
         for number in range(1, self.config.layers + 1):
             if not _weights(folder, number).exists():
                 self._learn(store, np.asarray(rows), folder, number, layers)
-            layers.append(_load(_weights(folder, number)).to(folders.device()))
+            layers.append(_load(_weights(folder, number)).to(best_device()))
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
         """Profiles (len(store), kernels) float32."""
-        device = folders.device()
+        device = best_device()
         layers = [_load(_weights(folder, number)).to(device) for number in range(1, self.config.layers + 1)]
-        z = np.empty((len(store), self.config.kernels), np.float32)
-        with torch.inference_mode(), tqdm(total=len(store), desc=self.name, unit="cell") as progress:
-            for start in range(0, len(store), EMBED_BATCH):
-                crops = torch.from_numpy(store.read("crops", slice(start, start + EMBED_BATCH))).to(device)
-                z[start : start + EMBED_BATCH] = profile(crops, layers, self.config).cpu().numpy()
-                progress.update(len(crops))
-        return z
+
+        def profiles(rows: np.ndarray) -> np.ndarray:
+            return profile(torch.from_numpy(store.read("crops", rows)).to(device), layers, self.config).cpu().numpy()
+
+        with torch.inference_mode():
+            return embed_batches(store, self.name, EMBED_BATCH, profiles)
 
     def _learn(
         self, store: Store, rows: np.ndarray, folder: Path, number: int, below: list[PredictiveSparseDecomposition]
     ) -> None:
-        config, device = self.config, folders.device()
+        config, device = self.config, best_device()
         draw = _batches(store, rows, config, below, number)
         vectors = draw(0).to(device)
         psd = PredictiveSparseDecomposition(vectors.shape[1], config.kernels)
@@ -135,7 +136,7 @@ class PSD:
                 if len(history) % CHECKPOINT_EVERY == 0:
                     folders.save_checkpoint(checkpoint, {"learner": learner.state(), "history": history})
         write_text(folder / f"metrics{number}.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
-        folders.save_tensors(_weights(folder, number), psd.state_dict())
+        save_tensors(_weights(folder, number), psd.state_dict())
         checkpoint.unlink(missing_ok=True)
         log.info(
             "%s: %d kernels, error %.4f with %.1f coefficients a patch",
@@ -198,7 +199,7 @@ def _batches(
         crops = torch.from_numpy(store.read("crops", cells))
         if below:
             with torch.inference_mode():
-                maps = [codes(part.to(folders.device()), below, config).cpu() for part in crops.split(EMBED_BATCH)]
+                maps = [codes(part.to(best_device()), below, config).cpu() for part in crops.split(EMBED_BATCH)]
             grid = functional.max_pool2d(torch.cat(maps), 2)
             size = 1
         else:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from tqdm import tqdm
 
 from cellfeat.methods.protocol import Kind
+from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -38,15 +38,9 @@ class RCNN:
         """Nothing is learned."""
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
-        """(n, C) float32, 256-d for features of the mask or box pooler; a plain vector (n, C) is kept.
+        """(n, C) float32, 256-d for features of the mask or box pooler; a plain vector (n, C) is kept."""
 
-        The store is read in batches, so that memory does not grow with the store beyond z itself.
-        """
-        channels = store.feature_shape[0]
-        z = np.empty((len(store), channels), np.float32)
-        with tqdm(total=len(store), desc=self.name, unit="cell") as progress:
-            for start in range(0, len(store), BATCH):
-                features = store.read("features", slice(start, start + BATCH))
-                z[start : start + BATCH] = features.reshape(len(features), channels, -1).mean(axis=2, dtype=np.float32)
-                progress.update(len(features))
-        return z
+        def average(rows: np.ndarray) -> np.ndarray:
+            return store.read("features", rows).reshape(len(rows), store.feature_shape[0], -1).mean(2, np.float32)
+
+        return embed_batches(store, self.name, BATCH, average)

@@ -38,6 +38,7 @@ from cellfeat.methods.classifier import (
     weighted_cross_entropy,
 )
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, unknown_labels
+from cellfeat.tensors import best_device
 
 if TYPE_CHECKING:
     from cellfeat.methods.protocol import Kind
@@ -125,11 +126,11 @@ class ResNeXt:
         plain = CropDataset(store, label, normalisation, masked=config.masked)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            network = self._network(len(classes), config.weights).to(folders.device())
+            network = self._network(len(classes), config.weights).to(best_device())
         if config.weights is None or config.trained != "svm":
             self._train(store, network, rows, label, plain, folder, len(classes))
         if config.trained == "svm":
-            network.to(folders.device()).eval()
+            network.to(best_device()).eval()
             network.head = support_vector_head(outputs(network.body, plain, rows).numpy(), label[rows], config.seed)
         save_classifier(folder, network, classes, normalisation)
         log.info("%s: %d classes from %d cells", folder, len(classes), len(rows))

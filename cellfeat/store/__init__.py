@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellfeat.store.embeddings import Embeddings, read_embeddings, write_embeddings
+    from cellfeat.store.embeddings import Embeddings, embed_batches, read_embeddings, write_embeddings
     from cellfeat.store.predictions import Predictions, read_predictions, write_predictions
     from cellfeat.store.reader import Store
     from cellfeat.store.rows import CellRow, ImageResult
@@ -19,6 +19,7 @@ __all__ = [
     "Predictions",
     "Store",
     "StoreWriter",
+    "embed_batches",
     "read_embeddings",
     "read_predictions",
     "write_embeddings",
@@ -32,6 +33,7 @@ _MODULES = {
     "Predictions": "predictions",
     "Store": "reader",
     "StoreWriter": "writer",
+    "embed_batches": "embeddings",
     "read_embeddings": "embeddings",
     "read_predictions": "predictions",
     "write_embeddings": "embeddings",

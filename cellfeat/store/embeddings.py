@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from cellfeat.store.cell_matrix import Kind, read_matrix, write_matrix
+
+if TYPE_CHECKING:
+    from cellfeat.store.reader import Store
 
 KIND = Kind("cellfeat-embeddings", "1.0", "z", "", "an embeddings file", "embed")
 
@@ -54,3 +58,26 @@ def read_embeddings(path: str | Path) -> Embeddings:
     """
     content = read_matrix(Path(path), KIND)
     return Embeddings(content.cell_id, content.values, content.attributes)
+
+
+def embed_batches(store: Store, title: str, size: int, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Embed every cell of a store, a batch at a time, so that memory does not grow with the store beyond the result.
+
+    Args:
+        title: Of the progress bar.
+        size: Cells at a time.
+        embed: Rows of the store (k,) int to their vectors (k, d).
+
+    Returns:
+        (len(store), d) float32, in the order of the store.
+    """
+    z = np.empty((0, 0), np.float32)
+    with tqdm(total=len(store), desc=title, unit="cell") as progress:
+        for start in range(0, len(store), size):
+            rows = np.arange(start, min(start + size, len(store)))
+            batch = embed(rows)
+            if not start:
+                z = np.empty((len(store), batch.shape[1]), np.float32)
+            z[rows] = batch
+            progress.update(len(rows))
+    return z

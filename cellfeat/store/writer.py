@@ -155,7 +155,7 @@ class StoreWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         try:
             self.close()  # also after an error: the images added before it are whole, the next run need not repeat them
-        except Exception:
+        except Exception:  # after an error that one is the cause, and is what the caller gets
             if error is None:
                 raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ class BestCheckpointer(hooks.BestCheckpointer):
         self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
 
 
-class PeriodicHook(HookBase):
+class PeriodicHook(HookBase, ABC):
     """Does something every `period` iterations and after the last, where Detectron2's EvalHook evaluates."""
 
     def __init__(self, period: int) -> None:
@@ -41,8 +42,8 @@ class PeriodicHook(HookBase):
         if done == self.trainer.max_iter or (self.period and done % self.period == 0):
             self.act()
 
-    def act(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def act(self) -> None: ...
 
 
 class ValidationLoss(PeriodicHook):
