@@ -294,6 +294,30 @@ def compare(
 
 
 @app.command()
+def explain(
+    store: StorePath,
+    fitted: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder that mdd, resnext or finetune:… was fitted in; of a comparison: methods/…/fit.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the pictures and of sheet.png.")] = Path("explanation"),
+    cell: Annotated[
+        list[str] | None, typer.Option(help="Cell id; may be given again; default: some of every class and domain.")
+    ] = None,
+    per_class: Annotated[int, typer.Option(help="Most cells of one class in one domain.")] = 2,
+    split: Annotated[Path | None, typer.Option(help="split.csv: only cells of its test part are chosen.")] = None,
+) -> None:
+    """Show where a fitted classifier looks: each cell beside a heat map of what spoke for the class it was given."""
+    from cellfeat.methods.explain import explain as run_explain
+    from cellfeat.store import Store
+
+    print(run_explain(Store(store), fitted, output, cell or (), per_class, split))
+
+
+@app.command()
 def report(
     store: StorePath,
     embeddings: Annotated[list[Path], typer.Argument(help="Embedding files, one a method.", show_default=False)],

@@ -24,14 +24,14 @@ import numpy as np
 import pandas as pd
 
 import cellfeat
-from cellfeat.compare_config import CompareConfig, Entry, load_compare, slug
+from cellfeat.compare_config import CompareConfig, Entry, load_compare
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.compare_report import write_compare_report
 from cellfeat.evaluation.leaderboard import leaderboard
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split, scored_domains
 from cellfeat.evaluation.variant import score_embeddings, score_predictions
-from cellfeat.files import digest, read_json, sha256_file, write_json, write_text
+from cellfeat.files import digest, read_json, sha256_file, slug, write_json, write_text
 from cellfeat.methods import build
 from cellfeat.methods.alignment import align_embeddings
 from cellfeat.methods.protocol import embed_with, lacking, predict_with

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cellfeat.evaluation.protocol import EvaluationConfig
+from cellfeat.files import slug
 from cellfeat.validation import read_yaml
 
 
@@ -80,11 +80,6 @@ class CompareConfig(BaseModel):
             if given["protocols"] != ["paper"]:
                 raise ValueError("methods are compared under the protocol paper alone")
         return given
-
-
-def slug(name: str) -> str:
-    """A name as part of a path."""
-    return re.sub(r"[^\w.+-]+", "-", name)
 
 
 def load_compare(path: str | Path) -> CompareConfig:

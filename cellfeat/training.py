@@ -75,13 +75,25 @@ def check_loss(loss: torch.Tensor, module: lightning.LightningModule, store: Sto
     Raises:
         CellfeatError: The loss is NaN or infinite; the message has the epoch, the step and the batch's cell ids.
     """
-    value = float(loss.detach())
+    where, mend = f"epoch {module.current_epoch}, step {module.global_step}: the loss", "lower the learning rate (lr)"
+    check_finite(float(loss.detach()), where, mend, store, np.asarray(rows.cpu()))
+
+
+def check_finite(value: float, where: str, mend: str, store: Store, rows: np.ndarray) -> None:
+    """Refuse to go on from what is minimised if it is no number.
+
+    Args:
+        value: What is minimised, over one batch.
+        where: Step and name of the value, for the message.
+        mend: What may help beside looking at the cells.
+        rows: Store rows of the batch's cells.
+
+    Raises:
+        CellfeatError: The value is NaN or infinite; the message has `where` and the cell ids.
+    """
     if not math.isfinite(value):
-        cells = ", ".join(store.table()["cell_id"].to_numpy()[np.asarray(rows.cpu())])
-        raise CellfeatError(
-            f"epoch {module.current_epoch}, step {module.global_step}: the loss is {value}; look at these cells or "
-            f"lower the learning rate (lr): {cells}"
-        )
+        cells = ", ".join(store.table()["cell_id"].to_numpy()[rows])
+        raise CellfeatError(f"{where} is {value}; look at these cells or {mend}: {cells}")
 
 
 class _Progress(Callback):

@@ -28,6 +28,7 @@ def test_help_names_every_stage(capsys):
         "embed",
         "evaluate",
         "compare",
+        "explain",
         "report",
         "datasets",
         "verify",
@@ -78,6 +79,7 @@ def store_of_a_newer_format(tmp_path):
         (["embed", "no-store", "--weights", "w"], "no-store"),
         (["evaluate", "no-store", "z.h5"], "no-store"),
         (["compare", "none.yaml"], "none.yaml: no such file"),
+        (["explain", "no-store", "fit"], "no-store"),
         (["report", "no-store", "z.h5"], "no-store"),
     ],
 )

@@ -188,7 +188,13 @@ def save_classifier(folder: Path, network: nn.Module, classes: tuple[str, ...], 
 
 
 def load_classifier(folder: Path, network: Callable[[int], Network]) -> tuple[Network, tuple[str, ...], Normalisation]:
-    """What `save_classifier` wrote; `network` makes one for a number of classes. It comes in evaluation mode."""
+    """What `save_classifier` wrote; `network` makes one for a number of classes. It comes in evaluation mode.
+
+    Raises:
+        CellfeatError: It is missing or damaged.
+    """
+    if not (folder / MODEL).is_file():
+        raise CellfeatError(f"{folder / MODEL}: no such file; fit the method first, to its end")
     card = read_json(folder / MODEL)
     tensors = folders.load_tensors(folder / WEIGHTS)
     built = network(len(card["classes"]))

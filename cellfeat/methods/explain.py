@@ -1,129 +1,172 @@
-"""Where a fitted classifier looks: Grad-CAM for convolutional networks, attention rollout for vision transformers.
-
-Grad-CAM (Selvaraju et al., ICCV 2017) is pytorch-grad-cam's, the extra `explain`. Rollout follows Abnar & Zuidema,
-"Quantifying attention flow in transformers", ACL 2020: the layers' ½(A + I), A averaged over heads, are multiplied; the
-class token's row is the map.
-"""
+"""Pictures of where a fitted classifier looks: each cell beside its heat map, and all of them on one sheet."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor, nn
+from PIL import Image, ImageDraw, ImageFont
 
+from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path
+from cellfeat.evaluation.palette import class_style, in_reading_order
+from cellfeat.files import atomic_path, slug, write_text
+from cellfeat.methods import folder as folders
+from cellfeat.methods.heat_maps import heat_maps, overlay
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cellfeat.methods.crops import CropDataset
     from cellfeat.store import Store
 
 log = logging.getLogger(__name__)
 
-
-class Explainable(Protocol):
-    """A prediction method whose network can be had: `mdd`, `resnext` and `finetune:<model>`."""
-
-    name: Any
-
-    def load(self, store: Store, folder: Path) -> tuple[nn.Module, tuple[str, ...], CropDataset]: ...
+BATCH = 8  # cells at a time: 1 GB of VGG-16's maps and their gradients
+TILE, GAP, CAPTION = 112, 8, 18  # px, on the sheet
+INK, FAINT, WRONG, PAPER = (20, 20, 20), (105, 105, 105), (190, 30, 30), (255, 255, 255)
 
 
-def explain(method: Explainable, store: Store, rows: np.ndarray, folder: Path, output: str | Path) -> Path:
-    """Write one PNG a cell: the crop, and the crop under the map of what spoke for the class that was named.
+def explain(
+    store: Store,
+    folder: str | Path,
+    output: str | Path,
+    cell_ids: Sequence[str] = (),
+    per_class: int = 2,
+    split: str | Path | None = None,
+) -> Path:
+    """Show what spoke for the class that a fitted network names.
+
+    `output` gets a PNG a cell (<row>_<label>_as_<named class>.png: the crop, and the crop under its map), cells.csv
+    (picture, cell_id, domain, label, named, probability) and sheet.png, all of them by class and domain.
 
     Args:
-        method: Fitted in `folder`.
-        rows: Cells, a few dozen at most.
-        output: Folder of the pictures, named <row>_<label>_as_<named class>.png.
+        store: The one that the method was fitted on.
+        folder: What `mdd`, `resnext` or `finetune:<model>` learned; it knows which of them and how it was set.
+        output: Folder of the pictures.
+        cell_ids: The cells; none: some of every class in every domain that the network knows.
+        per_class: Most of those cells, of one class in one domain.
+        split: A split.csv; only cells of its test part are chosen.
 
     Returns:
-        `output`.
-    """
-    network, classes, dataset = method.load(store, folder)
-    images = dataset[np.asarray(rows), 0].images.to(next(network.parameters()).device)
-    with torch.inference_mode():
-        named = network(images).argmax(1).tolist()
-    maps = heat_maps(network, images)
-    labels = store.table()["label"].to_numpy()[rows]
-    output = Path(output)
-    for row, crop, heat, label, k in zip(rows, store.read("crops", rows), maps, labels, named):
-        picture = np.concatenate([crop, overlay(crop, heat)], axis=1)
-        with atomic_path(output / f"{row:06d}_{label or 'unlabelled'}_as_{classes[k]}.png") as partial:
-            encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-            partial.write_bytes(encoded.tobytes())
-    log.info("%s: %d cells as %s sees them", output, len(rows), method.name)
-    return output
-
-
-def heat_maps(network: nn.Module, images: Tensor) -> np.ndarray:
-    """Maps (n, h, w) float32 in [0, 1] of normalised images (n, 3, S, S): rollout if the network has attention."""
-    if any(isinstance(layer, nn.MultiheadAttention) for layer in network.modules()):
-        return attention_rollout(network, images)
-    return grad_cam(network, images)
-
-
-def grad_cam(network: nn.Module, images: Tensor) -> np.ndarray:
-    """Maps (n, S, S) of the class that the network names, at its last convolution.
+        The sheet.
 
     Raises:
-        CellfeatError: pytorch-grad-cam is not installed, or the network has no convolution.
+        CellfeatError: `folder` holds no such method or one of another store, a cell is not in the store or of a domain
+            that the network does not know, there is no cell to choose, or pytorch-grad-cam is missing.
     """
-    try:
-        from pytorch_grad_cam import GradCAM
-    except ImportError:
-        raise CellfeatError("explain: pytorch-grad-cam is not installed; pip install 'cellfeat[explain]'") from None
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    if not convolutions:
-        raise CellfeatError(f"explain: {type(network).__name__} has neither convolutions nor attention to look at")
-    network.requires_grad_(True)
-    with GradCAM(network, [convolutions[-1]]) as cam:
-        return cam(images, targets=None)
+    method = folders.reopen(Path(folder), store)
+    if not hasattr(method, "load"):
+        raise CellfeatError(f"{folder}: {method.name} cannot be explained; mdd, resnext and finetune:<model> can")
+    network, classes, dataset = method.load(store, Path(folder))
+    table = store.table()
+    known = table["domain"].isin(dataset.normalisation.number).to_numpy()
+    if cell_ids:
+        rows = _rows(table, cell_ids)
+        if not known[rows].all():
+            cell = table.iloc[rows[~known[rows]][0]]
+            raise CellfeatError(
+                f"{cell['cell_id']}: {folder} was not fitted for its domain, {cell['domain']}; choose other cells"
+            )
+    else:
+        if split is not None:
+            known &= (read_split(Path(split)).reindex(table["cell_id"]) == "test").to_numpy()
+        rows = _some(table[known], per_class)
+        if len(rows) == 0:
+            raise CellfeatError(f"{split or store.path}: no cell of a domain that {folder} was fitted for")
+    cells = table.iloc[rows][["cell_id", "domain", "label"]].reset_index(drop=True)
+    named, cells["probability"], overlays = _look(network, dataset, store, rows)
+    cells["named"] = np.array(classes)[named]
+    crops = store.read("crops", rows)
+    pictures = [Image.fromarray(np.concatenate(pair, axis=1)) for pair in zip(crops, overlays)]
+    cells["picture"] = [
+        slug(f"{row:06d}_{cell.label or 'unlabelled'}_as_{cell.named}") + ".png"
+        for row, cell in zip(rows, cells.itertuples())
+    ]
+    output = Path(output)
+    for name, picture in zip(cells["picture"], pictures):
+        _save(picture, output / name)
+    columns = ["picture", "cell_id", "domain", "label", "named", "probability"]
+    write_text(output / "cells.csv", cells[columns].to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    _save(sheet(cells, pictures), output / "sheet.png")
+    right = (cells["label"] == cells["named"]).sum()
+    log.info("%s: %d cells as %s sees them, %d named as labelled", output, len(cells), method.name, right)
+    return output / "sheet.png"
 
 
-def attention_rollout(network: nn.Module, images: Tensor) -> np.ndarray:
-    """Maps (n, side, side), side² the number of patches, each stretched to [0, 1]."""
-    attention: list[Tensor] = []
+def sheet(cells: pd.DataFrame, pictures: Sequence[Image.Image]) -> Image.Image:
+    """All pictures on one: a row a class, a column a domain, beneath each the named class and its probability.
 
-    def ask(_: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
-        return arguments, keywords | {"need_weights": True, "average_attn_weights": True}
-
-    def keep(_: nn.Module, __: tuple, result: tuple[Tensor, Tensor]) -> None:
-        attention.append(result[1])
-
-    hooks = []
-    for layer in network.modules():
-        if isinstance(layer, nn.MultiheadAttention):
-            hooks += [layer.register_forward_pre_hook(ask, with_kwargs=True), layer.register_forward_hook(keep)]
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return rollout(attention)
-
-
-def rollout(attention: list[Tensor]) -> np.ndarray:
-    """Maps (n, side, side) of the layers' attention (n, 1 + side², 1 + side²), from the first layer to the last."""
-    flow = torch.eye(attention[0].shape[1], device=attention[0].device)[None]
-    for layer in attention:
-        flow = (layer + torch.eye(layer.shape[1], device=layer.device)) / 2 @ flow
-    patches = flow[:, 0, 1:]
-    side = round(patches.shape[1] ** 0.5)
-    low, high = patches.amin(1, keepdim=True), patches.amax(1, keepdim=True)
-    stretched = (patches - low) / (high - low).clamp_min(1e-12)
-    return stretched.unflatten(1, (side, side)).cpu().numpy()
+    Args:
+        cells: One row a picture: domain, label, named, probability.
+        pictures: Of one size, twice as wide as high.
+    """
+    small, large = ImageFont.load_default(13), ImageFont.load_default(16)
+    labels, domains = in_reading_order(cells["label"]), sorted(set(cells["domain"]))
+    groups = cells.groupby(["label", "domain"]).indices
+    most = {domain: max(len(groups.get((label, domain), ())) for label in labels) for domain in domains}
+    lefts, x = {}, 4 * GAP + int(max(large.getlength(class_style(label).name) for label in labels))
+    for domain in domains:
+        lefts[domain] = x
+        x += max(most[domain] * (2 * TILE + GAP), int(large.getlength(domain))) + 3 * GAP
+    drawn = Image.new("RGB", (x, 40 + len(labels) * (TILE + CAPTION + GAP)), PAPER)
+    pen = ImageDraw.Draw(drawn)
+    for domain, left in lefts.items():
+        pen.text((left, 10), domain, INK, large)
+    for line, label in enumerate(labels):
+        top = 40 + line * (TILE + CAPTION + GAP)
+        pen.text((GAP, top + TILE // 2 - 9), class_style(label).name, INK, large)
+        for domain, left in lefts.items():
+            for turn, k in enumerate(groups.get((label, domain), ())):
+                place = left + turn * (2 * TILE + GAP)
+                cell = cells.iloc[k]
+                drawn.paste(pictures[k].resize((2 * TILE, TILE), Image.Resampling.LANCZOS), (place, top))
+                ink = FAINT if label in ("", cell["named"]) else WRONG
+                text = f"{class_style(cell['named']).name} {cell['probability']:.2f}"
+                pen.text((place, top + TILE + 2), text, ink, small)
+    return drawn
 
 
-def overlay(crop: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The crop (S, S, 3) uint8 RGB under a map (h, w) in [0, 1], from nothing to yellow: (S, S, 3) uint8."""
-    resized = cv2.resize(heat.astype(np.float32), crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    colour = cv2.applyColorMap((resized * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    weight = 0.6 * resized[..., None]
-    return (crop * (1 - weight) + colour * weight).round().astype(np.uint8)
+def _rows(table: pd.DataFrame, cell_ids: Sequence[str]) -> np.ndarray:
+    """Rows of the named cells, in the order in which they are named."""
+    places = pd.Index(table["cell_id"]).get_indexer(pd.Index(cell_ids).unique())
+    if unknown := [cell_id for cell_id in cell_ids if cell_id not in set(table["cell_id"])]:
+        raise CellfeatError(f"{unknown[0]}: no such cell_id in the store ({len(unknown)} of {len(cell_ids)} unknown)")
+    return places
+
+
+def _some(table: pd.DataFrame, per_class: int) -> np.ndarray:
+    """Rows of at most `per_class` cells of every class and domain, spread evenly over the store."""
+    if per_class < 1:
+        raise CellfeatError(f"per_class: {per_class} cells of a class; give at least 1")
+    index = table.index.to_numpy()
+    groups = [index[places] for places in table.groupby(["label", "domain"]).indices.values()]
+    spread = [rows[np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)] for rows in groups]
+    return np.concatenate([index[:0], *spread])
+
+
+def _look(
+    network: nn.Module, dataset: CropDataset, store: Store, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Number of the named class (n,), its probability (n,), and n crops under their maps (S, S, 3) uint8."""
+    device = next(network.parameters()).device
+    named, probability, overlays = [], [], []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        images = dataset[part, 0].images.to(device)
+        with torch.inference_mode():
+            highest, number = network(images).softmax(1).max(1)
+        named += number.tolist()
+        probability += highest.tolist()
+        overlays += [overlay(*pair) for pair in zip(store.read("crops", part), heat_maps(network, images))]
+    return np.array(named), np.array(probability), overlays
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with atomic_path(path) as partial:
+        picture.save(partial, format="PNG")

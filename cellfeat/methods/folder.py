@@ -14,6 +14,7 @@ from torch import Tensor
 from cellfeat import tensors
 from cellfeat.errors import CellfeatError
 from cellfeat.files import atomic_path, read_json, write_json
+from cellfeat.methods import build
 
 if TYPE_CHECKING:
     from cellfeat.methods.protocol import Method
@@ -39,6 +40,25 @@ def claim(folder: Path, method: Method, store: Store, **rows: np.ndarray) -> Non
                 )
     else:
         write_json(path, run)
+
+
+def reopen(folder: Path, store: Store) -> Any:
+    """The method whose run `claim` wrote down in `folder`, with its config.
+
+    Raises:
+        CellfeatError: Nothing was fitted in `folder`, or it was on another store.
+    """
+    path = folder / "fit.json"
+    if not path.is_file():
+        below = sorted(folder.rglob("fit.json"))
+        hint = f"; there is {below[0].parent}, one of {len(below)}" if below else ""
+        raise CellfeatError(f"{path}: no such file; give the folder that a method was fitted in{hint}")
+    run = read_json(path)
+    if not isinstance(run, dict) or not isinstance(run.get("method"), str):
+        raise CellfeatError(f"{path}: names no method; remove the folder and fit again")
+    if run.get("store_digest") != store.digest:
+        raise CellfeatError(f"{path}: fitted on another store than {store.path}; give that one, or fit again")
+    return build(run["method"], {key[7:]: value for key, value in run.items() if key.startswith("config.")})
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from cellfeat.methods import folder as folders
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
 from cellfeat.store import embed_batches
 from cellfeat.tensors import best_device, save_tensors
+from cellfeat.training import check_finite
 
 if TYPE_CHECKING:
     from cellfeat.methods.protocol import Kind
@@ -85,7 +86,8 @@ class PSD:
         """Learn the layers one after the other; `folder` gets psd<layer>.safetensors and metrics<layer>.csv.
 
         Raises:
-            CellfeatError: The crops are smaller than a patch, there are no rows, or `folder` holds another run.
+            CellfeatError: The crops are smaller than a patch, there are no rows, `folder` holds another run, or the
+                objective of an iteration is no number; then its cells are named.
         """
         if len(rows) == 0:
             raise CellfeatError(f"{self.name}: no cells to learn from")
@@ -113,7 +115,7 @@ class PSD:
     ) -> None:
         config, device = self.config, best_device()
         draw = _batches(store, rows, config, below, number)
-        vectors = draw(0).to(device)
+        vectors = draw(0)[0].to(device)
         psd = PredictiveSparseDecomposition(vectors.shape[1], config.kernels)
         psd.start(vectors.cpu(), torch.Generator().manual_seed(config.seed))
         learner = Learner(psd.to(device), config.sparsity, config.prediction, config.code_steps)
@@ -127,9 +129,10 @@ class PSD:
         with tqdm(total=config.iterations, initial=len(history), desc=title, unit="batch") as progress:
             for iteration in range(len(history), config.iterations):
                 order = torch.Generator().manual_seed(config.seed * config.iterations + iteration)
-                measured = learner.step(draw(iteration + 1).to(device), order)
-                if not np.isfinite(measured["objective"]):
-                    raise CellfeatError(f"{title}: iteration {iteration}: the objective is {measured['objective']}")
+                vectors, cells = draw(iteration + 1)
+                measured = learner.step(vectors.to(device), order)
+                where = f"{title}, iteration {iteration}: the objective"
+                check_finite(measured["objective"], where, "try another sparsity", store, cells)
                 history.append({"iteration": iteration} | measured)
                 progress.set_postfix(error=f"{measured['error']:.4f}", nonzero=f"{measured['nonzero']:.1f}")
                 progress.update()
@@ -190,10 +193,10 @@ def _scaled(crops: Tensor) -> Tensor:
 
 def _batches(
     store: Store, rows: np.ndarray, config: PSDConfig, below: list[PredictiveSparseDecomposition], number: int
-) -> Callable[[int], Tensor]:
-    """A function from an iteration to its vectors (patches, d): the same ones whenever it is asked."""
+) -> Callable[[int], tuple[Tensor, np.ndarray]]:
+    """A function from an iteration to its vectors (patches, d) and their cells' rows: the same whenever it is asked."""
 
-    def draw(iteration: int) -> Tensor:
+    def draw(iteration: int) -> tuple[Tensor, np.ndarray]:
         chance = np.random.default_rng([config.seed, number, iteration])
         cells = np.sort(chance.choice(rows, min(CELLS_PER_BATCH, len(rows)), replace=False))
         crops = torch.from_numpy(store.read("crops", cells))
@@ -207,7 +210,7 @@ def _batches(
         cell = chance.integers(len(grid), size=config.patches)
         y, x = chance.integers(grid.shape[2] - size + 1, size=(2, config.patches))
         cut = [grid[c, :, i : i + size, j : j + size].flatten() for c, i, j in zip(cell, y, x)]
-        return torch.stack(cut)
+        return torch.stack(cut), cells
 
     return draw
 

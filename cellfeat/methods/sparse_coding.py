@@ -82,9 +82,12 @@ def sparse_codes(
 ) -> Tensor:
     """Codes z (n, k) that minimise E(z) for a given dictionary (d, k), by `steps` of FISTA from the prediction (n, k).
 
-    x is (n, d); `sparsity` is λ. The momentum starts anew where a step turns against it (O'Donoghue & Candès 2015).
+    x is (n, d); `sparsity` is λ. The momentum starts anew where a step turns against it (O'Donoghue & Candès 2015). The
+    codes of a dictionary that is no number are NaN.
     """
     gram = dictionary.T @ dictionary
+    if not gram.isfinite().all():  # eigvalsh would raise; the objective of such codes says where it happened
+        return torch.full_like(prediction, torch.nan)
     step = 0.5 / (torch.linalg.eigvalsh(gram)[-1] + alpha)
     pull = x @ dictionary + alpha * prediction
     z = point = prediction

@@ -102,6 +102,12 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_cells(store, tmp_p
         build("ae", QUICK).fit(store, np.array([2, 3]), tmp_path / "ae")
 
 
+def test_the_image_autoencoder_stops_likewise(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("cellfeat.methods.image_ae.ssim", lambda *_: torch.tensor(math.nan))
+    with pytest.raises(CellfeatError, match=r"epoch 0, step 0: the loss is nan; .*: site-a/002.png#0$"):
+        build("image-ae", {"epochs": 1, "batch_size": 2}).fit(store, np.array([2]), tmp_path / "image-ae")
+
+
 def test_the_image_autoencoder_learns_from_crops_alone(store, tmp_path):
     config = {"epochs": 1, "batch_size": 2}
     method = build("image-ae", config)

@@ -1,70 +1,125 @@
 from __future__ import annotations
 
-import cv2
+import shutil
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 from crop_stores import CLASSES, make_store
-from torch import nn
-from torchvision.models import VisionTransformer
+from PIL import Image
 
+from cellfeat.cli import main
+from cellfeat.errors import CellfeatError
+from cellfeat.files import read_json, write_json, write_text
 from cellfeat.methods import build
-from cellfeat.methods.explain import attention_rollout, explain, grad_cam, overlay, rollout
+from cellfeat.methods.explain import explain
+from cellfeat.store import Store
+
+NONE = np.empty(0, np.int64)
 
 
-def test_rollout_by_hand():
-    """One class token, one patch looked at by it in the first layer; in the second everything looks at itself."""
-    first = torch.zeros(1, 5, 5)
-    first[0, 0, 3] = 1
-    first[0, 1:, 1:] = torch.eye(4)
-    second = torch.eye(5)[None]
-    np.testing.assert_allclose(rollout([first, second])[0], [[0, 0], [1, 0]])
-    np.testing.assert_allclose(rollout([second, first])[0], [[0, 0], [1, 0]])
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A store of 24 cells of three classes at two sites, and a folder of networks that learned a little from it."""
+    root = tmp_path_factory.mktemp("explain")
+    store = make_store(root / "store")
+    build("resnext", {"model": "resnet18", "size": 32, "epochs": 1}).fit(store, np.arange(24), root / "resnext", NONE)
+    site_a = store.select(domain="site-a")
+    build("mdd", {"epochs": 1, "width": 16}).fit(store, site_a[:8], root / "mdd", site_a[8:])
+    return store, root
 
 
-def test_rollout_takes_the_attention_of_every_layer():
-    torch.manual_seed(0)
-    network = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=3).eval()
-    images = torch.randn(2, 3, 32, 32)
-    maps = attention_rollout(network, images)
-    assert maps.shape == (2, 4, 4)
-    assert maps.min() == 0
-    assert maps.max() == 1
-    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in network.modules())
-
-
-def test_grad_cam_finds_what_the_class_is_told_by():
+def test_every_class_of_every_domain_is_shown(fitted, tmp_path):
     pytest.importorskip("pytorch_grad_cam")
-    network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with torch.no_grad():  # class 0: red, class 1: blue
-        network[0].weight.copy_(torch.tensor([[1.0, 0, 0], [0, 0, 1.0]])[..., None, None])
-    image = torch.zeros(1, 3, 16, 16)
-    image[0, 0, :8, :8] = 1
-    heat = grad_cam(network, image)[0]
-    assert heat[:8, :8].min() > 0.9
-    assert heat[8:].max() < 0.1
+    store, root = fitted
+    assert explain(store, root / "resnext", tmp_path / "out") == tmp_path / "out" / "sheet.png"
+    cells = pd.read_csv(tmp_path / "out" / "cells.csv")
+    assert (cells.groupby(["label", "domain"]).size() == 2).all()
+    assert len(cells) == 2 * 3 * 2
+    classes, probabilities = build("resnext", {"model": "resnet18", "size": 32, "epochs": 1}).predict(
+        store, np.arange(24), root / "resnext"
+    )
+    assert classes == CLASSES
+    table = store.table()
+    for cell in cells.itertuples():
+        row = table.index[table["cell_id"] == cell.cell_id][0]
+        assert cell.picture == f"{row:06d}_{cell.label}_as_{cell.named}.png"
+        assert (cell.domain, cell.label) == (table["domain"][row], table["label"][row])
+        assert cell.probability == pytest.approx(probabilities[row].max(), abs=1e-3)  # of other batches, 4 digits
+        shown = np.asarray(Image.open(tmp_path / "out" / cell.picture))
+        assert shown.shape == (32, 64, 3)
+        np.testing.assert_array_equal(shown[:, :32], store.read("crops", [row])[0])
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 4 * 2 * 112
+        assert sheet.height > 3 * 112
 
 
-def test_an_overlay_leaves_cold_places_as_they_are():
-    crop = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
-    heat = np.zeros((4, 4))
-    heat[0, 0] = 1
-    shown = overlay(crop, heat)
-    np.testing.assert_array_equal(shown[16:, 16:], crop[16:, 16:])
-    assert (shown[:3, :3] != crop[:3, :3]).any()
-
-
-def test_every_cell_gets_its_picture(tmp_path):
+def test_the_command_shows_the_cells_that_are_named(fitted, tmp_path, capsys):
     pytest.importorskip("pytorch_grad_cam")
-    store = make_store(tmp_path / "store")
-    method = build("resnext", {"model": "resnet18", "size": 32, "epochs": 1})
-    method.fit(store, np.arange(24), tmp_path / "fit", np.empty(0, np.int64))
-    explain(method, store, np.array([7, 2]), tmp_path / "fit", tmp_path / "pictures")
-    pictures = sorted((tmp_path / "pictures").iterdir())
-    assert len(pictures) == 2
-    label = store.table()["label"][2]
-    assert pictures[0].name.startswith(f"000002_{label}_as_")
-    assert pictures[0].stem.rpartition("_as_")[2] in CLASSES
-    shown = cv2.imread(str(pictures[0]))[..., ::-1]
-    assert shown.shape == (32, 64, 3)
-    np.testing.assert_array_equal(shown[:, :32], store.read("crops", [2])[0])
+    store, root = fitted
+    asked = ["site-b/007.png#0", "site-a/002.png#0"]
+    arguments = ["explain", str(store.path), str(root / "resnext"), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--cell", asked[0], "--cell", asked[1]])
+    assert not stop.value.code
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "sheet.png")
+    assert pd.read_csv(tmp_path / "out" / "cells.csv")["cell_id"].tolist() == asked
+
+
+def test_a_split_leaves_out_what_was_learned_from(fitted, tmp_path):
+    pytest.importorskip("pytorch_grad_cam")
+    store, root = fitted
+    cell_id = store.table()["cell_id"]
+    unseen = set(cell_id[20:])
+    lines = [f"{name},{'test' if name in unseen else 'train'}" for name in cell_id]
+    write_text(tmp_path / "split.csv", "\n".join(["cell_id,part", *lines]))
+    explain(store, root / "resnext", tmp_path / "out", per_class=9, split=tmp_path / "split.csv")
+    assert set(pd.read_csv(tmp_path / "out" / "cells.csv")["cell_id"]) == unseen
+
+
+def test_a_network_that_adapts_is_shown_the_domains_that_it_knows(fitted, tmp_path):
+    pytest.importorskip("pytorch_grad_cam")
+    store, root = fitted
+    explain(store, root / "mdd", tmp_path / "out", per_class=1)
+    assert set(pd.read_csv(tmp_path / "out" / "cells.csv")["domain"]) == {"site-a"}
+    with pytest.raises(CellfeatError, match=r"site-b/003.png#0: .*mdd was not fitted for its domain, site-b"):
+        explain(store, root / "mdd", tmp_path / "other", ["site-b/003.png#0"])
+
+
+def test_what_cannot_be_shown_is_refused(fitted, tmp_path, monkeypatch):
+    store, root = fitted
+
+    def refused(words, folder=root / "resnext", on=store, **options):
+        with pytest.raises(CellfeatError, match=words) as error:
+            explain(on, folder, tmp_path / "out", **options)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "out").exists()
+
+    refused(r"fit.json: no such file; give the folder that a method was fitted in; there is .*mdd, one of 2", root)
+    refused(r"none/fit.json: no such file; give the folder that a method was fitted in$", root / "none")
+    refused("site-c/1: no such cell_id in the store \\(1 of 2 unknown\\)", cell_ids=["site-b/007.png#0", "site-c/1"])
+    refused("per_class: 0 cells of a class", per_class=0)
+    other = make_store(tmp_path / "other", seed=1)
+    refused("fit.json: fitted on another store than .*other", on=other)
+    write_json(tmp_path / "psd" / "fit.json", {"method": "psd", "store_digest": store.digest})
+    refused("psd cannot be explained; mdd, resnext and finetune:<model> can", tmp_path / "psd")
+    write_json(tmp_path / "odd" / "fit.json", [1])
+    refused("odd/fit.json: names no method", tmp_path / "odd")
+    shutil.copytree(root / "resnext", tmp_path / "part")
+    (tmp_path / "part" / "weights.safetensors").unlink()
+    refused("part/weights.safetensors: no such file; fit the method first", tmp_path / "part")
+    (tmp_path / "part" / "model.json").unlink()
+    refused("part/model.json: no such file; fit the method first, to its end", tmp_path / "part")
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    refused(r"pytorch-grad-cam is not installed; pip install 'cellfeat\[explain\]'")
+
+
+def test_a_folder_tells_the_method_and_its_settings(fitted):
+    store, root = fitted
+    assert "config.model" in read_json(root / "resnext" / "fit.json")
+    from cellfeat.methods.folder import reopen
+
+    assert reopen(root / "resnext", Store(store.path)) == build(
+        "resnext", {"model": "resnet18", "size": 32, "epochs": 1}
+    )

@@ -78,6 +78,31 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(store, tmp_path, monkey
     assert not (tmp_path / "resumed" / "checkpoint1.pt").exists()
 
 
+@pytest.mark.parametrize("broken", ["dictionary", "weight"])
+def test_an_objective_that_is_no_number_stops_with_the_iteration_and_the_cells(store, tmp_path, monkeypatch, broken):
+    """One learner's second step leaves a NaN behind; the third, which meets it, is named with its own cells."""
+    step, batches = module.Learner.step, []
+
+    def diverging(self, *arguments):
+        measured = step(self, *arguments)
+        batches.append(1)
+        if len(batches) == 2:
+            with torch.no_grad():
+                getattr(self.psd, broken)[0, 0] = torch.nan
+        return measured
+
+    monkeypatch.setattr(module.Learner, "step", diverging)
+    monkeypatch.setattr(module, "CELLS_PER_BATCH", 5)
+    with pytest.raises(CellfeatError) as stop:
+        embedded(store, tmp_path / "psd")
+    message = str(stop.value)
+    assert message.startswith("psd layer 1, iteration 2: the objective is nan; look at these cells or ")
+    named = message.rpartition(": ")[2].split(", ")
+    assert set(named) < set(store.table()["cell_id"][::2])
+    _, rows = module._batches(store, np.arange(0, len(store), 2), QUICK, [], 1)(3)
+    assert named == store.table()["cell_id"].to_numpy()[rows].tolist()
+
+
 def test_what_does_not_fit_is_refused(store, tmp_path):
     with pytest.raises(CellfeatError, match=r"patches of 40 px \(patch\) do not fit into the store's crops of 32 px"):
         embedded(store, tmp_path / "psd", patch=40)
