@@ -200,19 +200,27 @@ def train_ae(
     anchor: Annotated[
         str | None, typer.Option(help="Domain that the others are aligned to; default: the first.")
     ] = None,
-    epochs: int = 150,
-    batch_size: Annotated[int, typer.Option(help="Cells a step.")] = 1500,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
-    beta: Annotated[float, typer.Option(help="Weight of the domain alignment.")] = 5.0,
-    beta_warmup_epochs: Annotated[int, typer.Option(help="Epochs over which beta rises from 0.")] = 0,
-    kl_reduction: Annotated[str, typer.Option(help="mean (reference implementation) or sum (paper).")] = "mean",
-    image_fraction: Annotated[float, typer.Option(help="Share of each batch that the image loss is taken on.")] = 1.0,
+    preset: Annotated[
+        str, typer.Option(help="paper (as published) or transfer (carries across laboratories); options below win.")
+    ] = "paper",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Cells a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the domain alignment.")] = None,
+    beta_warmup_epochs: Annotated[int | None, typer.Option(help="Epochs over which beta rises from 0.")] = None,
+    kl_reduction: Annotated[
+        str | None, typer.Option(help="mean (reference implementation) or sum (the paper's formula).")
+    ] = None,
+    image_fraction: Annotated[
+        float | None, typer.Option(help="Share of each batch that the image loss is taken on; default: all.")
+    ] = None,
     test_fraction: Annotated[float, typer.Option(help="Share of each domain that training never sees.")] = 0.2,
     precision: Precision = "fp32",
     seed: int = 0,
 ) -> None:
     """Train AE-CFE on a store, without labels; run again after an interruption, it goes on."""
-    options = {name: value for name, value in locals().items() if name not in ("store", "output")}
+    given = {name: value for name, value in locals().items() if name not in ("store", "output")}
+    options = {name: value for name, value in given.items() if value is not None}
     from cellfeat.autoencoder import AutoencoderConfig, train_autoencoder
     from cellfeat.store import Store
     from cellfeat.validation import parse

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from cellfeat.autoencoder.config import AutoencoderConfig
     from cellfeat.autoencoder.embedding import embed, encode, reconstruct
     from cellfeat.autoencoder.losses import domain_alignment_loss
-    from cellfeat.autoencoder.network import Autoencoder, scale_features
+    from cellfeat.autoencoder.network import Autoencoder
+    from cellfeat.autoencoder.scaling import scale_features
     from cellfeat.autoencoder.training import train_autoencoder
     from cellfeat.autoencoder.weights import load_autoencoder, save_autoencoder
 
@@ -22,7 +23,7 @@ _HOME = {
     "load_autoencoder": "weights",
     "reconstruct": "embedding",
     "save_autoencoder": "weights",
-    "scale_features": "network",
+    "scale_features": "scaling",
     "train_autoencoder": "training",
 }
 

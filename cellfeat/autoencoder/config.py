@@ -1,22 +1,51 @@
-"""The settings of an AE-CFE training run; the defaults are the paper's."""
+"""The settings of an AE-CFE training run; the defaults are the paper's, the preset `transfer` is the study's."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "transfer": {
+        "epochs": 16,
+        "batch_size": 128,
+        "lr": 1e-3,
+        "schedule": "cosine",
+        "network": "pooled",
+        "scaling": "domain",
+        "profile_weight": 5.0,
+        "masked_images": True,
+        "beta": 1.0,
+        "relative_alignment": True,
+    },
+}
+"""What a preset sets in place of the defaults; see docs/autoencoder-study.md for the reasons."""
 
 
 class AutoencoderConfig(BaseModel):
     """Settings of `train_autoencoder`.
 
     Attributes:
+        preset: "paper" reproduces the publication; "transfer" makes embeddings that carry across laboratories. Other
+            settings that are given win over the preset's.
         epochs: Passes over the training part.
         batch_size: Cells a step, over all processes together.
         lr: Learning rate of Adam.
+        schedule: "constant", or "cosine": the rate falls to 0 along half a cosine.
+        network: "paper", or "pooled" with a path from each channel's mean and deviation to the latent, see
+            `PooledAutoencoder`.
+        scaling: Of the features: by the range of each "cell" (paper), or by the statistics of each "channel" over all
+            cells, or over those of the cell's own "domain".
+        profile_weight: Weight of the profile loss, see `cellfeat.autoencoder.profile`; needs the network "pooled".
+            Profiles are standardised over each domain with the scaling "domain", else over all cells.
+        masked_images: Whiten what lies outside the cell's mask before an image is a target.
         beta: Weight of the domain alignment loss.
         beta_warmup_epochs: Epochs over which the weight rises linearly from 0 to `beta`.
         anchor: Domain that all others are aligned to; None takes the first in alphabetical order.
+        relative_alignment: Divide z by its mean standard deviation over the batch before it is aligned: otherwise the
+            loss falls when z shrinks.
         kl_reduction: "mean" averages the divergence over all matrix elements (reference implementation), "sum" adds
             them up (the paper's formula, 2500 times as much).
         image_fraction: Share of each batch, drawn at random, that the image loss is computed on. The estimate is
@@ -28,17 +57,36 @@ class AutoencoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    preset: Literal["paper", "transfer"] = "paper"
     epochs: int = Field(150, ge=1)
     batch_size: int = Field(1500, ge=1)
     lr: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    network: Literal["paper", "pooled"] = "paper"
+    scaling: Literal["cell", "channel", "domain"] = "cell"
+    profile_weight: float = Field(0.0, ge=0)
+    masked_images: bool = False
     beta: float = Field(5.0, ge=0)
     beta_warmup_epochs: int = Field(0, ge=0)
     anchor: str | None = None
+    relative_alignment: bool = False
     kl_reduction: Literal["mean", "sum"] = "mean"
     image_fraction: float = Field(1.0, gt=0, le=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     test_fraction: float = Field(0.2, gt=0, lt=1)
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:
+        chosen = PRESETS.get(given.get("preset", "paper")) if isinstance(given, dict) else None
+        return {**chosen, **given} if chosen else given
+
+    @model_validator(mode="after")
+    def _profile_has_a_decoder(self) -> AutoencoderConfig:
+        if self.profile_weight and self.network != "pooled":
+            raise ValueError("profile_weight needs the network pooled")
+        return self
 
     def beta_at(self, epoch: int) -> float:
         """Weight of the alignment loss in an epoch, counted from 0."""

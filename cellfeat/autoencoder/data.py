@@ -24,7 +24,7 @@ class Batch(NamedTuple):
         features: (n, 256, 14, 14), the dtype of the store, not yet scaled.
         domain: (n,) int64, 0 is the anchor.
         image_index: (m,) int64, places in the batch of the cells whose images are reconstructed.
-        crops: (m, 128, 128, 3) uint8 RGB crops of those cells.
+        crops: (m, 128, 128, 3) uint8 RGB crops of those cells, white outside the mask if the dataset was told so.
         rows: (n,) int64, rows of the cells in the store.
     """
 
@@ -38,18 +38,22 @@ class Batch(NamedTuple):
 class CellDataset(Dataset):
     """Reads a whole batch at once: index it with what `BatchSampler` yields."""
 
-    def __init__(self, store: Store, domain: np.ndarray) -> None:
-        """Read from `store`; `domain` (len(store),) int64 numbers the domain of each row."""
+    def __init__(self, store: Store, domain: np.ndarray, masked: bool = False) -> None:
+        """Read from `store`; `domain` (len(store),) int64 numbers the domain of each row; `masked` whitens crops."""
         self.store = store
-        self._domain = domain
+        self.domain = domain
+        self._masked = masked
 
     def __getitem__(self, batch: tuple[np.ndarray, np.ndarray]) -> Batch:
         rows, image_index = batch
+        crops = self.store.read("crops", rows[image_index])
+        if self._masked:
+            crops = np.where(self.store.read("masks", rows[image_index])[..., None] > 0, crops, np.uint8(255))
         return Batch(
             torch.from_numpy(self.store.read("features", rows)),
-            torch.from_numpy(self._domain[rows]),
+            torch.from_numpy(self.domain[rows]),
             torch.from_numpy(image_index),
-            torch.from_numpy(self.store.read("crops", rows[image_index])),
+            torch.from_numpy(crops),
             torch.from_numpy(rows),
         )
 

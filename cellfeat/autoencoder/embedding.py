@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ import numpy as np
 import torch
 
 from cellfeat.autoencoder.data import check_shapes
-from cellfeat.autoencoder.network import Autoencoder, scale_features
+from cellfeat.autoencoder.network import Autoencoder
+from cellfeat.autoencoder.scaling import ChannelScaling, channel_statistics
 from cellfeat.autoencoder.weights import load_autoencoder
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store, embed_batches, write_embeddings
 from cellfeat.tensors import best_device
+
+log = logging.getLogger(__name__)
+
+ENOUGH_CELLS = 50
+"""Of a domain that training has not seen; the statistics of fewer are rough."""
 
 
 def embed(
@@ -59,10 +66,11 @@ def encode(
         raise CellfeatError(f"precision {precision!r}: choose fp32 or bf16")
     check_shapes(store, crops=False)
     network, card, device = _load(weights)
+    group = _groups(store, network, card)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def latents(rows: np.ndarray) -> np.ndarray:
-        return network.encode(_scaled(store, rows, device)).float().cpu().numpy()
+        return network.encode(_scaled(network, store, rows, group, device)).float().cpu().numpy()
 
     with torch.inference_mode(), autocast:
         return embed_batches(store, "embed", batch_size, latents), card
@@ -83,9 +91,10 @@ def reconstruct(store: Store, weights: str | Path, rows: Sequence[int] | np.ndar
         CellfeatError: The store's features or the weights do not fit the network.
     """
     check_shapes(store, crops=False)
-    network, _, device = _load(weights)
+    network, card, device = _load(weights)
+    group = _groups(store, network, card)
     with torch.inference_mode():
-        return network(_scaled(store, np.asarray(rows), device))[2].cpu().contiguous().numpy()
+        return network(_scaled(network, store, np.asarray(rows), group, device))[2].cpu().contiguous().numpy()
 
 
 def _load(weights: str | Path) -> tuple[Autoencoder, dict[str, Any], torch.device]:
@@ -95,6 +104,30 @@ def _load(weights: str | Path) -> tuple[Autoencoder, dict[str, Any], torch.devic
     return network.to(device).to(memory_format=torch.channels_last), card, device
 
 
-def _scaled(store: Store, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+def _groups(store: Store, network: Autoencoder, card: dict[str, Any]) -> np.ndarray:
+    """Number of each cell's group of statistics, (len(store),) int64.
+
+    A domain that training has not seen gets statistics of its own, from all its cells in the store.
+    """
+    domain = store.table()["domain"].to_numpy(str)
+    scaling = network.scaling
+    if not isinstance(scaling, ChannelScaling) or card["config"]["scaling"] != "domain":
+        return np.zeros(len(store), np.int64)
+    names = list(card["domains"])
+    for name in sorted(set(domain) - set(names)):
+        rows = np.flatnonzero(domain == name)
+        log.info("domain %s: not seen in training, its features are scaled by its own %d cells", name, len(rows))
+        if len(rows) < ENOUGH_CELLS:
+            log.warning("domain %s: the statistics of %d cells are rough; embed more cells together", name, len(rows))
+        scaling.extend(*channel_statistics(store, rows))
+        names.append(name)
+    number = {name: k for k, name in enumerate(names)}
+    return np.array([number[name] for name in domain], np.int64)
+
+
+def _scaled(
+    network: Autoencoder, store: Store, rows: np.ndarray, group: np.ndarray, device: torch.device
+) -> torch.Tensor:
     features = torch.from_numpy(store.read("features", rows)).to(device)
-    return scale_features(features).contiguous(memory_format=torch.channels_last)
+    h = network.scaling(features, torch.from_numpy(group[rows]).to(device))
+    return h.contiguous(memory_format=torch.channels_last)

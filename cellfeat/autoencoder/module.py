@@ -17,18 +17,23 @@ from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.data import Batch, BatchSampler, CellDataset
 from cellfeat.autoencoder.health import latent_health
 from cellfeat.autoencoder.losses import domain_alignment_loss, mse, ssim
-from cellfeat.autoencoder.network import Autoencoder, scale_features
+from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
+from cellfeat.autoencoder.profile import measure, profile_loss
+from cellfeat.autoencoder.scaling import ChannelScaling
 from cellfeat.training import check_loss
 
 log = logging.getLogger(__name__)
 
+SMALLEST_SD = 1e-4
+"""Of z, that a relative alignment still divides by."""
+
 
 class AutoencoderModule(lightning.LightningModule):
-    """Trains `network` on MSE(ĥ, h) + 1 − SSIM(r̂, r) + β·L_DA.
+    """Trains `network` on MSE(ĥ, h) + 1 − SSIM(r̂, r) + β·L_DA, plus the profile loss where the config weighs it.
 
-    `history` holds one dict an epoch: epoch (from 0), loss, feature_loss, image_loss, alignment_loss, beta,
-    cells_per_second, and for each domain sd_<domain> and effective_rank_<domain> of the latents seen in that epoch. It
-    travels in the checkpoint.
+    `history` holds one dict an epoch: epoch (from 0), loss, feature_loss, image_loss, alignment_loss, profile_loss
+    (where there is one), beta, cells_per_second, and for each domain sd_<domain> and effective_rank_<domain> of the
+    latents seen in that epoch. It travels in the checkpoint.
     """
 
     def __init__(
@@ -43,7 +48,8 @@ class AutoencoderModule(lightning.LightningModule):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.network = Autoencoder().to(memory_format=torch.channels_last)
+            network = build_network(config.network, config.scaling, len(domains))
+        self.network = network.to(memory_format=torch.channels_last)
         self.history: list[dict[str, Any]] = []
         self._dataset = dataset
         self._train_rows = train_rows
@@ -52,10 +58,30 @@ class AutoencoderModule(lightning.LightningModule):
         self._on_epoch = on_epoch
         self._latents: list[tuple[Tensor, Tensor]] = []
         self._collapsed: set[str] = set()
+        self._profiles: Tensor | None = None
+        self._place = torch.full((len(dataset.store),), -1)
+        self._place[train_rows] = torch.arange(len(train_rows))
+        self._look_at_cells()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at a constant learning rate."""
-        return torch.optim.Adam(self.parameters(), lr=self._config.lr)
+    def _look_at_cells(self) -> None:
+        """Measure what scaling and profile loss need; the same cells give the same numbers when a run goes on."""
+        store, rows = self._dataset.store, self._train_rows
+        group = self._dataset.domain[rows]
+        if isinstance(self.network.scaling, ChannelScaling):
+            self.network.scaling.measure(store, rows, group)
+        if isinstance(self.network, PooledAutoencoder) and self._config.profile_weight:
+            group = group if self._config.scaling == "domain" else np.zeros_like(group)
+            self._profiles, pooled = measure(store, rows, group, self.network.scaling)
+            self.network.warm_start(pooled, self._profiles)
+
+    def configure_optimizers(self) -> Any:
+        """Adam, its rate constant or falling to 0 along half a cosine."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self._config.lr)
+        if self._config.schedule == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def train_dataloader(self) -> DataLoader:
         """Whole batches of this process's share; worker processes read ahead where a GPU would wait for the disk."""
@@ -76,29 +102,32 @@ class AutoencoderModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of one batch; the image part is computed on `batch.image_index` only, L_DA on the global batch."""
-        h = scale_features(batch.features).contiguous(memory_format=torch.channels_last)
+        h = self.network.scaling(batch.features, batch.domain).contiguous(memory_format=torch.channels_last)
         z = self.network.encode(h)
         features_hat = self.network.decode_features(z)
         image_hat = self.network.decode_images(features_hat[batch.image_index])
         crops = batch.crops.permute(0, 3, 1, 2).float() / 255
-        z, domain = self._gather(z.float()), self._gather(batch.domain)
+        own_z = z.float()
+        z, domain = self._gather(own_z), self._gather(batch.domain)
         feature_loss = mse(features_hat, h)
         image_loss = 1 - ssim(image_hat, crops)
         alignment_loss = self.alignment_loss(z, domain)
         loss = feature_loss + image_loss + self._config.beta_at(self.current_epoch) * alignment_loss
+        losses = {"feature_loss": feature_loss, "image_loss": image_loss, "alignment_loss": alignment_loss}
+        if self._profiles is not None and isinstance(self.network, PooledAutoencoder):
+            target = self._profiles[self._place[batch.rows.cpu()]].to(h)
+            losses["profile_loss"] = profile_loss(self.network.decode_profile(own_z), target)
+            loss = loss + self._config.profile_weight * losses["profile_loss"]
+        losses = {"loss": loss, **losses}
         self._latents.append((z.detach().cpu(), domain.cpu()))
-        losses = {
-            "loss": loss,
-            "feature_loss": feature_loss,
-            "image_loss": image_loss,
-            "alignment_loss": alignment_loss,
-        }
         self.log_dict(losses, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(h))
         check_loss(loss, self, self._dataset.store, batch.rows)
         return loss
 
     def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:
         """What β weighs: L_DA of the latents z (n, 50) of the global batch, domain (n,) int64; others may override."""
+        if self._config.relative_alignment:
+            z = z / z.std(0).mean().clamp_min(SMALLEST_SD)
         return domain_alignment_loss(z, domain, self._config.kl_reduction)
 
     def _gather(self, share: Tensor) -> Tensor:

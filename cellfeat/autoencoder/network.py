@@ -6,29 +6,13 @@ MICCAI 2022 (AE-CFE).
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
 
 FEATURE_SHAPE = (256, 14, 14)
 IMAGE_SIZE = 128
 LATENT_SIZE = 50
-
-
-def scale_features(features: Tensor) -> Tensor:
-    """Scale each cell's features by its own minimum and maximum to [-1, 1].
-
-    Args:
-        features: (n, C, H, W), any float type.
-
-    Returns:
-        (n, C, H, W) float32; a cell whose features are all equal becomes all 0.
-    """
-    features = features.float()
-    low = features.amin(dim=(1, 2, 3), keepdim=True)
-    high = features.amax(dim=(1, 2, 3), keepdim=True)
-    span = high - low
-    scale = torch.where(span > torch.finfo(torch.float32).tiny, 2 / span, 0.0)
-    return (features - (low + high) / 2).mul_(scale)
 
 
 class Autoencoder(nn.Module):
@@ -40,8 +24,10 @@ class Autoencoder(nn.Module):
     The image decoder starts from the reconstructed features, not from the latent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scaling: CellScaling | ChannelScaling | None = None) -> None:
+        """`scaling` brings features to [-1, 1] before they are encoded; None: `CellScaling`, the paper's."""
         super().__init__()
+        self.scaling = scaling or CellScaling()
         self.encoder = nn.Sequential(
             *_encoder_block(256, 200, kernel=3, groups=40),  # 14 -> 12 px
             *_encoder_block(200, 150, kernel=3, groups=30, stride=2),  # 5
@@ -76,7 +62,7 @@ class Autoencoder(nn.Module):
         """Embed cells.
 
         Args:
-            h: (n, 256, 14, 14) features scaled to [-1, 1], see `scale_features`.
+            h: (n, 256, 14, 14) features brought to [-1, 1] by `scaling`.
 
         Returns:
             z: (n, 50) in [-1, 1].

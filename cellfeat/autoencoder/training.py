@@ -76,7 +76,7 @@ def train_autoencoder(
         log.warning("the store has one domain (%s): training without alignment", domains[0])
 
     number = {name: k for k, name in enumerate(domains)}
-    dataset = CellDataset(store, table["domain"].map(number).fillna(-1).to_numpy(np.int64))
+    dataset = CellDataset(store, table["domain"].map(number).fillna(-1).to_numpy(np.int64), masked=config.masked_images)
     module = module_class(
         dataset, train_rows, domains, config, lambda history: _write_metrics(output_dir / "metrics.csv", history)
     )

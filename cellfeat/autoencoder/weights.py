@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cellfeat.autoencoder.network import Autoencoder
+from cellfeat.autoencoder.pooled_network import build_network
 from cellfeat.errors import CellfeatError
 from cellfeat.files import read_json, sha256_file, write_json
 from cellfeat.tensors import load_tensors, save_tensors
@@ -28,7 +29,7 @@ def save_autoencoder(path: str | Path, network: Autoencoder, card: dict[str, Any
     header = {
         "card_version": CARD_VERSION,
         "architecture": ARCHITECTURE,
-        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "weights_sha256": sha256_file(path),
     }
     write_json(path.with_suffix(".json"), header | card)
@@ -43,7 +44,7 @@ def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
 
     Raises:
         CellfeatError: A file is missing or damaged, the card is of a newer version or of other weights, or the
-            parameters are not those of `Autoencoder`; the message lists all that differ.
+            parameters are not those of the card's network; the message lists all that differ.
     """
     path = Path(path)
     card_path = path.with_suffix(".json")
@@ -60,7 +61,8 @@ def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
     if card.get("architecture") != ARCHITECTURE:
         raise CellfeatError(f"{card_path}: architecture {card.get('architecture')!r}, expected {ARCHITECTURE!r}")
     tensors = load_tensors(path, "train the autoencoder first", "restore it or train anew")
-    network = Autoencoder()
+    config = card.get("config", {})
+    network = build_network(config.get("network", "paper"), config.get("scaling", "cell"), len(card.get("domains", ())))
     _check_parameters(path, tensors, network.state_dict())
     if card.get("weights_sha256") != sha256_file(path):
         raise CellfeatError(f"{path}: not the weights that {card_path.name} describes; restore both files together")

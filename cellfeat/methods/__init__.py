@@ -19,6 +19,7 @@ _HOME = {
     "image-ae": "image_ae:ImageAE",
     "mdd": "mdd:MDD",
     "psd": "psd:PSD",
+    "quantiles": "quantiles:Quantiles",
     "rcnn": "rcnn:RCNN",
     "resnet": "frozen:ResNet",
     "resnext": "supervised:ResNeXt",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.methods.aecfe import AECFE
@@ -14,6 +14,11 @@ class AEConfig(AutoencoderConfig):
     """Settings of `AE`: those of AE-CFE, `beta` is 0."""
 
     beta: float = Field(0.0, ge=0, le=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_alignment_of_a_preset(cls, given: Any) -> Any:
+        return {"beta": 0.0, **given} if isinstance(given, dict) else given
 
 
 class AE(AECFE):

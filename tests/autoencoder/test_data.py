@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from cellfeat.autoencoder.data import BatchSampler, CellDataset, check_shapes, order_domains
 from cellfeat.errors import CellfeatError
@@ -60,6 +61,20 @@ def test_dataset_reads_crops_of_the_chosen_cells_only(make_store):
     np.testing.assert_array_equal(batch.features, store.read("features", [1, 3, 5]))
     np.testing.assert_array_equal(batch.crops, store.read("crops", [1, 5]))
     assert batch.domain.tolist() == [1, 0, 2]
+
+
+def test_masked_crops_are_white_outside_the_mask(make_store, monkeypatch):
+    store = make_store(cells=3)
+    masks = np.zeros((3, 128, 128), np.uint8)
+    masks[:, 30:60, 40:90] = 1
+    read = type(store).read
+    monkeypatch.setattr(
+        type(store), "read", lambda self, name, rows: masks[rows] if name == "masks" else read(self, name, rows)
+    )
+    (crop,) = CellDataset(store, np.zeros(3, np.int64), masked=True)[np.arange(3), np.array([2])].crops
+    inside = masks[2] > 0
+    assert torch.equal(crop[inside], torch.from_numpy(store.read("crops", [2])[0][inside]))
+    assert (crop[~inside] == 255).all()
 
 
 def test_stores_that_do_not_fit_are_refused_with_sizes(make_store):

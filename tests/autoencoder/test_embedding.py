@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
 import torch
 
 from cellfeat.autoencoder import Autoencoder, embed, load_autoencoder, reconstruct, save_autoencoder, scale_features
+from cellfeat.autoencoder.pooled_network import build_network
 from cellfeat.errors import CellfeatError
 from cellfeat.store import read_embeddings
 
@@ -42,6 +44,26 @@ def test_reconstruction_is_the_image_decoders(make_store, weights):
     assert images.shape == (2, 3, 128, 128)
     assert images.dtype == np.float32
     np.testing.assert_allclose(images, expected.numpy(), atol=1e-3)
+
+
+def test_a_domain_that_training_has_not_seen_is_scaled_by_its_own_statistics(make_store, tmp_path, caplog):
+    network = build_network("pooled", "domain", 2)
+    torch.nn.init.normal_(network.pooled_path.weight)
+    torch.nn.init.ones_(network.encoder[-2].weight)
+    card = {"config": {"network": "pooled", "scaling": "domain"}, "domains": ["acevedo", "int"]}
+    path = save_autoencoder(tmp_path / "autoencoder.safetensors", network, card)
+    store = make_store(cells=9)  # a third of them of matek
+    with caplog.at_level(logging.INFO):
+        z = read_embeddings(embed(store, path, tmp_path / "z.h5")).z
+    assert "domain matek: not seen in training, its features are scaled by its own 3 cells" in caplog.text
+    assert "domain matek: the statistics of 3 cells are rough" in caplog.text
+
+    new = (store.table()["domain"] == "matek").to_numpy()
+    x = torch.from_numpy(store.read("features", np.flatnonzero(new))).double()
+    mean, sd = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True, correction=0)
+    with torch.no_grad():
+        expected = network.encode(((x - mean) / (4 * sd)).clamp(-1, 1).float())
+    np.testing.assert_allclose(z[new], expected.numpy(), atol=1e-3)
 
 
 def test_bad_input_is_named(make_store, weights, tmp_path):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cellfeat.autoencoder.network import Autoencoder, scale_features
+from cellfeat.autoencoder.network import Autoencoder
 
 
 def test_parameter_count_of_the_paper():
@@ -37,18 +37,3 @@ def test_embedding_does_not_depend_on_the_rest_of_the_batch():
     # In float64: the convolution that a CPU picks depends on the batch size, and in float32 that shows.
     network, h = Autoencoder().double(), torch.rand(5, 256, 14, 14, dtype=torch.float64)
     torch.testing.assert_close(network.encode(h)[3:4], network.encode(h[3:4]))
-
-
-def test_features_are_scaled_cell_by_cell():
-    features = torch.randn(3, 4, 5, 5) * torch.tensor([1.0, 100.0, 0.01])[:, None, None, None]
-    scaled = scale_features(features.half())
-    assert scaled.dtype == torch.float32
-    torch.testing.assert_close(scaled.amin(dim=(1, 2, 3)), -torch.ones(3))
-    torch.testing.assert_close(scaled.amax(dim=(1, 2, 3)), torch.ones(3))
-
-
-def test_scaling_keeps_its_input_and_a_constant_map_becomes_zero():
-    features = torch.cat([torch.zeros(1, 4, 5, 5), torch.full((1, 4, 5, 5), 7.0), torch.full((1, 4, 5, 5), 1e-45)])
-    before = features.clone()
-    assert torch.equal(scale_features(features), torch.zeros(3, 4, 5, 5))
-    assert torch.equal(features, before)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from cellfeat.autoencoder import AutoencoderConfig, load_autoencoder, train_autoencoder
 from cellfeat.autoencoder.data import CellDataset
+from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.errors import CellfeatError
 from cellfeat.files import read_json
 
@@ -51,9 +52,13 @@ def test_a_run_leaves_weights_card_split_and_metrics(make_store, tmp_path, caplo
         train_autoencoder(make_store(cells=12, name="other"), output_dir, QUICK)
 
 
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(make_store, tmp_path, monkeypatch):
+TRANSFER = AutoencoderConfig(preset="transfer", epochs=2, batch_size=8, image_fraction=0.01, anchor="matek")
+
+
+@pytest.mark.parametrize("config", [QUICK, TRANSFER], ids=["paper", "transfer"])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(make_store, tmp_path, monkeypatch, config):
     store = make_store()
-    whole = train_autoencoder(store, tmp_path / "whole", QUICK)
+    whole = train_autoencoder(store, tmp_path / "whole", config)
 
     read, batches = CellDataset.__getitem__, []
 
@@ -65,13 +70,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(make_store, tmp_path, m
 
     monkeypatch.setattr(CellDataset, "__getitem__", read_until_killed)
     with pytest.raises(ConnectionAbortedError):
-        train_autoencoder(store, tmp_path / "resumed", QUICK)
+        train_autoencoder(store, tmp_path / "resumed", config)
     monkeypatch.setattr(CellDataset, "__getitem__", read)
     assert not (tmp_path / "resumed" / "autoencoder.safetensors").exists()
     checkpoint = torch.load(tmp_path / "resumed" / "checkpoints" / "last.ckpt", weights_only=True)
     assert [row["epoch"] for row in checkpoint["history"]] == [0]
 
-    resumed = train_autoencoder(store, tmp_path / "resumed", QUICK)
+    resumed = train_autoencoder(store, tmp_path / "resumed", config)
     pd.testing.assert_frame_equal(losses(whole.parent), losses(resumed.parent))
     expected = load_file(whole)
     for name, tensor in load_file(resumed).items():
@@ -95,6 +100,45 @@ def test_one_domain_trains_without_alignment_and_a_collapse_is_reported(make_sto
     assert "one domain (int): training without alignment" in caplog.text
     assert "the latent of domain int has collapsed (sd 0, effective rank 1)" in caplog.text
     assert losses(tmp_path / "run")["alignment_loss"].tolist() == [0.0]
+
+
+def test_presets_set_what_is_not_given():
+    assert AutoencoderConfig(preset="paper") == AutoencoderConfig()
+    assert TRANSFER.network == "pooled"
+    assert TRANSFER.scaling == "domain"
+    assert TRANSFER.epochs == 2
+    assert AutoencoderConfig.model_validate(TRANSFER.model_dump()) == TRANSFER
+    with pytest.raises(ValueError, match="profile_weight needs the network pooled"):
+        AutoencoderConfig(profile_weight=1)
+
+
+def test_the_profile_loss_enters_the_total_and_starts_low(make_store, tmp_path):
+    config = TRANSFER
+    train_autoencoder(make_store(), tmp_path / "run", config)
+    metrics = losses(tmp_path / "run")
+    parts = metrics["feature_loss"] + metrics["image_loss"] + metrics["beta"] * metrics["alignment_loss"]
+    np.testing.assert_allclose(metrics["loss"], parts + config.profile_weight * metrics["profile_loss"], rtol=1e-5)
+    assert metrics["profile_loss"].iloc[0] < 0.5  # 1 without the warm start: profiles are standardised
+
+
+def test_a_cosine_schedule_ends_at_rest(make_store, tmp_path):
+    store = make_store()
+    config = QUICK.model_copy(update={"schedule": "cosine", "epochs": 3})
+    train_autoencoder(store, tmp_path / "run", config)
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_relative_alignment_does_not_fall_when_the_latent_shrinks(make_store):
+    store = make_store()
+    z, domain = torch.randn(60, 50, dtype=torch.float64) + torch.arange(60)[:, None] % 3, torch.arange(60) % 3
+    data = CellDataset(store, np.arange(24) % 3)
+    plain, relative = (
+        AutoencoderModule(data, np.arange(24), ["a", "b", "c"], AutoencoderConfig(relative_alignment=flag), print)
+        for flag in (False, True)
+    )
+    assert float(plain.alignment_loss(z / 10, domain)) < 0.1 * float(plain.alignment_loss(z, domain))
+    torch.testing.assert_close(relative.alignment_loss(z / 10, domain), relative.alignment_loss(z, domain))
 
 
 def test_refusals_name_what_is_wrong(make_store, tmp_path):

@@ -1,0 +1,313 @@
+"""What starves AE-CFE, and what feeds it: one factor at a time, over the features of a store.
+
+Every setting is trained on four fifths of the train part of a split and judged on the last fifth of that part; cells of
+the test part are never looked at. A run that is interrupted goes on when started again, and a setting that is there is
+not trained again. Results: OUTPUT/ablation.csv (one row a setting and seed), OUTPUT/curves.csv (one row an epoch),
+OUTPUT/curves.png, and a Markdown table on the screen.
+
+    python benchmarks/ablate_autoencoder.py runs/real_smears/dump/store --split runs/real_smears/autoencoder/split.csv
+    python benchmarks/ablate_autoencoder.py STORE --split SPLIT --only 'transfer; paper' --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cellfeat.autoencoder import Autoencoder, AutoencoderConfig, train_autoencoder
+from cellfeat.autoencoder.losses import domain_alignment_loss, ssim
+from cellfeat.autoencoder.module import AutoencoderModule
+from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network, draw_weights
+from cellfeat.data.split import read_split, stratified_split
+from cellfeat.evaluation.protocol import EvaluationConfig
+from cellfeat.evaluation.separation import separation
+from cellfeat.evaluation.table import score_pairs
+from cellfeat.files import read_json, write_json, write_text
+from cellfeat.store import Store, embed_batches
+from cellfeat.tensors import load_tensors
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SIZE = {"epochs": 12, "batch_size": 128, "image_fraction": 0.02, "precision": "bf16", "anchor": "pbc-barcelona"}
+DOMAINS = ("pbc-barcelona", "apl-hopkins", "marrow-munich")
+JUDGE = EvaluationConfig(protocols=["paper"], runs=3, bootstrap=0, domains=list(DOMAINS))
+
+
+def one_group(network: Autoencoder) -> None:
+    """One group in every GroupNorm."""
+    for layer in norms(network):
+        layer.num_groups = 1
+
+
+def last_one_group(network: Autoencoder) -> None:
+    """One group in the last GroupNorm, the one over 1 x 1 px."""
+    norms(network)[-1].num_groups = 1
+
+
+def norms(network: Autoencoder) -> list[nn.GroupNorm]:
+    return [layer for layer in network.encoder if isinstance(layer, nn.GroupNorm)]
+
+
+@torch.no_grad()
+def he(network: Autoencoder) -> None:
+    """Weights after He et al. in place of PyTorch's default."""
+    for part in (network.encoder, network.feature_decoder, network.image_decoder):
+        draw_weights(part, last_gain=0.5)
+
+
+def no_tanh(network: Autoencoder) -> None:
+    """A latent that is not squashed."""
+    network.encoder[-1] = nn.Identity()
+
+
+def features_first(network: Autoencoder) -> None:
+    """A tenth of the image loss's pull on what lies before the image decoder."""
+    decode = network.decode_images
+    network.decode_images = lambda hat: decode(0.1 * hat + 0.9 * hat.detach())  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def cold_start(network: PooledAutoencoder) -> None:
+    """The pooled path and the profile decoder start by chance."""
+    network.pooled_path.reset_parameters()
+    network.profile_decoder.reset_parameters()
+
+
+@torch.no_grad()
+def no_path(network: PooledAutoencoder) -> None:
+    """The profile has to come through the convolutions."""
+    draw_weights(network.encoder, last_gain=0.25)
+    network.pooled_path.weight.zero_()
+    network.pooled_path.requires_grad_(False)
+    network.profile_decoder.reset_parameters()
+
+
+class Queue(AutoencoderModule):
+    """Statistics of L_DA over the latents of the last twelve batches, about the paper's 1,500 cells."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:
+        latents, domains = torch.cat([z, *(z for z, _ in self._kept)]), torch.cat([domain, *(d for _, d in self._kept)])
+        self._kept = [*self._kept, (z.detach(), domain)][-11:]
+        return domain_alignment_loss(latents, domains, self._config.kl_reduction)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the study: what differs from SIZE, and what the package has no option for."""
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    change: Callable[[Any], None] | None = None
+    module: type[AutoencoderModule] = AutoencoderModule
+
+
+FREE: dict[str, Any] = {"beta": 0}
+TRANSFER: dict[str, Any] = {"preset": "transfer"}
+SETTINGS = [
+    Setting("paper"),
+    Setting("paper, beta 0", FREE),
+    Setting("paper, beta warm-up 6 epochs", {"beta_warmup_epochs": 6}),
+    Setting("paper, kl sum", {"kl_reduction": "sum"}),
+    Setting("paper, relative L_DA", {"relative_alignment": True}),
+    Setting("paper, L_DA over 12 batches", module=Queue),
+    Setting("beta 0, batch 32", FREE | {"batch_size": 32}),
+    Setting("beta 0, 36 epochs", FREE | {"epochs": 36}),
+    Setting("beta 0, lr 3e-4", FREE | {"lr": 3e-4}),
+    Setting("beta 0, lr 3e-3", FREE | {"lr": 3e-3}),
+    Setting("beta 0, cosine", FREE | {"schedule": "cosine"}),
+    Setting("beta 0, scaling channel", FREE | {"scaling": "channel"}),
+    Setting("beta 0, scaling domain", FREE | {"scaling": "domain"}),
+    Setting("beta 0, last norm one group", FREE, last_one_group),
+    Setting("beta 0, all norms one group", FREE, one_group),
+    Setting("beta 0, He", FREE, he),
+    Setting("beta 0, no tanh", FREE, no_tanh),
+    Setting("beta 0, image loss x 0.1", FREE, features_first),
+    Setting("beta 0, masked images", FREE | {"masked_images": True}),
+    Setting("beta 0, pooled network", FREE | {"network": "pooled"}),
+    Setting("beta 0, pooled network, scaling domain", FREE | {"network": "pooled", "scaling": "domain"}),
+    Setting("transfer", TRANSFER),
+    Setting("transfer, beta 0", TRANSFER | FREE),
+    Setting("transfer, beta 10", TRANSFER | {"beta": 10}),
+    Setting("transfer, absolute L_DA", TRANSFER | {"beta": 5, "relative_alignment": False}),
+    Setting("transfer, scaling channel", TRANSFER | {"scaling": "channel"}),
+    Setting("transfer, scaling channel, beta 0", TRANSFER | FREE | {"scaling": "channel"}),
+    Setting("transfer, no profile", TRANSFER | {"profile_weight": 0}),
+    Setting("transfer, profile weight 1", TRANSFER | {"profile_weight": 1}),
+    Setting("transfer, cold start", TRANSFER, cold_start),
+    Setting("transfer, no pooled path", TRANSFER, no_path),
+    Setting("transfer, images with surroundings", TRANSFER | {"masked_images": False}),
+    Setting("transfer, constant rate", TRANSFER | {"schedule": "constant"}),
+    Setting("transfer, image_fraction 0.1", TRANSFER | {"image_fraction": 0.1}),
+    Setting("transfer, 36 epochs", TRANSFER | {"epochs": 36}),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--split", type=Path, required=True, help="only its train part is used")
+    parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", help="settings to train: names, separated by semicolons; default: all")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    chosen = [name.strip() for name in options.only.split(";")] if options.only else [one.name for one in SETTINGS]
+    if unknown := set(chosen) - {setting.name for setting in SETTINGS}:
+        parser.error(f"--only: no such setting: {'; '.join(sorted(unknown))}")
+    store = Store(options.store)
+    table = store.table()
+    given = read_split(options.split).reindex(table["cell_id"]).to_numpy(str)
+    part = stratified_split(table[given == "train"], 0.2, seed=1).reindex(table["cell_id"])
+    for seed in options.seeds:
+        for setting in (one for one in SETTINGS if one.name in chosen):
+            folder = options.output / "runs" / setting.name.replace(" ", "_").replace(",", "") / f"seed-{seed}"
+            if not (folder / "scores.json").is_file():
+                print(f"{setting.name}, seed {seed}", flush=True)
+                run(setting, seed, store, table, part, folder)
+            summarise(options.output)
+    print((options.output / "ablation.md").read_text())
+
+
+def run(setting: Setting, seed: int, store: Store, table: pd.DataFrame, part: pd.Series, folder: Path) -> None:
+    """Train one setting with one seed, judge it on the validation cells, write scores.json last."""
+    config = AutoencoderConfig.model_validate({**SIZE, **setting.config, "seed": seed})
+    parts = part.to_numpy()
+    learned, rows = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
+    weights = train_autoencoder(store, folder, config, learned, changed(setting))  # type: ignore[arg-type]
+    names = read_json(folder / "config.json")["domains"]
+    network = build_network(config.network, config.scaling, len(names))
+    if setting.change:
+        setting.change(network)
+    network.load_state_dict(load_tensors(weights, "", ""))
+    number = torch.from_numpy(table["domain"].map({name: k for k, name in enumerate(names)}).fillna(0).to_numpy(int))
+
+    def scaled(chosen: np.ndarray) -> Tensor:
+        return network.scaling(torch.from_numpy(store.read("features", chosen)), number[chosen])
+
+    with torch.inference_mode():
+        z = embed_batches(store, "embed", 256, lambda chosen: network.encode(scaled(chosen)).numpy())
+        scores = {"setting": setting.name, "seed": seed, **accuracies(z, table, part)}
+        rows = rows[table["domain"].isin(DOMAINS).to_numpy()[rows]]
+        scores |= separation(z[rows], *(table[name].to_numpy(str)[rows] for name in ("domain", "label")))
+        images = read_images(store, rows, config.masked_images)
+        mean = read_images(store, learned, config.masked_images).mean(0, keepdim=True)
+        chosen = rows[::4]
+        drawn = network.decode_images(network.decode_features(network.encode(scaled(chosen))))
+        scores["ssim"] = float(ssim(drawn, images[::4]))
+        scores["ssim_mean_cell"] = float(ssim(mean.expand_as(images[::4]), images[::4]))
+    last = pd.read_csv(folder / "metrics.csv").iloc[-1]
+    for name in ("sd", "effective_rank"):
+        scores[name] = float(last[f"{name}_{DOMAINS[0]}"])
+    write_json(folder / "scores.json", scores)
+
+
+def changed(setting: Setting) -> Callable[..., AutoencoderModule]:
+    """The module of a setting, its network changed."""
+
+    def build(*arguments: Any) -> AutoencoderModule:
+        module = setting.module(*arguments)
+        if setting.change:
+            with torch.random.fork_rng():
+                torch.manual_seed(module._config.seed)
+                setting.change(module.network)
+        return module
+
+    return build
+
+
+def accuracies(z: np.ndarray, table: pd.DataFrame, part: pd.Series) -> dict[str, float]:
+    """Accuracy of every pair of domains, forests of protocol `paper`, and the mean over pairs of different domains."""
+    mine = part.notna().to_numpy()
+    scores = {}
+    for pair in score_pairs("z", [z[mine]], table[mine], "paper", part.dropna(), JUDGE):
+        if not pair.reason:
+            classes = np.array(pair.classes)
+            right = [classes[one.argmax(1)] == pair.true for one in pair.probabilities]
+            scores[pair.train, pair.test] = float(np.mean(right))
+    across = np.mean([score for (train, test), score in scores.items() if train != test])
+    return {f"{train} > {test}": score for (train, test), score in scores.items()} | {"across": float(across)}
+
+
+def read_images(store: Store, rows: np.ndarray, masked: bool) -> Tensor:
+    """Crops (n, 3, 128, 128) in [0, 1], white outside the mask where the setting draws them so."""
+    crops = store.read("crops", rows)
+    if masked:
+        crops = np.where(store.read("masks", rows)[..., None] > 0, crops, np.uint8(255))
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+
+
+def summarise(output: Path) -> None:
+    """Write ablation.csv, curves.csv, curves.png and ablation.md from all that is there."""
+    done = sorted(output.glob("runs/*/seed-*/scores.json"))
+    order = {setting.name: k for k, setting in enumerate(SETTINGS)}
+    table = pd.DataFrame([read_json(path) for path in done])
+    table = table.sort_values(
+        ["setting", "seed"], key=lambda column: column.map(order) if column.name == "setting" else column
+    )
+    write_text(output / "ablation.csv", table.to_csv(index=False))
+    curves = [
+        pd.read_csv(path.with_name("metrics.csv")).assign(
+            setting=read_json(path)["setting"], seed=read_json(path)["seed"]
+        )
+        for path in done
+    ]
+    write_text(output / "curves.csv", pd.concat(curves).to_csv(index=False))
+    draw_curves(pd.concat(curves), output / "curves.png")
+    near, far = DOMAINS[:2]
+    columns = {
+        "within Barcelona": f"{near} > {near}",
+        "to Hopkins": f"{near} > {far}",
+        "from Hopkins": f"{far} > {near}",
+        "across, all pairs": "across",
+        "sd of z": "sd",
+        "effective rank": "effective_rank",
+        "SSIM": "ssim",
+        "mean cell": "ssim_mean_cell",
+        "domain accuracy": "domain_accuracy",
+        "silhouette by class": "silhouette_class",
+    }
+    lines = ["| setting | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    for name, group in table.groupby("setting", sort=False):
+        cells = [
+            f"{group[key].mean():.3f}" + (f" ± {group[key].std():.3f}" if len(group) > 1 else "")
+            for key in columns.values()
+        ]
+        lines.append(f"| {name} | {len(group)} | " + " | ".join(cells) + " |")
+    write_text(output / "ablation.md", "\n".join(lines) + "\n")
+
+
+def draw_curves(curves: pd.DataFrame, path: Path) -> None:
+    """Losses and the spread of z by epoch, one line a setting (the mean over its seeds)."""
+    spread = f"sd_{DOMAINS[0]}"
+    figure, axes = plt.subplots(1, 3, figsize=(15, 6), layout="constrained")
+    for axis, name, title in zip(
+        axes, ("feature_loss", "image_loss", spread), ("feature loss", "1 - SSIM", "spread of z, first domain")
+    ):
+        for k, (setting, group) in enumerate(curves.groupby("setting")):
+            mean = group.groupby("epoch")[name].mean()
+            axis.plot(
+                mean.index + 1, mean, label=setting, color=plt.cm.turbo(k / max(1, curves["setting"].nunique() - 1))
+            )
+        axis.set(title=title, xlabel="epoch", yscale="linear" if name == "image_loss" else "log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=7)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

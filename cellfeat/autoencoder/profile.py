@@ -1,0 +1,148 @@
+"""A cell's profile: numbers that do not change when the cell is turned or moved, as a target for the latent.
+
+A reconstruction loss spends the latent on where things lie, since that is most of a map's variance, and a blood cell
+lies any way it likes. The profile says what a cell consists of: quantiles of its colours, and its features averaged
+over its mask. Predicting it from z needs no label. With statistics taken per domain it asks for a cell's place among
+those of its own laboratory, not for stain and camera.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from cellfeat.autoencoder.network import FEATURE_SHAPE
+
+if TYPE_CHECKING:
+    from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
+    from cellfeat.store import Store
+
+QUANTILES = (0.05, 0.15, 0.25, 0.35, 0.5, 0.65, 0.75, 0.85, 0.95)
+COLOURS = 3 * len(QUANTILES)
+PROFILE_SIZE = COLOURS + 2 * FEATURE_SHAPE[0]
+COLOUR_SHARE = 0.8
+"""Of the profile loss; the features have the rest."""
+RIDGE = 30.0
+
+
+def colour_quantiles(crops: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Nine quantiles of red, green and blue within the mask.
+
+    Args:
+        crops: (n, S, S, 3) uint8 RGB.
+        masks: (n, S, S) uint8 0/1 in the crop's frame; of an empty one the whole crop is taken.
+
+    Returns:
+        (n, 27) float32 in [0, 1]: the three colours' lowest quantile, then the next.
+    """
+    rows = [np.quantile(crop[mask > 0], QUANTILES, axis=0).ravel() for crop, mask in zip(crops, _filled(masks))]
+    return np.array(rows, np.float32).reshape(-1, COLOURS) / 255
+
+
+def masked_features(features: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Mean and standard deviation of each channel, weighted by the mask.
+
+    Args:
+        features: (n, C, H, W) of the cell's box.
+        masks: As above; its bounding box stands for the cell's box.
+
+    Returns:
+        (n, 2·C) float32, the means first.
+    """
+    rows = []
+    for feature, mask in zip(features.astype(np.float32), _filled(masks)):
+        x, y, width, height = cv2.boundingRect(mask)
+        inside = mask[y : y + height, x : x + width].astype(np.float32)
+        weight = cv2.resize(inside, feature.shape[:0:-1], interpolation=cv2.INTER_AREA)
+        weight /= weight.sum()
+        mean = (feature * weight).sum((1, 2))
+        variance = (np.square(feature - mean[:, None, None]) * weight).sum((1, 2))
+        rows.append(np.concatenate([mean, np.sqrt(variance)]))
+    return np.stack(rows)
+
+
+def _filled(masks: np.ndarray) -> np.ndarray:
+    return np.where(masks.any(axis=(1, 2), keepdims=True), masks, np.uint8(1))
+
+
+def pooled_features(h: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel over its map: (n, C, H, W) to (n, 2·C) float32."""
+    h = h.float()
+    return torch.cat([h.mean((2, 3)), h.std((2, 3), correction=0)], dim=1)
+
+
+def measure(
+    store: Store, rows: np.ndarray, group: np.ndarray, scaling: CellScaling | ChannelScaling, batch_size: int = 256
+) -> tuple[Tensor, Tensor]:
+    """Profiles of the cells `rows`, standardised within each group, and their `pooled_features`.
+
+    A profile is the cell's `colour_quantiles` and its `masked_features`.
+
+    Args:
+        group: (len(rows),) int64; one number for all cells standardises over all.
+        scaling: Of the features, for `pooled_features`.
+
+    Returns:
+        (n, 539) and (n, 512) float32.
+    """
+    profiles, pooled = [], []
+    with tqdm(total=len(rows), desc="profiles", unit="cell", disable=None) as bar:
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            features = store.read("features", batch)
+            masks = store.read("masks", batch)
+            profiles.append(
+                np.hstack([colour_quantiles(store.read("crops", batch), masks), masked_features(features, masks)])
+            )
+            number = torch.from_numpy(group[start : start + batch_size])
+            pooled.append(pooled_features(scaling(torch.from_numpy(features), number)))
+            bar.update(len(batch))
+    profile = np.concatenate(profiles)
+    for k in np.unique(group):
+        members = group == k
+        mean, sd = profile[members].mean(0), profile[members].std(0)
+        profile[members] = (profile[members] - mean) / np.where(sd > 1e-6, sd, 1)
+    return torch.from_numpy(profile), torch.cat(pooled)
+
+
+def profile_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error, 80 % of it that of the colours; both (n, 539)."""
+    prediction = prediction.float()
+    colours = functional.mse_loss(prediction[:, :COLOURS], target[:, :COLOURS])
+    features = functional.mse_loss(prediction[:, COLOURS:], target[:, COLOURS:])
+    return COLOUR_SHARE * colours + (1 - COLOUR_SHARE) * features
+
+
+def best_linear_latent(pooled: Tensor, profile: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The linear map through `size` numbers that predicts profiles best: reduced-rank ridge regression.
+
+    Source: Izenman, "Reduced-rank regression for the multivariate linear model", J. Multivariate Analysis 5, 1975, in
+    the metric of `profile_loss`, with a ridge of 30 on standardised inputs.
+
+    Args:
+        pooled: (n, p), each column of mean 0 and standard deviation 1.
+        profile: (n, q), each column of mean 0.
+
+    Returns:
+        encoder (size, p) and decoder (q, size) float32: profile ≈ pooled · encoderᵀ · decoderᵀ. The first of the `size`
+        numbers, the one that explains most, has standard deviation 1, the others less.
+    """
+    x, y = pooled.double(), profile.double()
+    metric = torch.full((y.shape[1],), (1 - COLOUR_SHARE) / (y.shape[1] - COLOURS), dtype=torch.float64)
+    metric[:COLOURS] = COLOUR_SHARE / COLOURS
+    y = y * metric.sqrt()
+    weights = torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
+    _, singular, directions = torch.linalg.svd(x @ weights, full_matrices=False)
+    kept = directions[:size]
+    missing = size - len(kept)
+    kept = functional.pad(kept, (0, 0, 0, missing))
+    spread = (singular[0] / len(x) ** 0.5).clamp_min(1e-12)
+    encoder = (weights @ kept.T).T / spread
+    decoder = (kept * spread).T / metric.sqrt()[:, None]
+    return encoder.float(), decoder.float()
