@@ -147,6 +147,8 @@ SETTINGS = [
     Setting("transfer, scaling channel, beta 0", TRANSFER | FREE | {"scaling": "channel"}),
     Setting("transfer, no profile", TRANSFER | {"profile_weight": 0}),
     Setting("transfer, profile weight 1", TRANSFER | {"profile_weight": 1}),
+    Setting("transfer, profile weight 20", TRANSFER | {"profile_weight": 20}),
+    Setting("transfer, lr 3e-4", TRANSFER | {"lr": 3e-4}),
     Setting("transfer, cold start", TRANSFER, cold_start),
     Setting("transfer, no pooled path", TRANSFER, no_path),
     Setting("transfer, images with surroundings", TRANSFER | {"masked_images": False}),

@@ -37,11 +37,9 @@ dump:
   datasets: [{sites}]
   precision: bf16
 autoencoder:
+  preset: transfer # what carries across laboratories; paper is the publication's
   anchor: {anchor}
-  epochs: 20
-  batch_size: 96
   image_fraction: 0.1 # the image decoder is nearly all of the arithmetic
-  beta_warmup_epochs: 5
   precision: bf16
 evaluation:
   runs: 5
