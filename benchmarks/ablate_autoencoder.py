@@ -21,17 +21,21 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from cellfeat.autoencoder import Autoencoder, AutoencoderConfig, train_autoencoder
 from cellfeat.autoencoder.losses import domain_alignment_loss, ssim
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network, draw_weights
+from cellfeat.autoencoder.profile import best_linear_latent, measure, pooled_features
+from cellfeat.autoencoder.scaling import ChannelScaling
 from cellfeat.data.split import read_split, stratified_split
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import score_pairs
 from cellfeat.files import read_json, write_json, write_text
+from cellfeat.methods import build
 from cellfeat.store import Store, embed_batches
 from cellfeat.tensors import load_tensors
 
@@ -105,6 +109,9 @@ class Queue(AutoencoderModule):
         return domain_alignment_loss(latents, domains, self._config.kl_reduction)
 
 
+Baseline = Callable[[Store, pd.DataFrame, np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Setting:
     """One row of the study: what differs from SIZE, and what the package has no option for."""
@@ -158,6 +165,70 @@ SETTINGS = [
 ]
 
 
+def standardised(z: np.ndarray, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
+    """z with mean 0 and standard deviation 1 in each domain, as of the learned cells."""
+    z, domain = z.astype(np.float64), table["domain"].to_numpy(str)
+    for name in set(domain):
+        here = domain == name
+        known = z[here & learned] if (here & learned).any() else z[here]
+        z[here] = (z[here] - known.mean(0)) / np.maximum(known.std(0), 1e-6)
+    return z
+
+
+def of_method(name: str) -> Baseline:
+    return lambda store, table, learned: build(name).embed(store, Path())
+
+
+def by_domain(baseline: Baseline) -> Baseline:
+    return lambda store, table, learned: standardised(baseline(store, table, learned), table, learned)
+
+
+def principal(baseline: Baseline) -> Baseline:
+    """Its first 50 principal components."""
+
+    def embed(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
+        z = baseline(store, table, learned).reshape(len(store), -1)
+        return PCA(50, svd_solver="randomized", random_state=0).fit(z[learned]).transform(z)
+
+    return embed
+
+
+def whole_map(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
+    """The features as they are, each channel divided by its standard deviation."""
+    z = store.read("features", slice(None)).astype(np.float32)
+    return z / z[learned].std((0, 2, 3))[:, None, None]
+
+
+def best_linear(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
+    """What the preset transfer starts from: 50 numbers, linear in each channel's mean and deviation."""
+    rows = np.flatnonzero(learned)
+    names, number = np.unique(table["domain"].to_numpy(str), return_inverse=True)
+    scaling = ChannelScaling(len(names), 256)
+    scaling.measure(store, rows, number[rows])
+    profile, pooled = measure(store, rows, number[rows], scaling)
+    mean, sd = pooled.mean(0), pooled.std(0)
+    encoder, _ = best_linear_latent((pooled - mean) / sd, profile, 50)
+
+    def embed(chosen: np.ndarray) -> np.ndarray:
+        h = scaling(torch.from_numpy(store.read("features", chosen)), torch.from_numpy(number[chosen]))
+        return (((pooled_features(h) - mean) / sd) @ encoder.T).numpy()
+
+    return embed_batches(store, "embed", 256, embed)
+
+
+BASELINES: dict[str, Baseline] = {
+    "colour floor": of_method("colour"),
+    "colour quantiles in the mask": of_method("quantiles"),
+    "colour quantiles, standardised by domain": by_domain(of_method("quantiles")),
+    "features averaged (rcnn)": of_method("rcnn"),
+    "features averaged, standardised by domain": by_domain(of_method("rcnn")),
+    "features averaged, 50 components": principal(of_method("rcnn")),
+    "whole map, 50 components": principal(whole_map),
+    "best linear latent": best_linear,
+}
+"""What the same cells give without an autoencoder."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
@@ -168,21 +239,41 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = [name.strip() for name in options.only.split(";")] if options.only else [one.name for one in SETTINGS]
-    if unknown := set(chosen) - {setting.name for setting in SETTINGS}:
+    known = [*BASELINES, *(setting.name for setting in SETTINGS)]
+    chosen = [name.strip() for name in options.only.split(";")] if options.only else known
+    if unknown := set(chosen) - set(known):
         parser.error(f"--only: no such setting: {'; '.join(sorted(unknown))}")
     store = Store(options.store)
     table = store.table()
     given = read_split(options.split).reindex(table["cell_id"]).to_numpy(str)
     part = stratified_split(table[given == "train"], 0.2, seed=1).reindex(table["cell_id"])
+    for name in (one for one in BASELINES if one in chosen):
+        folder = place(options.output, name, 0)
+        if not (folder / "scores.json").is_file():
+            print(name, flush=True)
+            write_json(folder / "scores.json", {"setting": name, "seed": 0} | judge_baseline(name, store, table, part))
     for seed in options.seeds:
         for setting in (one for one in SETTINGS if one.name in chosen):
-            folder = options.output / "runs" / setting.name.replace(" ", "_").replace(",", "") / f"seed-{seed}"
+            folder = place(options.output, setting.name, seed)
             if not (folder / "scores.json").is_file():
                 print(f"{setting.name}, seed {seed}", flush=True)
                 run(setting, seed, store, table, part, folder)
             summarise(options.output)
     print((options.output / "ablation.md").read_text())
+
+
+def place(output: Path, name: str, seed: int) -> Path:
+    """Folder of one setting and seed."""
+    return output / "runs" / name.replace(" ", "_").replace(",", "") / f"seed-{seed}"
+
+
+def judge_baseline(name: str, store: Store, table: pd.DataFrame, part: pd.Series) -> dict[str, float]:
+    """Scores of one baseline on the validation cells."""
+    learned = (part == "train").to_numpy()
+    z = BASELINES[name](store, table, learned).astype(np.float32)
+    rows = np.flatnonzero((part == "test").to_numpy() & table["domain"].isin(DOMAINS).to_numpy())
+    labels = [table[column].to_numpy(str)[rows] for column in ("domain", "label")]
+    return accuracies(z, table, part) | separation(z[rows], *labels)
 
 
 def run(setting: Setting, seed: int, store: Store, table: pd.DataFrame, part: pd.Series, folder: Path) -> None:
@@ -256,7 +347,7 @@ def read_images(store: Store, rows: np.ndarray, masked: bool) -> Tensor:
 def summarise(output: Path) -> None:
     """Write ablation.csv, curves.csv, curves.png and ablation.md from all that is there."""
     done = sorted(output.glob("runs/*/seed-*/scores.json"))
-    order = {setting.name: k for k, setting in enumerate(SETTINGS)}
+    order = {name: k for k, name in enumerate([*BASELINES, *(setting.name for setting in SETTINGS)])}
     table = pd.DataFrame([read_json(path) for path in done])
     table = table.sort_values(
         ["setting", "seed"], key=lambda column: column.map(order) if column.name == "setting" else column
@@ -267,7 +358,10 @@ def summarise(output: Path) -> None:
             setting=read_json(path)["setting"], seed=read_json(path)["seed"]
         )
         for path in done
+        if path.with_name("metrics.csv").is_file()
     ]
+    if not curves:
+        curves = [pd.DataFrame(columns=["epoch", "setting", "seed"])]
     write_text(output / "curves.csv", pd.concat(curves).to_csv(index=False))
     draw_curves(pd.concat(curves), output / "curves.png")
     near, far = DOMAINS[:2]
@@ -285,12 +379,16 @@ def summarise(output: Path) -> None:
     }
     lines = ["| setting | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for name, group in table.groupby("setting", sort=False):
-        cells = [
-            f"{group[key].mean():.3f}" + (f" ± {group[key].std():.3f}" if len(group) > 1 else "")
-            for key in columns.values()
-        ]
+        cells = [shown(group[key]) if key in group else "" for key in columns.values()]
         lines.append(f"| {name} | {len(group)} | " + " | ".join(cells) + " |")
     write_text(output / "ablation.md", "\n".join(lines) + "\n")
+
+
+def shown(values: pd.Series) -> str:
+    """Mean and, of several seeds, standard deviation; nothing where there is no value."""
+    if values.isna().all():
+        return ""
+    return f"{values.mean():.3f}" + (f" ± {values.std():.3f}" if len(values) > 1 else "")
 
 
 def draw_curves(curves: pd.DataFrame, path: Path) -> None:
