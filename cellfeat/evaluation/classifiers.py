@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +35,17 @@ class BalancedNeighbours(KNeighborsClassifier):
         return votes / votes.sum(axis=1, keepdims=True)
 
 
+@contextmanager
+def own_warning_filters() -> Iterator[None]:
+    """Keep the process's warning filters safe from a forest's threads, and have at least one of them.
+
+    scikit-learn's threads swap the global filters; where they leave them empty, each tree of each later forest warns.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*sklearn.utils.parallel.delayed")
+        yield
+
+
 def fit(
     name: ClassifierName, z: np.ndarray, label: np.ndarray, config: EvaluationConfig, protocol: ProtocolName, seed: int
 ) -> ClassifierMixin:
@@ -51,7 +65,8 @@ def fit(
     else:
         kind = BalancedNeighbours if config.balanced else KNeighborsClassifier
         model = make_pipeline(StandardScaler(), kind(min(config.neighbours, len(z))))
-    model.fit(z, label)
+    with own_warning_filters():
+        model.fit(z, label)
     if name == "forest":
         model.n_jobs = 1  # threads add up the votes in varying order, which breaks near-ties at random
     return model

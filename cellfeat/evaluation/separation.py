@@ -8,6 +8,8 @@ from sklearn.metrics import balanced_accuracy_score, silhouette_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
+from cellfeat.evaluation.classifiers import own_warning_filters
+
 FOLDS = 5
 MAX_CELLS = 3000  # beyond, a fixed choice by chance: silhouettes cost the square of the cells
 
@@ -40,7 +42,8 @@ def separation(z: np.ndarray, domain: np.ndarray, label: np.ndarray, seed: int =
         rows = np.isin(domain, domains)
         forest = RandomForestClassifier(100, class_weight="balanced", random_state=seed, n_jobs=-1)
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-        called = cross_val_predict(forest, z[rows], domain[rows], cv=folds)
+        with own_warning_filters():
+            called = cross_val_predict(forest, z[rows], domain[rows], cv=folds)
         accuracy = float(balanced_accuracy_score(domain[rows], called))
     return {
         "domain_accuracy": accuracy,

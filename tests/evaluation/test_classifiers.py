@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -24,3 +26,10 @@ def test_balance_finds_more_of_the_rare_class(name):
 def test_neighbours_are_no_more_than_there_are():
     model = classifiers.fit("knn", Z[88:92], LABEL[88:92], EvaluationConfig(), "paper", 0)
     np.testing.assert_allclose(model.predict_proba(Z[:1]), [[0.5, 0.5]])
+
+
+def test_no_tree_warns_where_the_process_has_lost_its_warning_filters(monkeypatch, recwarn):
+    monkeypatch.setattr(warnings, "filters", [])  # as scikit-learn's threads may leave them
+    z = np.random.default_rng(0).random((40, 3))
+    classifiers.fit("forest", z, np.array(["a", "b"] * 20), EvaluationConfig(trees=4), "paper", 0)
+    assert not [warning for warning in recwarn if "parallel" in str(warning.message)]
