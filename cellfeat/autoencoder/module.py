@@ -69,10 +69,13 @@ class AutoencoderModule(lightning.LightningModule):
         group = self._dataset.domain[rows]
         if isinstance(self.network.scaling, ChannelScaling):
             self.network.scaling.measure(store, rows, group)
-        if isinstance(self.network, PooledAutoencoder) and self._config.profile_weight:
-            group = group if self._config.scaling == "domain" else np.zeros_like(group)
-            self._profiles, pooled = measure(store, rows, group, self.network.scaling)
-            self.network.warm_start(pooled, self._profiles)
+        if isinstance(self.network, PooledAutoencoder):
+            if self._config.profile_weight:
+                group = group if self._config.scaling == "domain" else np.zeros_like(group)
+                self._profiles, pooled = measure(store, rows, group, self.network.scaling)
+                self.network.warm_start(pooled, self._profiles)
+            else:
+                self.network.profile_decoder.requires_grad_(False)  # several processes wait for every gradient
 
     def configure_optimizers(self) -> Any:
         """Adam, its rate constant or falling to 0 along half a cosine."""

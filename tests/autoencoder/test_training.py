@@ -155,9 +155,11 @@ def test_beta_rises_linearly():
     assert AutoencoderConfig().beta_at(0) == 5.0
 
 
-def test_two_processes_align_the_statistics_of_the_global_batch(make_store, tmp_path):
+# Adam's first step goes by the gradients' signs, which rounding decides where weights start at 0, as in transfer.
+@pytest.mark.parametrize(("preset", "rtol"), [("paper", 1e-3), ("transfer", 1e-2)])
+def test_two_processes_align_the_statistics_of_the_global_batch(make_store, tmp_path, preset, rtol):
     store = make_store(cells=8, domains=("a", "b"))
-    settings = {"epochs": 2, "batch_size": 8, "beta": 50.0}
+    settings = {"preset": preset, "epochs": 2, "batch_size": 8, "beta": 50.0}
     train_autoencoder(store, tmp_path / "one", AutoencoderConfig(**settings))
     script = tmp_path / "train.py"
     script.write_text(
@@ -168,5 +170,5 @@ def test_two_processes_align_the_statistics_of_the_global_batch(make_store, tmp_
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     run = subprocess.run(torchrun, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    pd.testing.assert_frame_equal(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-3)
+    pd.testing.assert_frame_equal(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=rtol)
     assert read_json(tmp_path / "two" / "autoencoder.json")["cells"] == 6
