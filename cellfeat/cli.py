@@ -194,6 +194,19 @@ def inspect(
 
 
 @app.command()
+def explore(
+    store: StorePath,
+    embeddings: Annotated[list[Path] | None, typer.Option(help="Embedding file; may be given again.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the figures and of explore.html.")] = Path("exploration"),
+) -> None:
+    """Draw what a store holds: classes, mean images and colours by domain, maps of embeddings in 2-D and 3-D."""
+    from cellfeat.evaluation.explore import explore as run_explore
+    from cellfeat.store import Store
+
+    print(run_explore(Store(store), embeddings or (), output))
+
+
+@app.command()
 def train_ae(
     store: StorePath,
     output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("autoencoder"),

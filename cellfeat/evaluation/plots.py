@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,38 +29,43 @@ def scatter(xy: np.ndarray, domain: np.ndarray, label: np.ndarray) -> bytes:
     """
     figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
     by_domain, by_class = figure.subplots(1, 2)
-    colours = domain_colours(domain)
-    order = np.random.default_rng(0).permutation(len(xy))  # no domain is painted over another
-    for name, (colour, _) in colours.items():
-        by_domain.scatter([], [], s=28, color=colour, label=name)
-    by_domain.scatter(*xy[order].T, s=9, c=[colours[name][0] for name in domain[order]], alpha=0.75, linewidths=0)
-    by_domain.set_title("by domain")
-    for name in reversed(in_reading_order(label)):
-        style = class_style(name)
-        rows = label == name
-        size = 26 if style.marker in "*PX" else 13
-        by_class.scatter(
-            *xy[rows].T, s=size, color=style.colour, marker=style.marker, alpha=0.8, linewidths=0, label=style.name
-        )
-    by_class.set_title("by class")
+    points_by_domain(by_domain, xy, domain)
+    points_by_class(by_class, xy, label)
     for axes in (by_domain, by_class):
         axes.set(xticks=[], yticks=[])
-        handles, labels = axes.get_legend_handles_labels()
-        if axes is by_class:
-            handles, labels = handles[::-1], labels[::-1]
-        axes.legend(
-            handles,
-            labels,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.02),
-            ncols=3,
-            frameon=False,
-            fontsize=8,
-            markerscale=1.3,
-        )
-        _plain(axes)
+        legend_below(axes)
+        plain(axes)
         axes.spines[:].set_visible(False)
-    return _png(figure)
+    return png_bytes(figure)
+
+
+def points_by_domain(axes: Any, points: np.ndarray, domain: np.ndarray) -> None:
+    """Draw points (n, 2), or (n, 3) on axes of three dimensions, in the colours of their domains (n,)."""
+    colours = domain_colours(domain)
+    order = np.random.default_rng(0).permutation(len(points))  # no domain is painted over another
+    for name, (colour, _) in colours.items():
+        axes.scatter(*points[:0].T, s=28, color=colour, label=name)
+    axes.scatter(*points[order].T, s=9, c=[colours[name][0] for name in domain[order]], alpha=0.75, linewidths=0)
+    axes.set_title("by domain")
+
+
+def points_by_class(axes: Any, points: np.ndarray, label: np.ndarray) -> None:
+    """Draw points (n, 2), or (n, 3) on axes of three dimensions, in the looks of their classes (n,), "" unknown."""
+    names = in_reading_order(label)
+    looks: dict[str, dict[str, Any]] = {}
+    for name in names:
+        style = class_style(name)
+        size = 26 if style.marker in "*PX" else 13
+        looks[name] = {"s": size, "color": style.colour, "marker": style.marker, "alpha": 0.8, "linewidths": 0}
+        axes.scatter(*points[:0].T, label=style.name, **looks[name])
+    for name in reversed(names):
+        axes.scatter(*points[label == name].T, **looks[name])
+    axes.set_title("by class")
+
+
+def legend_below(axes: Axes) -> None:
+    """The legend of one panel, beneath it."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3, frameon=False, fontsize=8, markerscale=1.3)
 
 
 def curves(columns: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], xlabel: str) -> bytes:
@@ -86,10 +92,10 @@ def curves(columns: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], x
         axes.set_xlabel(xlabel)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y", color="#eceff1")
-        _plain(axes)
+        plain(axes)
     for axes in panels[len(columns) :]:
         axes.remove()
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def confusions(entries: Sequence[Mapping], domains: Sequence[str]) -> bytes:
@@ -121,7 +127,7 @@ def confusions(entries: Sequence[Mapping], domains: Sequence[str]) -> bytes:
         grid[row, 0].set_ylabel("true class", fontsize=8, color=INK)
     for axes in grid[-1]:
         axes.set_xlabel("called", fontsize=8, color=INK)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _confusion(axes: Axes, entry: Mapping | None, classes: Sequence[str], numbers: bool) -> None:
@@ -180,7 +186,8 @@ def _row(crops: np.ndarray, gap: int = 4) -> np.ndarray:
     return np.concatenate(list(framed), axis=1)
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Small dark text, and thin lines on the left and beneath only."""
     axes.title.set_fontsize(10)
     axes.title.set_color(INK)
     axes.tick_params(labelsize=8, colors=INK)
@@ -190,7 +197,8 @@ def _plain(axes: Axes) -> None:
         side.set_color(FAINT)
 
 
-def _png(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as a PNG of `DPI`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
