@@ -252,6 +252,7 @@ def main() -> None:
         if not (folder / "scores.json").is_file():
             print(name, flush=True)
             write_json(folder / "scores.json", {"setting": name, "seed": 0} | judge_baseline(name, store, table, part))
+        summarise(options.output)
     for seed in options.seeds:
         for setting in (one for one in SETTINGS if one.name in chosen):
             folder = place(options.output, setting.name, seed)
