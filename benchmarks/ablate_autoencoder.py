@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,22 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
+from ablation_settings import SETTINGS, Setting
 from sklearn.decomposition import PCA
-from torch import Tensor, nn
+from torch import Tensor
 
-from cellfeat.autoencoder import Autoencoder, AutoencoderConfig, train_autoencoder
-from cellfeat.autoencoder.losses import domain_alignment_loss, ssim
+from cellfeat.autoencoder import AutoencoderConfig, train_autoencoder
+from cellfeat.autoencoder.data import read_crops
+from cellfeat.autoencoder.losses import ssim
 from cellfeat.autoencoder.module import AutoencoderModule
-from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network, draw_weights
-from cellfeat.autoencoder.profile import best_linear_latent, measure, pooled_features
+from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
+from cellfeat.autoencoder.profile import measure
 from cellfeat.autoencoder.scaling import ChannelScaling
 from cellfeat.data.split import read_split, stratified_split
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import score_pairs
-from cellfeat.files import read_json, write_json, write_text
+from cellfeat.files import read_json, slug, write_json, write_text
 from cellfeat.methods import build
 from cellfeat.store import Store, embed_batches
 from cellfeat.tensors import load_tensors
@@ -47,122 +48,7 @@ DOMAINS = ("pbc-barcelona", "apl-hopkins", "marrow-munich")
 JUDGE = EvaluationConfig(protocols=["paper"], runs=3, bootstrap=0, domains=list(DOMAINS))
 
 
-def one_group(network: Autoencoder) -> None:
-    """One group in every GroupNorm."""
-    for layer in norms(network):
-        layer.num_groups = 1
-
-
-def last_one_group(network: Autoencoder) -> None:
-    """One group in the last GroupNorm, the one over 1 x 1 px."""
-    norms(network)[-1].num_groups = 1
-
-
-def norms(network: Autoencoder) -> list[nn.GroupNorm]:
-    return [layer for layer in network.encoder if isinstance(layer, nn.GroupNorm)]
-
-
-@torch.no_grad()
-def he(network: Autoencoder) -> None:
-    """Weights after He et al. in place of PyTorch's default."""
-    for part in (network.encoder, network.feature_decoder, network.image_decoder):
-        draw_weights(part, last_gain=0.5)
-
-
-def no_tanh(network: Autoencoder) -> None:
-    """A latent that is not squashed."""
-    network.encoder[-1] = nn.Identity()
-
-
-def features_first(network: Autoencoder) -> None:
-    """A tenth of the image loss's pull on what lies before the image decoder."""
-    decode = network.decode_images
-    network.decode_images = lambda hat: decode(0.1 * hat + 0.9 * hat.detach())  # type: ignore[method-assign]
-
-
-@torch.no_grad()
-def cold_start(network: PooledAutoencoder) -> None:
-    """The pooled path and the profile decoder start by chance."""
-    network.pooled_path.reset_parameters()
-    network.profile_decoder.reset_parameters()
-
-
-@torch.no_grad()
-def no_path(network: PooledAutoencoder) -> None:
-    """The profile has to come through the convolutions."""
-    draw_weights(network.encoder, last_gain=0.25)
-    network.pooled_path.weight.zero_()
-    network.pooled_path.requires_grad_(False)
-    network.profile_decoder.reset_parameters()
-
-
-class Queue(AutoencoderModule):
-    """Statistics of L_DA over the latents of the last twelve batches, about the paper's 1,500 cells."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._kept: list[tuple[Tensor, Tensor]] = []
-
-    def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:
-        latents, domains = torch.cat([z, *(z for z, _ in self._kept)]), torch.cat([domain, *(d for _, d in self._kept)])
-        self._kept = [*self._kept, (z.detach(), domain)][-11:]
-        return domain_alignment_loss(latents, domains, self._config.kl_reduction)
-
-
 Baseline = Callable[[Store, pd.DataFrame, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One row of the study: what differs from SIZE, and what the package has no option for."""
-
-    name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    change: Callable[[Any], None] | None = None
-    module: type[AutoencoderModule] = AutoencoderModule
-
-
-FREE: dict[str, Any] = {"beta": 0}
-TRANSFER: dict[str, Any] = {"preset": "transfer"}
-SETTINGS = [
-    Setting("paper"),
-    Setting("paper, beta 0", FREE),
-    Setting("paper, beta warm-up 6 epochs", {"beta_warmup_epochs": 6}),
-    Setting("paper, kl sum", {"kl_reduction": "sum"}),
-    Setting("paper, relative L_DA", {"relative_alignment": True}),
-    Setting("paper, L_DA over 12 batches", module=Queue),
-    Setting("beta 0, batch 32", FREE | {"batch_size": 32}),
-    Setting("beta 0, 36 epochs", FREE | {"epochs": 36}),
-    Setting("beta 0, lr 3e-4", FREE | {"lr": 3e-4}),
-    Setting("beta 0, lr 3e-3", FREE | {"lr": 3e-3}),
-    Setting("beta 0, cosine", FREE | {"schedule": "cosine"}),
-    Setting("beta 0, scaling channel", FREE | {"scaling": "channel"}),
-    Setting("beta 0, scaling domain", FREE | {"scaling": "domain"}),
-    Setting("beta 0, last norm one group", FREE, last_one_group),
-    Setting("beta 0, all norms one group", FREE, one_group),
-    Setting("beta 0, He", FREE, he),
-    Setting("beta 0, no tanh", FREE, no_tanh),
-    Setting("beta 0, image loss x 0.1", FREE, features_first),
-    Setting("beta 0, masked images", FREE | {"masked_images": True}),
-    Setting("beta 0, pooled network", FREE | {"network": "pooled"}),
-    Setting("beta 0, pooled network, scaling domain", FREE | {"network": "pooled", "scaling": "domain"}),
-    Setting("transfer", TRANSFER),
-    Setting("transfer, beta 0", TRANSFER | FREE),
-    Setting("transfer, beta 10", TRANSFER | {"beta": 10}),
-    Setting("transfer, absolute L_DA", TRANSFER | {"beta": 5, "relative_alignment": False}),
-    Setting("transfer, scaling channel", TRANSFER | {"scaling": "channel"}),
-    Setting("transfer, scaling channel, beta 0", TRANSFER | FREE | {"scaling": "channel"}),
-    Setting("transfer, no profile", TRANSFER | {"profile_weight": 0}),
-    Setting("transfer, profile weight 1", TRANSFER | {"profile_weight": 1}),
-    Setting("transfer, profile weight 20", TRANSFER | {"profile_weight": 20}),
-    Setting("transfer, lr 3e-4", TRANSFER | {"lr": 3e-4}),
-    Setting("transfer, cold start", TRANSFER, cold_start),
-    Setting("transfer, no pooled path", TRANSFER, no_path),
-    Setting("transfer, images with surroundings", TRANSFER | {"masked_images": False}),
-    Setting("transfer, constant rate", TRANSFER | {"schedule": "constant"}),
-    Setting("transfer, image_fraction 0.1", TRANSFER | {"image_fraction": 0.1}),
-    Setting("transfer, 36 epochs", TRANSFER | {"epochs": 36}),
-]
 
 
 def standardised(z: np.ndarray, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
@@ -199,19 +85,20 @@ def whole_map(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.ndar
     return z / z[learned].std((0, 2, 3))[:, None, None]
 
 
+@torch.inference_mode()
 def best_linear(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
-    """What the preset transfer starts from: 50 numbers, linear in each channel's mean and deviation."""
+    """What the preset transfer starts from: 50 numbers, tanh of ones linear in each channel's mean and deviation."""
     rows = np.flatnonzero(learned)
     names, number = np.unique(table["domain"].to_numpy(str), return_inverse=True)
+    numbers = torch.from_numpy(number)
     scaling = ChannelScaling(len(names), 256)
     scaling.measure(store, rows, number[rows])
+    network = PooledAutoencoder(scaling)
     profile, pooled = measure(store, rows, number[rows], scaling)
-    mean, sd = pooled.mean(0), pooled.std(0)
-    encoder, _ = best_linear_latent((pooled - mean) / sd, profile, 50)
+    network.warm_start(pooled, profile)
 
     def embed(chosen: np.ndarray) -> np.ndarray:
-        h = scaling(torch.from_numpy(store.read("features", chosen)), torch.from_numpy(number[chosen]))
-        return (((pooled_features(h) - mean) / sd) @ encoder.T).numpy()
+        return network.encode(scaling(torch.from_numpy(store.read("features", chosen)), numbers[chosen])).numpy()
 
     return embed_batches(store, "embed", 256, embed)
 
@@ -265,23 +152,30 @@ def main() -> None:
 
 def place(output: Path, name: str, seed: int) -> Path:
     """Folder of one setting and seed."""
-    return output / "runs" / name.replace(" ", "_").replace(",", "") / f"seed-{seed}"
+    return output / "runs" / slug(name) / f"seed-{seed}"
 
 
 def judge_baseline(name: str, store: Store, table: pd.DataFrame, part: pd.Series) -> dict[str, float]:
     """Scores of one baseline on the validation cells."""
-    learned = (part == "train").to_numpy()
-    z = BASELINES[name](store, table, learned).astype(np.float32)
-    rows = np.flatnonzero((part == "test").to_numpy() & table["domain"].isin(DOMAINS).to_numpy())
-    labels = [table[column].to_numpy(str)[rows] for column in ("domain", "label")]
+    z = BASELINES[name](store, table, (part == "train").to_numpy())
+    return judge(z.astype(np.float32), table, part)
+
+
+def judge(z: np.ndarray, table: pd.DataFrame, part: pd.Series) -> dict[str, float]:
+    """Accuracies and separation of the validation cells of an embedding (len(table), d)."""
+    rows = validation_rows(table, part)
+    labels = [table[name].to_numpy(str)[rows] for name in ("domain", "label")]
     return accuracies(z, table, part) | separation(z[rows], *labels)
+
+
+def validation_rows(table: pd.DataFrame, part: pd.Series) -> np.ndarray:
+    return np.flatnonzero((part == "test").to_numpy() & table["domain"].isin(DOMAINS).to_numpy())
 
 
 def run(setting: Setting, seed: int, store: Store, table: pd.DataFrame, part: pd.Series, folder: Path) -> None:
     """Train one setting with one seed, judge it on the validation cells, write scores.json last."""
     config = AutoencoderConfig.model_validate({**SIZE, **setting.config, "seed": seed})
-    parts = part.to_numpy()
-    learned, rows = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
+    learned = np.flatnonzero(part == "train")
     weights = train_autoencoder(store, folder, config, learned, changed(setting))  # type: ignore[arg-type]
     names = read_json(folder / "config.json")["domains"]
     network = build_network(config.network, config.scaling, len(names))
@@ -295,15 +189,13 @@ def run(setting: Setting, seed: int, store: Store, table: pd.DataFrame, part: pd
 
     with torch.inference_mode():
         z = embed_batches(store, "embed", 256, lambda chosen: network.encode(scaled(chosen)).numpy())
-        scores = {"setting": setting.name, "seed": seed, **accuracies(z, table, part)}
-        rows = rows[table["domain"].isin(DOMAINS).to_numpy()[rows]]
-        scores |= separation(z[rows], *(table[name].to_numpy(str)[rows] for name in ("domain", "label")))
-        images = read_images(store, rows, config.masked_images)
+        scores = {"setting": setting.name, "seed": seed, **judge(z, table, part)}
+        shown = validation_rows(table, part)[::4]
+        images = read_images(store, shown, config.masked_images)
         mean = read_images(store, learned, config.masked_images).mean(0, keepdim=True)
-        chosen = rows[::4]
-        drawn = network.decode_images(network.decode_features(network.encode(scaled(chosen))))
-        scores["ssim"] = float(ssim(drawn, images[::4]))
-        scores["ssim_mean_cell"] = float(ssim(mean.expand_as(images[::4]), images[::4]))
+        drawn = network.decode_images(network.decode_features(torch.from_numpy(z[shown])))
+        scores["ssim"] = float(ssim(drawn, images))
+        scores["ssim_mean_cell"] = float(ssim(mean.expand_as(images), images))
     last = pd.read_csv(folder / "metrics.csv").iloc[-1]
     for name in ("sd", "effective_rank"):
         scores[name] = float(last[f"{name}_{DOMAINS[0]}"])
@@ -339,10 +231,7 @@ def accuracies(z: np.ndarray, table: pd.DataFrame, part: pd.Series) -> dict[str,
 
 def read_images(store: Store, rows: np.ndarray, masked: bool) -> Tensor:
     """Crops (n, 3, 128, 128) in [0, 1], white outside the mask where the setting draws them so."""
-    crops = store.read("crops", rows)
-    if masked:
-        crops = np.where(store.read("masks", rows)[..., None] > 0, crops, np.uint8(255))
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(read_crops(store, rows, masked)).permute(0, 3, 1, 2).float() / 255
 
 
 def summarise(output: Path) -> None:
@@ -380,12 +269,12 @@ def summarise(output: Path) -> None:
     }
     lines = ["| setting | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for name, group in table.groupby("setting", sort=False):
-        cells = [shown(group[key]) if key in group else "" for key in columns.values()]
+        cells = [shown_as(group[key]) if key in group else "" for key in columns.values()]
         lines.append(f"| {name} | {len(group)} | " + " | ".join(cells) + " |")
     write_text(output / "ablation.md", "\n".join(lines) + "\n")
 
 
-def shown(values: pd.Series) -> str:
+def shown_as(values: pd.Series) -> str:
     """Mean and, of several seeds, standard deviation; nothing where there is no value."""
     if values.isna().all():
         return ""

@@ -11,7 +11,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "transfer": {
         "epochs": 16,
         "batch_size": 128,
-        "lr": 1e-3,
         "schedule": "cosine",
         "network": "pooled",
         "scaling": "domain",

@@ -46,16 +46,19 @@ class CellDataset(Dataset):
 
     def __getitem__(self, batch: tuple[np.ndarray, np.ndarray]) -> Batch:
         rows, image_index = batch
-        crops = self.store.read("crops", rows[image_index])
-        if self._masked:
-            crops = np.where(self.store.read("masks", rows[image_index])[..., None] > 0, crops, np.uint8(255))
         return Batch(
             torch.from_numpy(self.store.read("features", rows)),
             torch.from_numpy(self.domain[rows]),
             torch.from_numpy(image_index),
-            torch.from_numpy(crops),
+            torch.from_numpy(read_crops(self.store, rows[image_index], self._masked)),
             torch.from_numpy(rows),
         )
+
+
+def read_crops(store: Store, rows: np.ndarray, masked: bool) -> np.ndarray:
+    """Crops (n, S, S, 3) uint8 RGB of the cells `rows`; `masked` whitens what lies outside the cell's mask."""
+    crops = store.read("crops", rows)
+    return np.where(store.read("masks", rows)[..., None] > 0, crops, np.uint8(255)) if masked else crops
 
 
 class BatchSampler(Sampler[tuple[np.ndarray, np.ndarray]]):

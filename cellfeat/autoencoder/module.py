@@ -44,7 +44,7 @@ class AutoencoderModule(lightning.LightningModule):
         config: AutoencoderConfig,
         on_epoch: Callable[[list[dict[str, Any]]], None],
     ) -> None:
-        """`domains` names the domain numbers of `dataset`; `on_epoch` receives the history after each epoch."""
+        """`train_rows` ascend, `domains` names `dataset`'s numbers, `on_epoch` gets the history after each epoch."""
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -59,8 +59,6 @@ class AutoencoderModule(lightning.LightningModule):
         self._latents: list[tuple[Tensor, Tensor]] = []
         self._collapsed: set[str] = set()
         self._profiles: Tensor | None = None
-        self._place = torch.full((len(dataset.store),), -1)
-        self._place[train_rows] = torch.arange(len(train_rows))
         self._look_at_cells()
 
     def _look_at_cells(self) -> None:
@@ -118,7 +116,7 @@ class AutoencoderModule(lightning.LightningModule):
         loss = feature_loss + image_loss + self._config.beta_at(self.current_epoch) * alignment_loss
         losses = {"feature_loss": feature_loss, "image_loss": image_loss, "alignment_loss": alignment_loss}
         if self._profiles is not None and isinstance(self.network, PooledAutoencoder):
-            target = self._profiles[self._place[batch.rows.cpu()]].to(h)
+            target = self._profiles[np.searchsorted(self._train_rows, batch.rows.cpu().numpy())].to(h)
             losses["profile_loss"] = profile_loss(self.network.decode_profile(own_z), target)
             loss = loss + self._config.profile_weight * losses["profile_loss"]
         losses = {"loss": loss, **losses}
