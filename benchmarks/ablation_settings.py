@@ -120,6 +120,8 @@ SETTINGS = [
     Setting("transfer, no profile", TRANSFER | {"profile_weight": 0}),
     Setting("transfer, profile weight 1", TRANSFER | {"profile_weight": 1}),
     Setting("transfer, profile weight 20", TRANSFER | {"profile_weight": 20}),
+    Setting("transfer, no thumbnails", TRANSFER | {"thumbnail_weight": 0}),
+    Setting("transfer, thumbnail weight 3", TRANSFER | {"thumbnail_weight": 3}),
     Setting("transfer, lr 3e-4", TRANSFER | {"lr": 3e-4}),
     Setting("transfer, cold start", TRANSFER, cold_start),
     Setting("transfer, no pooled path", TRANSFER, no_path),

@@ -15,6 +15,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "pooled",
         "scaling": "domain",
         "profile_weight": 5.0,
+        "thumbnail_weight": 0.3,
         "masked_images": True,
         "beta": 1.0,
         "relative_alignment": True,
@@ -39,7 +40,9 @@ class AutoencoderConfig(BaseModel):
             cells, or over those of the cell's own "domain".
         profile_weight: Weight of the profile loss, see `cellfeat.autoencoder.profile`; needs the network "pooled".
             Profiles are standardised over each domain with the scaling "domain", else over all cells.
-        masked_images: Whiten what lies outside the cell's mask before an image is a target.
+        thumbnail_weight: Weight of the thumbnails' mean squared error, see `cellfeat.autoencoder.thumbnail`; needs the
+            network "pooled".
+        masked_images: Whiten what lies outside the cell's mask before an image or a thumbnail is a target.
         beta: Weight of the domain alignment loss.
         beta_warmup_epochs: Epochs over which the weight rises linearly from 0 to `beta`.
         anchor: Domain that all others are aligned to; None takes the first in alphabetical order.
@@ -64,6 +67,7 @@ class AutoencoderConfig(BaseModel):
     network: Literal["paper", "pooled"] = "paper"
     scaling: Literal["cell", "channel", "domain"] = "cell"
     profile_weight: float = Field(0.0, ge=0)
+    thumbnail_weight: float = Field(0.0, ge=0)
     masked_images: bool = False
     beta: float = Field(5.0, ge=0)
     beta_warmup_epochs: int = Field(0, ge=0)
@@ -82,9 +86,10 @@ class AutoencoderConfig(BaseModel):
         return {**chosen, **given} if chosen else given
 
     @model_validator(mode="after")
-    def _profile_has_a_decoder(self) -> AutoencoderConfig:
-        if self.profile_weight and self.network != "pooled":
-            raise ValueError("profile_weight needs the network pooled")
+    def _targets_have_decoders(self) -> AutoencoderConfig:
+        for name in ("profile_weight", "thumbnail_weight"):
+            if getattr(self, name) and self.network != "pooled":
+                raise ValueError(f"{name} needs the network pooled")
         return self
 
     def beta_at(self, epoch: int) -> float:

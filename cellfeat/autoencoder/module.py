@@ -20,6 +20,7 @@ from cellfeat.autoencoder.losses import domain_alignment_loss, mse, ssim
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
 from cellfeat.autoencoder.profile import measure, profile_loss
 from cellfeat.autoencoder.scaling import ChannelScaling
+from cellfeat.autoencoder.thumbnail import measure_thumbnails
 from cellfeat.training import check_loss
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,11 @@ SMALLEST_SD = 1e-4
 
 
 class AutoencoderModule(lightning.LightningModule):
-    """Trains `network` on MSE(ĥ, h) + 1 − SSIM(r̂, r) + β·L_DA, plus the profile loss where the config weighs it.
+    """Trains `network` on MSE(ĥ, h) + 1 − SSIM(r̂, r) + β·L_DA, plus the losses of profile and thumbnail where weighed.
 
     `history` holds one dict an epoch: epoch (from 0), loss, feature_loss, image_loss, alignment_loss, profile_loss
-    (where there is one), beta, cells_per_second, and for each domain sd_<domain> and effective_rank_<domain> of the
-    latents seen in that epoch. It travels in the checkpoint.
+    and thumbnail_loss (where weighed), beta, cells_per_second, and for each domain sd_<domain> and
+    effective_rank_<domain> of the latents seen in that epoch. It travels in the checkpoint.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class AutoencoderModule(lightning.LightningModule):
         self._latents: list[tuple[Tensor, Tensor]] = []
         self._collapsed: set[str] = set()
         self._profiles: Tensor | None = None
+        self._thumbnails: Tensor | None = None
         self._look_at_cells()
 
     def _look_at_cells(self) -> None:
-        """Measure what scaling and profile loss need; the same cells give the same numbers when a run goes on."""
+        """Measure what scaling and the losses need; the same cells give the same numbers when a run goes on."""
         store, rows = self._dataset.store, self._train_rows
         group = self._dataset.domain[rows]
         if isinstance(self.network.scaling, ChannelScaling):
@@ -74,6 +76,10 @@ class AutoencoderModule(lightning.LightningModule):
                 self.network.warm_start(pooled, self._profiles)
             else:
                 self.network.profile_decoder.requires_grad_(False)  # several processes wait for every gradient
+            if self._config.thumbnail_weight:
+                self._thumbnails = measure_thumbnails(store, rows, self._config.masked_images)
+            else:
+                self.network.thumbnail_decoder.requires_grad_(False)
 
     def configure_optimizers(self) -> Any:
         """Adam, its rate constant or falling to 0 along half a cosine."""
@@ -115,10 +121,16 @@ class AutoencoderModule(lightning.LightningModule):
         alignment_loss = self.alignment_loss(z, domain)
         loss = feature_loss + image_loss + self._config.beta_at(self.current_epoch) * alignment_loss
         losses = {"feature_loss": feature_loss, "image_loss": image_loss, "alignment_loss": alignment_loss}
-        if self._profiles is not None and isinstance(self.network, PooledAutoencoder):
-            target = self._profiles[np.searchsorted(self._train_rows, batch.rows.cpu().numpy())].to(h)
-            losses["profile_loss"] = profile_loss(self.network.decode_profile(own_z), target)
-            loss = loss + self._config.profile_weight * losses["profile_loss"]
+        if isinstance(self.network, PooledAutoencoder):
+            places = np.searchsorted(self._train_rows, batch.rows.cpu().numpy())
+            if self._profiles is not None:
+                profiles = self.network.decode_profile(own_z)
+                losses["profile_loss"] = profile_loss(profiles, self._profiles[places].to(h))
+                loss = loss + self._config.profile_weight * losses["profile_loss"]
+            if self._thumbnails is not None:
+                thumbnails = self.network.decode_thumbnails(features_hat)
+                losses["thumbnail_loss"] = mse(thumbnails, self._thumbnails[places].to(h))
+                loss = loss + self._config.thumbnail_weight * losses["thumbnail_loss"]
         losses = {"loss": loss, **losses}
         self._latents.append((z.detach().cpu(), domain.cpu()))
         self.log_dict(losses, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(h))

@@ -13,12 +13,13 @@ from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
 
 
 class PooledAutoencoder(Autoencoder):
-    """z = tanh(convolutions(h) + linear(mean and standard deviation of each channel of h)), and a profile decoder.
+    """z = tanh(convolutions(h) + linear(mean and standard deviation of each channel of h)), and two small decoders.
 
-    It differs from the paper's network in four things. Each GroupNorm has one group: the last one works on 1 × 1 px,
+    It differs from the paper's network in five things. Each GroupNorm has one group: the last one works on 1 × 1 px,
     where a group of three channels keeps nothing but an angle. Weights are drawn after He et al. (ICCV 2015), the
     encoder's last ones are 0, so that training starts from the linear path and adds to it. That path starts as the best
-    linear one, see `warm_start`. A linear decoder predicts the cell's profile from z.
+    linear one, see `warm_start`. A linear decoder predicts the cell's profile from z, a 1 × 1 convolution
+    its thumbnail from the reconstructed features.
     """
 
     pooled_mean: Tensor
@@ -34,10 +35,13 @@ class PooledAutoencoder(Autoencoder):
         self.register_buffer("pooled_sd", torch.ones(pooled))
         self.pooled_path = nn.Linear(pooled, LATENT_SIZE)
         self.profile_decoder = nn.Linear(LATENT_SIZE, PROFILE_SIZE)
+        self.thumbnail_decoder = nn.Conv2d(FEATURE_SHAPE[0], 3, kernel_size=1)
         with torch.no_grad():
             draw_weights(self.encoder, last_gain=0.0)
             draw_weights(self.feature_decoder, last_gain=0.5)
             draw_weights(self.image_decoder, last_gain=0.5)
+            for parameter in self.thumbnail_decoder.parameters():
+                parameter.zero_()
 
     def encode(self, h: Tensor) -> Tensor:
         """Embed cells: scaled features h (n, 256, 14, 14) to z (n, 50) in [-1, 1]."""
@@ -47,6 +51,10 @@ class PooledAutoencoder(Autoencoder):
     def decode_profile(self, z: Tensor) -> Tensor:
         """Predict the standardised profiles (n, 539) from z (n, 50)."""
         return self.profile_decoder(z)
+
+    def decode_thumbnails(self, features_hat: Tensor) -> Tensor:
+        """Predict the standardised thumbnails (n, 3, 14, 14) from reconstructed features (n, 256, 14, 14)."""
+        return self.thumbnail_decoder(features_hat)
 
     @torch.no_grad()
     def warm_start(self, pooled: Tensor, profile: Tensor) -> None:

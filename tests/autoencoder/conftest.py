@@ -30,7 +30,7 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
                 cell = CellRow(
                     feature=feature.astype(np.float16),
                     crop=np.full((crop_size, crop_size, 3), random.integers(0, 256, 3), np.uint8),
-                    mask=np.ones((crop_size, crop_size), np.uint8),
+                    mask=np.pad(np.ones((crop_size - 8, crop_size), np.uint8), ((0, 8), (0, 0))),
                     box=np.array([1, 2, 30, 40], np.float32),
                     score=0.9,
                     label="",

@@ -17,6 +17,7 @@ def test_shapes():
     assert features_hat.shape == (2, 256, 14, 14)
     assert image_hat.shape == (2, 3, 128, 128)
     assert network.decode_profile(z).shape == (2, PROFILE_SIZE)
+    assert network.decode_thumbnails(features_hat).shape == (2, 3, 14, 14)
 
 
 def test_every_norm_has_one_group():

@@ -108,17 +108,20 @@ def test_presets_set_what_is_not_given():
     assert TRANSFER.scaling == "domain"
     assert TRANSFER.epochs == 2
     assert AutoencoderConfig.model_validate(TRANSFER.model_dump()) == TRANSFER
-    with pytest.raises(ValueError, match="profile_weight needs the network pooled"):
-        AutoencoderConfig(profile_weight=1)
+    for name in ("profile_weight", "thumbnail_weight"):
+        with pytest.raises(ValueError, match=f"{name} needs the network pooled"):
+            AutoencoderConfig.model_validate({name: 1})
 
 
-def test_the_profile_loss_enters_the_total_and_starts_low(make_store, tmp_path):
+def test_profiles_and_thumbnails_enter_the_total_and_profiles_start_low(make_store, tmp_path):
     config = TRANSFER
     train_autoencoder(make_store(), tmp_path / "run", config)
     metrics = losses(tmp_path / "run")
     parts = metrics["feature_loss"] + metrics["image_loss"] + metrics["beta"] * metrics["alignment_loss"]
-    np.testing.assert_allclose(metrics["loss"], parts + config.profile_weight * metrics["profile_loss"], rtol=1e-5)
+    parts += config.profile_weight * metrics["profile_loss"] + config.thumbnail_weight * metrics["thumbnail_loss"]
+    np.testing.assert_allclose(metrics["loss"], parts, rtol=1e-5)
     assert metrics["profile_loss"].iloc[0] < 0.5  # 1 without the warm start: profiles are standardised
+    assert metrics["thumbnail_loss"].iloc[0] == pytest.approx(1, abs=0.2)  # standardised too, and nothing known yet
 
 
 def test_a_cosine_schedule_ends_at_rest(make_store, tmp_path):

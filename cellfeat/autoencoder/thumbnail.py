@@ -1,0 +1,43 @@
+"""A cell's thumbnail: its crop at the size of the feature map, a picture to learn from at next to no cost.
+
+The image decoder is nine tenths of the arithmetic, so that on a CPU few cells of a batch are drawn, and the latent
+hardly learns from them what a cell looks like. A thumbnail has as many pixels as the feature map has places: one
+1 × 1 convolution of the reconstructed features predicts it, for every cell of every batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cellfeat.autoencoder.data import read_crops
+from cellfeat.autoencoder.network import FEATURE_SHAPE
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+
+def measure_thumbnails(store: Store, rows: np.ndarray, masked: bool, batch_size: int = 256) -> Tensor:
+    """Thumbnails of the cells `rows`, less their mean picture, over their standard deviation.
+
+    Args:
+        masked: White outside the cell's mask, as the image target is.
+
+    Returns:
+        (n, 3, 14, 14) float32 RGB; the mean over cells of each value is 0, the mean square over all values 1.
+    """
+    size = FEATURE_SHAPE[:0:-1]
+    small = []
+    with tqdm(total=len(rows), desc="thumbnails", unit="cell", disable=None) as bar:
+        for start in range(0, len(rows), batch_size):
+            crops = read_crops(store, rows[start : start + batch_size], masked)
+            small += [cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in crops]
+            bar.update(len(crops))
+    thumbnails = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
+    thumbnails -= thumbnails.mean(0)
+    return thumbnails / thumbnails.square().mean().sqrt().clamp_min(1e-6)
