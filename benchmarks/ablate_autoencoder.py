@@ -250,10 +250,9 @@ def summarise(output: Path) -> None:
         for path in done
         if path.with_name("metrics.csv").is_file()
     ]
-    if not curves:
-        curves = [pd.DataFrame(columns=["epoch", "setting", "seed"])]
-    write_text(output / "curves.csv", pd.concat(curves).to_csv(index=False))
-    draw_curves(pd.concat(curves), output / "curves.png")
+    if curves:
+        write_text(output / "curves.csv", pd.concat(curves).to_csv(index=False))
+        draw_curves(pd.concat(curves), output / "curves.png")
     near, far = DOMAINS[:2]
     columns = {
         "within Barcelona": f"{near} > {near}",
@@ -282,20 +281,32 @@ def shown_as(values: pd.Series) -> str:
 
 
 def draw_curves(curves: pd.DataFrame, path: Path) -> None:
-    """Losses and the spread of z by epoch, one line a setting (the mean over its seeds)."""
-    spread = f"sd_{DOMAINS[0]}"
-    figure, axes = plt.subplots(1, 3, figsize=(15, 6), layout="constrained")
-    for axis, name, title in zip(
-        axes, ("feature_loss", "image_loss", spread), ("feature loss", "1 - SSIM", "spread of z, first domain")
-    ):
-        for k, (setting, group) in enumerate(curves.groupby("setting")):
-            mean = group.groupby("epoch")[name].mean()
-            axis.plot(
-                mean.index + 1, mean, label=setting, color=plt.cm.turbo(k / max(1, curves["setting"].nunique() - 1))
-            )
-        axis.set(title=title, xlabel="epoch", yscale="linear" if name == "image_loss" else "log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=7)
-    figure.savefig(path, dpi=100)
+    """Losses and the spread of z by epoch: a line a setting (the mean over its seeds), a row of axes a family."""
+    columns = {
+        "feature_loss": "feature loss",
+        "image_loss": "1 - SSIM",
+        f"sd_{DOMAINS[0]}": "spread of z, first domain",
+    }
+    mean = curves.groupby(["setting", "epoch"], sort=False, as_index=False)[list(columns)].mean()
+    families = list(mean.groupby(mean["setting"].str.split(",").str[0], sort=False))
+    figure, grid = plt.subplots(
+        len(families),
+        3,
+        figsize=(14, 4 * len(families) + 1),
+        sharex="col",
+        sharey="col",
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes, (_, family) in zip(grid, families):
+        settings = list(family.groupby("setting", sort=False))
+        for axis, (name, title) in zip(axes, columns.items()):
+            for k, (setting, line) in enumerate(settings):
+                colour = plt.cm.turbo(k / max(1, len(settings) - 1))
+                axis.plot(line["epoch"] + 1, line[name], label=setting, color=colour)
+            axis.set(title=title, xlabel="epoch", yscale="linear" if name == "image_loss" else "log")
+        axes[-1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
