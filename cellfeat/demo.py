@@ -39,6 +39,7 @@ dump:
 autoencoder:
   preset: transfer # what carries across laboratories; paper is the publication's
   anchor: {anchor}
+  batch_size: 32 # so few cells make too few steps of more
   image_fraction: 0.1 # the image decoder is nearly all of the arithmetic
   precision: bf16
 evaluation:
