@@ -28,6 +28,7 @@ from cellfeat.autoencoder import AutoencoderConfig, train_autoencoder
 from cellfeat.autoencoder.data import read_crops
 from cellfeat.autoencoder.losses import ssim
 from cellfeat.autoencoder.module import AutoencoderModule
+from cellfeat.autoencoder.network import FEATURE_SHAPE
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
 from cellfeat.autoencoder.profile import measure
 from cellfeat.autoencoder.scaling import ChannelScaling
@@ -91,7 +92,7 @@ def best_linear(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.nd
     rows = np.flatnonzero(learned)
     names, number = np.unique(table["domain"].to_numpy(str), return_inverse=True)
     numbers = torch.from_numpy(number)
-    scaling = ChannelScaling(len(names), 256)
+    scaling = ChannelScaling(len(names), FEATURE_SHAPE[0])
     scaling.measure(store, rows, number[rows])
     network = PooledAutoencoder(scaling)
     profile, pooled = measure(store, rows, number[rows], scaling)
