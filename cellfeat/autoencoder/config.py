@@ -40,8 +40,8 @@ class AutoencoderConfig(BaseModel):
             cells, or over those of the cell's own "domain".
         profile_weight: Weight of the profile loss, see `cellfeat.autoencoder.profile`; needs the network "pooled".
             Profiles are standardised over each domain with the scaling "domain", else over all cells.
-        thumbnail_weight: Weight of the thumbnails' mean squared error, see `cellfeat.autoencoder.thumbnail`; needs the
-            network "pooled".
+        thumbnail_weight: Weight of the thumbnails' mean squared error over their variance, see
+            `cellfeat.autoencoder.thumbnail`; needs the network "pooled".
         masked_images: Whiten what lies outside the cell's mask before an image or a thumbnail is a target.
         beta: Weight of the domain alignment loss.
         beta_warmup_epochs: Epochs over which the weight rises linearly from 0 to `beta`.

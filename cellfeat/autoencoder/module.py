@@ -61,6 +61,7 @@ class AutoencoderModule(lightning.LightningModule):
         self._collapsed: set[str] = set()
         self._profiles: Tensor | None = None
         self._thumbnails: Tensor | None = None
+        self._thumbnail_variance = 1.0
         self._look_at_cells()
 
     def _look_at_cells(self) -> None:
@@ -78,6 +79,7 @@ class AutoencoderModule(lightning.LightningModule):
                 self.network.profile_decoder.requires_grad_(False)  # several processes wait for every gradient
             if self._config.thumbnail_weight:
                 self._thumbnails = measure_thumbnails(store, rows, self._config.masked_images)
+                self._thumbnail_variance = max(float(self._thumbnails.square().mean()), 1e-12)
             else:
                 self.network.thumbnail_decoder.requires_grad_(False)
 
@@ -129,7 +131,8 @@ class AutoencoderModule(lightning.LightningModule):
                 loss = loss + self._config.profile_weight * losses["profile_loss"]
             if self._thumbnails is not None:
                 thumbnails = self.network.decode_thumbnails(features_hat)
-                losses["thumbnail_loss"] = mse(thumbnails, self._thumbnails[places].to(h))
+                error = mse(thumbnails, self._thumbnails[places].to(h))
+                losses["thumbnail_loss"] = error / self._thumbnail_variance
                 loss = loss + self._config.thumbnail_weight * losses["thumbnail_loss"]
         losses = {"loss": loss, **losses}
         self._latents.append((z.detach().cpu(), domain.cpu()))

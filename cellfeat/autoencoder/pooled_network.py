@@ -53,7 +53,7 @@ class PooledAutoencoder(Autoencoder):
         return self.profile_decoder(z)
 
     def decode_thumbnails(self, features_hat: Tensor) -> Tensor:
-        """Predict the standardised thumbnails (n, 3, 14, 14) from reconstructed features (n, 256, 14, 14)."""
+        """Predict thumbnails (n, 3, 14, 14), less their mean picture, from reconstructed features (n, 256, 14, 14)."""
         return self.thumbnail_decoder(features_hat)
 
     @torch.no_grad()

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def measure_thumbnails(store: Store, rows: np.ndarray, masked: bool, batch_size: int = 256) -> Tensor:
-    """Thumbnails of the cells `rows`, less their mean picture, over their standard deviation.
+    """Thumbnails of the cells `rows`, less their mean picture.
 
     Args:
         masked: White outside the cell's mask, as the image target is.
 
     Returns:
-        (n, 3, 14, 14) float32 RGB; the mean over cells of each value is 0, the mean square over all values 1.
+        (n, 3, 14, 14) float32 RGB of [0, 1], less its mean over the cells.
     """
     size = FEATURE_SHAPE[:0:-1]
     small = []
@@ -39,5 +39,4 @@ def measure_thumbnails(store: Store, rows: np.ndarray, masked: bool, batch_size:
             small += [cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in crops]
             bar.update(len(crops))
     thumbnails = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
-    thumbnails -= thumbnails.mean(0)
-    return thumbnails / thumbnails.square().mean().sqrt().clamp_min(1e-6)
+    return thumbnails - thumbnails.mean(0)

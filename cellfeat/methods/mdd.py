@@ -29,7 +29,7 @@ from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.methods import folder as folders
 from cellfeat.methods.augmentation import domain_adaptation
-from cellfeat.methods.backbones import cut_head, torchvision_model
+from cellfeat.methods.backbones import Resize, cut_head, torchvision_model
 from cellfeat.methods.classifier import (
     MODEL,
     ClassifierModule,
@@ -117,6 +117,7 @@ class MDDConfig(BaseModel):
         model: Network of torchvision that gives the features.
         weights: Local file with its ImageNet weights; None starts from scratch.
         sha256: Digest that the file must have.
+        size: Side in px that the crops are brought to.
         width: Of the bottleneck and the heads.
         margin: γ.
         trade_off: η.
@@ -140,6 +141,7 @@ class MDDConfig(BaseModel):
     model: str = "resnet18"
     weights: str | None = None
     sha256: str | None = None
+    size: int = Field(128, ge=16)
     width: int = Field(1024, ge=1)
     margin: float = Field(4.0, gt=0)
     trade_off: float = Field(1.0, ge=0)
@@ -201,7 +203,7 @@ class MDD:
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            network = self._network(len(classes), store.layout.crop_size)
+            network = self._network(len(classes), config.weights)
         module = ClassifierModule(
             network,
             augmented,
@@ -230,14 +232,14 @@ class MDD:
 
     def load(self, store: Store, folder: Path) -> tuple[MDDNetwork, tuple[str, ...], CropDataset]:
         """The fitted network in evaluation mode, its classes, and the store's cells as it sees them."""
-        size = store.layout.crop_size
-        network, classes, normalisation = load_classifier(folder, lambda k: self._network(k, size, random=True))
+        network, classes, normalisation = load_classifier(folder, lambda k: self._network(k, None))
         return network, classes, CropDataset(store, unknown_labels(store), normalisation)
 
-    def _network(self, classes: int, size: int, random: bool = False) -> MDDNetwork:
-        weights = None if random else self.config.weights
-        backbone = torchvision_model(self.config.model, size, weights, self.config.sha256)
-        return MDDNetwork(backbone, cut_head(backbone), self.config.width, classes)
+    def _network(self, classes: int, weights: str | None) -> MDDNetwork:
+        config = self.config
+        backbone = torchvision_model(config.model, config.size, weights, config.sha256)
+        features = cut_head(backbone)
+        return MDDNetwork(nn.Sequential(Resize(config.size), backbone), features, config.width, classes)
 
     def _loss(self, network: Any, batch: CropBatch, step: int, weight: Tensor) -> Tensor:
         """Cross-entropy − η D with the adversary behind the reversal: f' raises D, ψ lowers it, f feels neither."""

@@ -158,3 +158,13 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_cells(store, tmp_p
     monkeypatch.setattr("cellfeat.methods.mdd.weighted_cross_entropy", lambda *_: torch.tensor(math.nan))
     with pytest.raises(CellfeatError, match=r"epoch 0, step 0: the loss is nan; .*: site-[ab]/\d+.png#0, "):
         build("mdd", QUICK).fit(store, source, tmp_path / "mdd", target)
+
+
+def test_crops_are_brought_to_the_size_that_is_asked_for(store, tmp_path):
+    source, target = domain_rows(store)
+    build("mdd", QUICK | {"size": 32}).fit(store, source, tmp_path / "mdd", target)
+    network, _, dataset = build("mdd", QUICK | {"size": 32}).load(store, tmp_path / "mdd")
+    seen = []
+    network.backbone[1].register_forward_hook(lambda layer, images, _: seen.append(images[0].shape))
+    network(dataset[source[:2], 0].images)
+    assert seen == [(2, 3, 32, 32)]
