@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,37 @@ import matplotlib.pyplot as plt
 SIZE = {"epochs": 12, "batch_size": 128, "image_fraction": 0.02, "precision": "bf16", "anchor": "pbc-barcelona"}
 DOMAINS = ("pbc-barcelona", "apl-hopkins", "marrow-munich")
 JUDGE = EvaluationConfig(protocols=["paper"], runs=3, bootstrap=0, domains=list(DOMAINS))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is learned from and what is judged.
+
+    Attributes:
+        store: Of the cells, and maybe of changed copies of them (`other_features.py --views`).
+        table: Its table.
+        part: By cell_id: "train" or "test" within the train part of the given split, of all else nothing.
+        learned: (len(store),) bool: the cells of "train" and their copies; forests learn from the cells alone.
+    """
+
+    store: Store
+    table: pd.DataFrame
+    part: pd.Series
+    learned: np.ndarray
+
+    @classmethod
+    def of(cls, store: Store, split: Path) -> Cells:
+        table = store.table()
+        names = table["cell_id"]
+        given = read_split(split).reindex(names).to_numpy(str)
+        part = stratified_split(table[given == "train"], 0.2, seed=1).reindex(names)
+        learned = part.reindex(names.str.replace(r"~\d+(?=#)", "", regex=True)) == "train"
+        return cls(store, table, part, learned.to_numpy())
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Rows of the validation cells."""
+        return np.flatnonzero((self.part == "test").to_numpy() & self.table["domain"].isin(DOMAINS).to_numpy())
 
 
 Baseline = Callable[[Store, pd.DataFrame, np.ndarray], np.ndarray]
@@ -131,22 +163,20 @@ def main() -> None:
     chosen = [name.strip() for name in options.only.split(";")] if options.only else known
     if unknown := set(chosen) - set(known):
         parser.error(f"--only: no such setting: {'; '.join(sorted(unknown))}")
-    store = Store(options.store)
-    table = store.table()
-    given = read_split(options.split).reindex(table["cell_id"]).to_numpy(str)
-    part = stratified_split(table[given == "train"], 0.2, seed=1).reindex(table["cell_id"])
+    cells = Cells.of(Store(options.store), options.split)
     for name in (one for one in BASELINES if one in chosen):
         folder = place(options.output, name, 0)
         if not (folder / "scores.json").is_file():
             print(name, flush=True)
-            write_json(folder / "scores.json", {"setting": name, "seed": 0} | judge_baseline(name, store, table, part))
+            z = BASELINES[name](cells.store, cells.table, cells.learned)
+            write_json(folder / "scores.json", {"setting": name, "seed": 0} | judge(z.astype(np.float32), cells))
         summarise(options.output)
     for seed in options.seeds:
         for setting in (one for one in SETTINGS if one.name in chosen):
             folder = place(options.output, setting.name, seed)
             if not (folder / "scores.json").is_file():
                 print(f"{setting.name}, seed {seed}", flush=True)
-                run(setting, seed, store, table, part, folder)
+                run(setting, seed, cells, folder)
             summarise(options.output)
     print((options.output / "ablation.md").read_text())
 
@@ -156,42 +186,33 @@ def place(output: Path, name: str, seed: int) -> Path:
     return output / "runs" / slug(name) / f"seed-{seed}"
 
 
-def judge_baseline(name: str, store: Store, table: pd.DataFrame, part: pd.Series) -> dict[str, float]:
-    """Scores of one baseline on the validation cells."""
-    z = BASELINES[name](store, table, (part == "train").to_numpy())
-    return judge(z.astype(np.float32), table, part)
+def judge(z: np.ndarray, cells: Cells) -> dict[str, float]:
+    """Accuracies and separation of the validation cells of an embedding (len(store), d)."""
+    rows = cells.judged
+    labels = [cells.table[name].to_numpy(str)[rows] for name in ("domain", "label")]
+    return accuracies(z, cells) | separation(z[rows], *labels)
 
 
-def judge(z: np.ndarray, table: pd.DataFrame, part: pd.Series) -> dict[str, float]:
-    """Accuracies and separation of the validation cells of an embedding (len(table), d)."""
-    rows = validation_rows(table, part)
-    labels = [table[name].to_numpy(str)[rows] for name in ("domain", "label")]
-    return accuracies(z, table, part) | separation(z[rows], *labels)
-
-
-def validation_rows(table: pd.DataFrame, part: pd.Series) -> np.ndarray:
-    return np.flatnonzero((part == "test").to_numpy() & table["domain"].isin(DOMAINS).to_numpy())
-
-
-def run(setting: Setting, seed: int, store: Store, table: pd.DataFrame, part: pd.Series, folder: Path) -> None:
+def run(setting: Setting, seed: int, cells: Cells, folder: Path) -> None:
     """Train one setting with one seed, judge it on the validation cells, write scores.json last."""
     config = AutoencoderConfig.model_validate({**SIZE, **setting.config, "seed": seed})
-    learned = np.flatnonzero(part == "train")
+    store, learned = cells.store, np.flatnonzero(cells.learned)
     weights = train_autoencoder(store, folder, config, learned, changed(setting))  # type: ignore[arg-type]
     names = read_json(folder / "config.json")["domains"]
     network = build_network(config.network, config.scaling, len(names))
     if setting.change:
         setting.change(network)
     network.load_state_dict(load_tensors(weights, "", ""))
-    number = torch.from_numpy(table["domain"].map({name: k for k, name in enumerate(names)}).fillna(0).to_numpy(int))
+    places = {name: k for k, name in enumerate(names)}
+    number = torch.from_numpy(cells.table["domain"].map(places).fillna(0).to_numpy(int))
 
     def scaled(chosen: np.ndarray) -> Tensor:
         return network.scaling(torch.from_numpy(store.read("features", chosen)), number[chosen])
 
     with torch.inference_mode():
         z = embed_batches(store, "embed", 256, lambda chosen: network.encode(scaled(chosen)).numpy())
-        scores = {"setting": setting.name, "seed": seed, **judge(z, table, part)}
-        shown = validation_rows(table, part)[::4]
+        scores = {"setting": setting.name, "seed": seed, **judge(z, cells)}
+        shown = cells.judged[::4]
         images = read_images(store, shown, config.masked_images)
         mean = read_images(store, learned, config.masked_images).mean(0, keepdim=True)
         drawn = network.decode_images(network.decode_features(torch.from_numpy(z[shown])))
@@ -217,11 +238,11 @@ def changed(setting: Setting) -> Callable[..., AutoencoderModule]:
     return build
 
 
-def accuracies(z: np.ndarray, table: pd.DataFrame, part: pd.Series) -> dict[str, float]:
+def accuracies(z: np.ndarray, cells: Cells) -> dict[str, float]:
     """Accuracy of every pair of domains, forests of protocol `paper`, and the mean over pairs of different domains."""
-    mine = part.notna().to_numpy()
+    mine = cells.part.notna().to_numpy()
     scores = {}
-    for pair in score_pairs("z", [z[mine]], table[mine], "paper", part.dropna(), JUDGE):
+    for pair in score_pairs("z", [z[mine]], cells.table[mine], "paper", cells.part.dropna(), JUDGE):
         if not pair.reason:
             classes = np.array(pair.classes)
             right = [classes[one.argmax(1)] == pair.true for one in pair.probabilities]
