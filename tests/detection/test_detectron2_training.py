@@ -157,3 +157,15 @@ def test_nothing_found_scores_nothing():
     assert to_scores({"bbox": dict.fromkeys(("AP", "AP50", "AP75", "APs"), float("nan"))}) == {
         "bbox": {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
     }
+
+
+def test_the_last_checkpoint_is_named_in_one_go(tmp_path):
+    """A file that is truncated and written anew is empty in between: killed there, the run could not go on."""
+    from cellfeat.detection.detectron2_engine.training import Checkpointer
+
+    checkpointer = Checkpointer(torch.nn.Linear(2, 2), str(tmp_path))
+    checkpointer.save("model_0000001")
+    (tmp_path / "as_it_was").hardlink_to(tmp_path / "last_checkpoint")
+    checkpointer.save("model_0000002")
+    assert (tmp_path / "as_it_was").read_text() == "model_0000001.pth"
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000002.pth"

@@ -29,7 +29,7 @@ from cellfeat.detection.device import autocast
 from cellfeat.detection.run_folder import cut_metrics, mean_ap, write_config
 from cellfeat.detection.training_data import Sample, TrainingSamples
 from cellfeat.errors import CellfeatError
-from cellfeat.files import write_json
+from cellfeat.files import write_json, write_text
 
 
 def main(cfg: PlainCfgNode, resume: bool, eval_only: bool) -> None:
@@ -187,10 +187,14 @@ class SeededTrainer(SimpleTrainer):
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Detectron2's, that runs no code of the file whichever torch is installed."""
+    """Detectron2's, that runs no code of the file whichever torch is installed, and names the last one in one go."""
 
     def _torch_load(self, f: str) -> Any:
         return torch.load(f, map_location="cpu", weights_only=True)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        # Detectron2 truncates and writes: killed in between, the run could not go on.
+        write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
 
 
 def training_loader(cfg: CfgNode, seed: int, first_iteration: int) -> DataLoader[list[Sample]]:
