@@ -31,7 +31,7 @@ from cellfeat.autoencoder.losses import ssim
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.network import FEATURE_SHAPE
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
-from cellfeat.autoencoder.profile import measure
+from cellfeat.autoencoder.profile import masked_features, measure
 from cellfeat.autoencoder.scaling import ChannelScaling
 from cellfeat.data.split import read_split, stratified_split
 from cellfeat.evaluation.protocol import EvaluationConfig
@@ -112,6 +112,15 @@ def principal(baseline: Baseline) -> Baseline:
     return embed
 
 
+def over_the_mask(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
+    """The features averaged where the cell is."""
+
+    def embed(chosen: np.ndarray) -> np.ndarray:
+        return masked_features(store.read("features", chosen), store.read("masks", chosen))[:, : FEATURE_SHAPE[0]]
+
+    return embed_batches(store, "embed", 256, embed)
+
+
 def whole_map(store: Store, table: pd.DataFrame, learned: np.ndarray) -> np.ndarray:
     """The features as they are, each channel divided by its standard deviation."""
     z = store.read("features", slice(None)).astype(np.float32)
@@ -142,6 +151,8 @@ BASELINES: dict[str, Baseline] = {
     "colour quantiles, standardised by domain": by_domain(of_method("quantiles")),
     "features averaged (rcnn)": of_method("rcnn"),
     "features averaged, standardised by domain": by_domain(of_method("rcnn")),
+    "features averaged over the mask": over_the_mask,
+    "features averaged over the mask, standardised by domain": by_domain(over_the_mask),
     "features averaged, 50 components": principal(of_method("rcnn")),
     "whole map, 50 components": principal(whole_map),
     "best linear latent": best_linear,
