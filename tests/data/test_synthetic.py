@@ -203,3 +203,9 @@ def test_simple_statistics_tell_the_classes_apart() -> None:
     train = np.arange(len(y)) % 12 < 8
     forest = RandomForestClassifier(50, random_state=0).fit(x[train], y[train])
     assert forest.score(x[~train], y[~train]) > 0.4  # chance is 0.08
+
+
+def test_drawing_says_nothing_on_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """OpenCV prints a warning for each option that a file type does not know."""
+    write_sites(tmp_path, 1)
+    assert "WARN" not in "".join(capfd.readouterr())

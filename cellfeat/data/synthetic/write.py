@@ -122,7 +122,8 @@ def _annotation(mask: np.ndarray) -> dict[str, Any]:
 
 
 def _write_image(path: Path, rgb: np.ndarray, jpeg_quality: int) -> None:
-    _, data = cv2.imencode(path.suffix, rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []  # OpenCV 5 warns elsewhere
+    _, data = cv2.imencode(path.suffix, rgb[..., ::-1], options)
     with atomic_path(path) as partial:
         partial.write_bytes(data.tobytes())
 
