@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor
 from torchvision.transforms.v2 import functional as colour
 from tqdm import tqdm
 
@@ -31,11 +30,11 @@ from cellfeat.detection import build_detector
 from cellfeat.detection.network_input import network_inputs
 from cellfeat.detection.roi_align import roi_align
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
+from cellfeat.detection.torchvision_engine.rpn import STRIDES
 from cellfeat.files import digest
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 
-BODY = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"}
-STRIDES = {f"{kind}{level}": 2**level for kind in ("res", "p") for level in range(2, 6)}
+LEVELS = dict(zip(("p2", "p3", "p4", "p5"), STRIDES))
 Extract = Callable[[np.ndarray, np.ndarray, CfgNode], np.ndarray]
 """RGB image (h, w, 3) uint8, boxes (n, 4) XYXY px of it, config: features (n, C, 14, 14) float32."""
 
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--detector", type=Path, required=True, help="folder with config.yaml and model_final.pth")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--level", choices=list(STRIDES), help="pool every cell from this map, not by its size")
+    parser.add_argument("--level", choices=list(LEVELS), help="pool every cell from this map, not by its size")
     parser.add_argument("--cell-px", type=float, help="each domain's median cell has this side in the network's frame")
     parser.add_argument("--views", type=int, default=0, help="turned and mirrored copies of each cell, beside itself")
     parser.add_argument("--jitter", type=float, default=0, help="of brightness and saturation of a view, and hue / 4")
@@ -61,8 +60,7 @@ def main() -> None:
         record.image_id: record for name in store.provenance["datasets"] for record in open_dataset(name).records()
     }
     groups = list(store.table().groupby("image_id", sort=False))
-    shape = extract(np.zeros((64, 64, 3), np.uint8), np.array([[16, 16, 48, 48]], np.float32), cfg).shape[1:]
-    with StoreWriter(options.output, shape, store.layout.crop_size, provenance) as writer:
+    with StoreWriter(options.output, store.feature_shape, store.layout.crop_size, provenance) as writer:
         for view in range(options.views + 1):
             for image_id, cells in tqdm(groups, desc=f"view {view}", unit="image"):
                 name = f"{image_id}~{view}" if view else image_id
@@ -79,7 +77,7 @@ class View:
         self.turns, self.mirrored = (chance.integers(4), chance.integers(2)) if name else (0, 0)
         self.brightness, self.saturation = 1 + jitter * chance.uniform(-1, 1, 2)
         self.hue = jitter / 4 * chance.uniform(-1, 1)
-        self.coloured = bool(name) and jitter > 0
+        self.coloured = jitter > 0
 
     def moved(self, picture: np.ndarray) -> np.ndarray:
         """A picture or mask (h, w, ...), turned and mirrored."""
@@ -135,23 +133,18 @@ def add(
 
 def extractor(model: MaskRCNN, level: str | None) -> Extract:
     """Pools from one map of the model, or without a level as a dump does."""
-    seen: dict[str, Tensor] = {}
-    for name, layer in BODY.items():
-        model.backbone.body.get_submodule(layer).register_forward_hook(
-            lambda _, __, result, name=name: seen.__setitem__(name, result)
-        )
     pooler = model.roi_heads.mask_pooler
 
     @torch.inference_mode()
     def extract(image: np.ndarray, boxes: np.ndarray, cfg: CfgNode) -> np.ndarray:
         given = network_inputs(cfg, [image], None)[0]
-        maps = model.backbone(model.batch([given]).tensors) | seen
+        maps = model.backbone(model.batch([given]).tensors)
         scale = np.array([given.shape[2] / image.shape[1], given.shape[1] / image.shape[0]] * 2, np.float32)
         placed = torch.from_numpy(boxes * scale)
         if level is None:
-            return pooler([maps[f"p{k}"] for k in range(2, 6)], [placed]).numpy()
+            return pooler([maps[name] for name in LEVELS], [placed]).numpy()
         rois = torch.cat([torch.zeros(len(placed), 1), placed], dim=1)
-        return roi_align(maps[level], rois, pooler.resolution, 1 / STRIDES[level], pooler.sampling_ratio).numpy()
+        return roi_align(maps[level], rois, pooler.resolution, 1 / LEVELS[level], pooler.sampling_ratio).numpy()
 
     return extract
 
