@@ -126,6 +126,13 @@ def cut_head(network: nn.Module) -> int:
     return head.in_features
 
 
+def headless(name: str, size: int, weights: str | None, sha256: str | None) -> tuple[nn.Sequential, int]:
+    """A `torchvision_model` behind a `Resize`, without its head: images (n, 3, S, S) to features (n, d); and d."""
+    network = torchvision_model(name, size, weights, sha256)
+    features = cut_head(network)
+    return nn.Sequential(Resize(size), network), features
+
+
 def freeze_below_last_block(network: Any) -> None:
     """Leave only the last block, and what follows it, to be trained.
 

@@ -29,7 +29,7 @@ from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.methods import folder as folders
 from cellfeat.methods.augmentation import domain_adaptation
-from cellfeat.methods.backbones import Resize, cut_head, torchvision_model
+from cellfeat.methods.backbones import headless
 from cellfeat.methods.classifier import (
     MODEL,
     ClassifierModule,
@@ -237,9 +237,7 @@ class MDD:
 
     def _network(self, classes: int, weights: str | None) -> MDDNetwork:
         config = self.config
-        backbone = torchvision_model(config.model, config.size, weights, config.sha256)
-        features = cut_head(backbone)
-        return MDDNetwork(nn.Sequential(Resize(config.size), backbone), features, config.width, classes)
+        return MDDNetwork(*headless(config.model, config.size, weights, config.sha256), config.width, classes)
 
     def _loss(self, network: Any, batch: CropBatch, step: int, weight: Tensor) -> Tensor:
         """Cross-entropy − η D with the adversary behind the reversal: f' raises D, ψ lowers it, f feels neither."""

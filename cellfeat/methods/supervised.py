@@ -21,10 +21,8 @@ from cellfeat.methods.augmentation import transfer_learning
 from cellfeat.methods.backbones import (
     IMAGENET_MEAN,
     IMAGENET_SD,
-    Resize,
-    cut_head,
     freeze_below_last_block,
-    torchvision_model,
+    headless,
 )
 from cellfeat.methods.classifier import (
     MODEL,
@@ -147,8 +145,8 @@ class ResNeXt:
 
     def _network(self, classes: int, weights: str | None) -> Network:
         config = self.config
-        body = torchvision_model(config.model, config.size, weights, config.sha256)
-        return Network(config.size, body, nn.Linear(cut_head(body), classes))
+        body, features = headless(config.model, config.size, weights, config.sha256)
+        return Network(body, nn.Linear(features, classes))
 
     def _train(
         self,
@@ -215,12 +213,11 @@ class Finetune(ResNeXt):
 
 
 class Network(nn.Module):
-    """Images brought to a size in px, then a body that ends in its penultimate layer, and a linear head."""
+    """A body that ends in its penultimate layer, see `headless`, and a linear head."""
 
-    def __init__(self, size: int, body: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, body: nn.Sequential, head: nn.Linear) -> None:
         super().__init__()
-        self.body = nn.Sequential(Resize(size), body)
-        self.head = head
+        self.body, self.head = body, head
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, k) of images (n, 3, S, S)."""
