@@ -30,7 +30,8 @@ setup(
         "cellfeat": ["py.typed"],
         "cellfeat.data": ["datasets/*.yaml", "vocabularies/*.csv"],
         "cellfeat.detectron_configs": ["*.yaml"],
-        "cellfeat.evaluation": ["published/*.csv", "templates/*"],
+        "cellfeat.evaluation": ["published/*.csv"],
+        "cellfeat.reporting": ["templates/*"],
     },
     install_requires=[
         "fvcore>=0.1.5.post20221221",  # Detectron2's CfgNode and schedules

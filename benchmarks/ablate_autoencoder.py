@@ -33,14 +33,14 @@ from cellfeat.autoencoder.network import FEATURE_SHAPE
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
 from cellfeat.autoencoder.profile import masked_features, measure
 from cellfeat.autoencoder.scaling import ChannelScaling
+from cellfeat.core.files import read_json, slug, write_json, write_text
+from cellfeat.core.tensors import load_tensors
 from cellfeat.data.split import read_split, stratified_split
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import score_pairs
-from cellfeat.files import read_json, slug, write_json, write_text
 from cellfeat.methods import build
 from cellfeat.store import Store, embed_batches
-from cellfeat.tensors import load_tensors
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -17,10 +17,10 @@ import torch
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from cellfeat.config import load_config
 from cellfeat.data.synthetic import SITES, draw_cell_image
 from cellfeat.data.vocabulary import CLASSES
 from cellfeat.detection import Detector, build_detector
+from cellfeat.detection.config import load_config
 from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.train_net import find_config
 

@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
-from cellfeat.files import sha256_file
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.manifest import read_manifest, write_manifest
 
@@ -240,9 +240,9 @@ def tiny_dump(folder: Path) -> Callable[[Path], object]:
     import torch
 
     from cellfeat import dump
-    from cellfeat.config import config_dir, load_config
     from cellfeat.data.synthetic import write_sites
     from cellfeat.detection.checkpoint import save_checkpoint
+    from cellfeat.detection.config import config_dir, load_config
     from cellfeat.detection.torchvision_engine.model import MaskRCNN
     from cellfeat.detection.torchvision_engine.names import to_detectron2
 

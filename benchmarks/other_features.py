@@ -22,16 +22,16 @@ from fvcore.common.config import CfgNode
 from torchvision.transforms.v2 import functional as colour
 from tqdm import tqdm
 
-from cellfeat.config import load_config
+from cellfeat.core.files import digest
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.dataset import ImageRecord
 from cellfeat.data.images import read_rgb
 from cellfeat.detection import build_detector
+from cellfeat.detection.config import load_config
 from cellfeat.detection.network_input import network_inputs
 from cellfeat.detection.roi_align import roi_align
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.rpn import STRIDES
-from cellfeat.files import digest
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 
 LEVELS = dict(zip(("p2", "p3", "p4", "p5"), STRIDES))

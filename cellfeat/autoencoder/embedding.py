@@ -15,9 +15,9 @@ from cellfeat.autoencoder.data import check_shapes
 from cellfeat.autoencoder.network import Autoencoder
 from cellfeat.autoencoder.scaling import ChannelScaling, channel_statistics
 from cellfeat.autoencoder.weights import load_autoencoder
+from cellfeat.core.tensors import best_device
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store, embed_batches, write_embeddings
-from cellfeat.tensors import best_device
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
 from cellfeat.autoencoder.profile import measure, profile_loss
 from cellfeat.autoencoder.scaling import ChannelScaling
 from cellfeat.autoencoder.thumbnail import measure_thumbnails
-from cellfeat.training import check_loss
+from cellfeat.core.lightning_trainer import check_loss
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.data import CellDataset, check_shapes, order_domains
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.weights import save_autoencoder
+from cellfeat.core.files import read_json, write_json, write_text
+from cellfeat.core.lightning_trainer import fit
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, write_json, write_text
-from cellfeat.training import fit
 
 if TYPE_CHECKING:
     from cellfeat.store import Store

@@ -9,9 +9,9 @@ import torch
 
 from cellfeat.autoencoder.network import Autoencoder
 from cellfeat.autoencoder.pooled_network import build_network
+from cellfeat.core.files import read_json, sha256_file, write_json
+from cellfeat.core.tensors import load_tensors, save_tensors
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, sha256_file, write_json
-from cellfeat.tensors import load_tensors, save_tensors
 
 ARCHITECTURE = "AE-CFE"
 CARD_VERSION = 1

@@ -10,8 +10,8 @@ from typing import Any
 
 from pycocotools import mask as rle
 
+from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json
 
 Box = tuple[float, float, float, float]
 FRACTION_COLUMNS = ("x_center", "y_center", "width", "height")

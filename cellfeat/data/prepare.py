@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from cellfeat.core.files import read_json, write_json, write_text
 from cellfeat.data.annotations import read_table
 from cellfeat.data.catalogue import data_root, open_dataset
 from cellfeat.data.masks import CATEGORIES, MaskItem, box_annotation, image_entry, masks_to_coco
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, write_json, write_text
 
 RAABIN_NO_CELL = frozenset({"Artifact"})
 

@@ -39,7 +39,7 @@ def build_detector(cfg: CfgNode, engine: str = "auto", pool: str = "mask", preci
     """Build the detector that a config describes.
 
     Args:
-        cfg: From `cellfeat.config.load_config`.
+        cfg: From `cellfeat.detection.config.load_config`.
         engine: As in `choose_engine`.
         pool: ROI features to keep: "mask" (C, 14, 14), "box" (C, 7, 7) or "box_head" (FC_DIM, 1, 1).
         precision: "fp32" or "bf16".

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cellfeat.core.files import atomic_path, sha256_file
+from cellfeat.core.unpickle import ArrayUnpickler
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path, sha256_file
-from cellfeat.unpickle import ArrayUnpickler
 
 State = dict[str, Tensor]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cellfeat.core.files import atomic_path
 from cellfeat.detection.checkpoint import (
     State,
     backbone_names,
@@ -17,7 +18,6 @@ from cellfeat.detection.checkpoint import (
 )
 from cellfeat.detection.torchvision_engine.names import to_detectron2
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path
 
 # torchvision's networks see RGB in 0 to 1, normalised, and stride in the 3×3 convolution: what a config must then say.
 TORCHVISION_INPUT = (

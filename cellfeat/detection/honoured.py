@@ -9,7 +9,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from cellfeat.config import flatten, get_cfg
+from cellfeat.detection.config import flatten, get_cfg
 from cellfeat.errors import CellfeatError
 
 # Keys whose every sensible value is honoured.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
+from cellfeat.core.files import write_text
 from cellfeat.detection.coco_evaluation import Scores
-from cellfeat.files import write_text
 
 
 def cut_metrics(path: Path, iteration: int) -> None:

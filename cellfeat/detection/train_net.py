@@ -8,11 +8,11 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from cellfeat.config import config_dir, load_config
+from cellfeat.core.files import read_json, write_json
 from cellfeat.detection import build_detector, choose_engine
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
+from cellfeat.detection.config import config_dir, load_config
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, write_json
 
 
 def train_net(
@@ -76,7 +76,7 @@ def train(
         raise CellfeatError(
             f"--num-gpus {processes.a_machine}: the torchvision engine trains on one device, not {number}; use 0 or 1"
         )
-    from cellfeat.detection.torchvision_engine.training import Trainer
+    from cellfeat.detection.torchvision_engine.trainer import Trainer
 
     trainer = Trainer(cfg)
     if resume:
@@ -117,7 +117,7 @@ def scores_table(scores: dict[str, Scores]) -> str:
 def _launch(cfg: CfgNode, processes: Processes, resume: bool = False, eval_only: bool = False) -> dict[str, Scores]:
     """Detectron2's engine, in as many processes as asked for."""
     from cellfeat.detection.detectron2_engine.processes import launch_processes
-    from cellfeat.detection.detectron2_engine.training import main
+    from cellfeat.detection.detectron2_engine.trainer import main
 
     _check_gpus(processes)
     launch_processes(

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cellfeat.evaluation.protocol import EvaluationConfig
     from cellfeat.evaluation.published import load_published
-    from cellfeat.evaluation.report import write_report
     from cellfeat.evaluation.run import evaluate
     from cellfeat.evaluation.table import cross_domain_table
 
-__all__ = ["EvaluationConfig", "cross_domain_table", "evaluate", "load_published", "write_report"]
+__all__ = ["EvaluationConfig", "cross_domain_table", "evaluate", "load_published"]
 
 _HOME = {
     "EvaluationConfig": "protocol",
     "cross_domain_table": "table",
     "evaluate": "run",
     "load_published": "published",
-    "write_report": "report",
 }
 
 

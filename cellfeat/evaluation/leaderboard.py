@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cellfeat.data.model_selection import SELECTION
 from cellfeat.evaluation.metrics import METRICS, interval
-from cellfeat.evaluation.selection import SELECTION
 from cellfeat.evaluation.table import Pair
 
 WHERE = ("across", "within")

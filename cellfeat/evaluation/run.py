@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 import cellfeat
+from cellfeat.core.files import sha256_file, write_json, write_text
+from cellfeat.data.alignment import aligned
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import Pair, align, method_of, score_pairs, tidy
-from cellfeat.files import sha256_file, write_json, write_text
-from cellfeat.methods.alignment import aligned
 from cellfeat.store import Embeddings, read_embeddings
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers
 from cellfeat.evaluation.metrics import METRICS, bootstrap, chance_scores, confusion_matrix, interval, scores
@@ -24,7 +25,6 @@ from cellfeat.evaluation.protocol import (
     reference_split,
     scored_domains,
 )
-from cellfeat.evaluation.selection import prediction_entropy, soft_neighbourhood_density
 
 if TYPE_CHECKING:
     from cellfeat.store import Embeddings
@@ -122,7 +122,7 @@ def cross_domain_table(
 
     Returns:
         One row for each method, pair of domains and metric (accuracy, balanced_accuracy, macro_f1, all fractions, and
-        entropy and snd, see `cellfeat.evaluation.selection`): the columns method, classifier, protocol, train, test,
+        entropy and snd, see `cellfeat.data.model_selection`): the columns method, classifier, protocol, train, test,
         metric, mean, sd (over runs; NaN for a single run), low and high (95 % interval over resamples of the scored
         cells), runs, chance (of the best constant answer), n_train, n_test, classes (joined by ";") and reason (""
         where evaluated, else why not).

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from cellfeat.core.settings import parse
 from cellfeat.errors import CellfeatError
-from cellfeat.validation import parse
 
 # Name to "module:class". A module is imported when its method is asked for.
 _HOME = {
@@ -35,7 +35,7 @@ NAMES = (*_HOME, *(f"{family}:<model>" for family in _FAMILIES))
 
 
 def build(name: str, config: Mapping[str, Any] | None = None) -> Any:
-    """A method (see `cellfeat.methods.protocol`) by its name, with its settings checked.
+    """A method (see `cellfeat.methods.base`) by its name, with its settings checked.
 
     Args:
         name: One of `NAMES`, such as "rcnn", or a family's, such as "timm:resnet18".

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cellfeat.autoencoder import AutoencoderConfig, encode, reconstruct, train_autoencoder
 from cellfeat.autoencoder.module import AutoencoderModule
-from cellfeat.methods.protocol import Kind
+from cellfeat.methods.base import Kind
 
 if TYPE_CHECKING:
     from cellfeat.store import Store

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import get_model, list_models
 
+from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
-from cellfeat.files import sha256_file
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

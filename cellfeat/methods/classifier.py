@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from cellfeat.core.files import read_json, write_json, write_text
+from cellfeat.core.lightning_trainer import check_loss, fit
+from cellfeat.core.tensors import best_device, save_tensors
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, write_json, write_text
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader
-from cellfeat.tensors import best_device, save_tensors
-from cellfeat.training import check_loss, fit
 
 if TYPE_CHECKING:
     from cellfeat.store import Store

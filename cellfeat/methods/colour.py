@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from cellfeat.methods.protocol import Kind
+from cellfeat.methods.base import Kind
 from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:

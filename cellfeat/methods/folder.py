@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellfeat import tensors
+from cellfeat.core import tensors
+from cellfeat.core.files import atomic_path, read_json, write_json
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path, read_json, write_json
 from cellfeat.methods import build
 
 if TYPE_CHECKING:
-    from cellfeat.methods.protocol import Method
+    from cellfeat.methods.base import Method
     from cellfeat.store import Store
 
 

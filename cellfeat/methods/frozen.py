@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
+from cellfeat.core.tensors import best_device
 from cellfeat.errors import CellfeatError
 from cellfeat.methods.backbones import (
     IMAGENET_MEAN,
@@ -29,10 +30,9 @@ from cellfeat.methods.backbones import (
 )
 from cellfeat.methods.crops import CropDataset, Normalisation, unknown_labels
 from cellfeat.store import embed_batches
-from cellfeat.tensors import best_device
 
 if TYPE_CHECKING:
-    from cellfeat.methods.protocol import Kind
+    from cellfeat.methods.base import Kind
     from cellfeat.store import Store
 
 DINOBLOOM = {

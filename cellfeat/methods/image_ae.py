@@ -15,15 +15,15 @@ from torch.utils.data import DataLoader
 
 from cellfeat.autoencoder.losses import ssim
 from cellfeat.autoencoder.network import IMAGE_SIZE, Autoencoder
+from cellfeat.core.lightning_trainer import check_loss, fit
+from cellfeat.core.tensors import best_device, save_tensors
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader, unknown_labels
 from cellfeat.store import embed_batches
-from cellfeat.tensors import best_device, save_tensors
-from cellfeat.training import check_loss, fit
 
 if TYPE_CHECKING:
-    from cellfeat.methods.protocol import Kind
+    from cellfeat.methods.base import Kind
     from cellfeat.store import Store
 
 EMBED_BATCH = 64

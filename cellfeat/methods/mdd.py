@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation.selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.methods import folder as folders
 from cellfeat.methods.augmentation import domain_adaptation
 from cellfeat.methods.backbones import headless
@@ -44,7 +44,7 @@ from cellfeat.methods.classifier import (
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, unknown_labels
 
 if TYPE_CHECKING:
-    from cellfeat.methods.protocol import Kind
+    from cellfeat.methods.base import Kind
     from cellfeat.store import Store
 
 log = logging.getLogger(__name__)

@@ -21,16 +21,16 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from cellfeat.core.files import write_text
+from cellfeat.core.lightning_trainer import check_finite
+from cellfeat.core.tensors import best_device, save_tensors
 from cellfeat.errors import CellfeatError
-from cellfeat.files import write_text
 from cellfeat.methods import folder as folders
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
 from cellfeat.store import embed_batches
-from cellfeat.tensors import best_device, save_tensors
-from cellfeat.training import check_finite
 
 if TYPE_CHECKING:
-    from cellfeat.methods.protocol import Kind
+    from cellfeat.methods.base import Kind
     from cellfeat.store import Store
 
 log = logging.getLogger(__name__)

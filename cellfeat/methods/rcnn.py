@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from cellfeat.methods.protocol import Kind
+from cellfeat.methods.base import Kind
 from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:

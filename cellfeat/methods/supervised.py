@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
+from cellfeat.core.tensors import best_device
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import folder as folders
@@ -36,10 +37,9 @@ from cellfeat.methods.classifier import (
     weighted_cross_entropy,
 )
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, unknown_labels
-from cellfeat.tensors import best_device
 
 if TYPE_CHECKING:
-    from cellfeat.methods.protocol import Kind
+    from cellfeat.methods.base import Kind
     from cellfeat.store import Store
 
 log = logging.getLogger(__name__)

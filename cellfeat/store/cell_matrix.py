@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from cellfeat import __version__
+from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path
 from cellfeat.store import probe
 from cellfeat.store.guard import H5PY_ERRORS, check_dataset, check_memory, open_file, own_dataset, text_attribute
 from cellfeat.store.schema import check_format, one_line

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from cellfeat import __version__
+from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path
 from cellfeat.store.embeddings import Embeddings, read_embeddings
 from cellfeat.store.reader import Store
 

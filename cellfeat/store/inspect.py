@@ -15,8 +15,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path
 from cellfeat.store.reader import Store
 from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS
 

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cellfeat.core.files import read_json, write_text
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, write_text
 from cellfeat.store.schema import (
     FORMAT,
     MANIFEST,

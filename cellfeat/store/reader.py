@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from cellfeat.core.files import digest
 from cellfeat.errors import CellfeatError
-from cellfeat.files import digest
 from cellfeat.store import probe
 from cellfeat.store.chunks import PIECE, Chunks, read_rows
 from cellfeat.store.guard import check_memory, damage_named, open_shard

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
-from cellfeat.files import sha256_file
 from cellfeat.store.guard import H5PY_ERRORS, open_file, own_dataset, text_attribute
 from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, seal_problem, write_manifest

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
-from cellfeat.files import sha256_file
 from cellfeat.store import probe
 from cellfeat.store.guard import damage_named
 from cellfeat.store.manifest import seal_problem

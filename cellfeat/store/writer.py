@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from cellfeat import __version__
+from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path
 from cellfeat.store import probe
 from cellfeat.store.guard import damage_named, open_shard
 from cellfeat.store.lock import WriterLock
@@ -275,7 +275,7 @@ def _around(text: str, position: int, before: int = 12, length: int = 48) -> str
     return f"{'…' if start else ''}{piece}{'…' if start + length < len(text) else ''}"
 
 
-_PARTIAL = re.compile(r"\.part-\d{5,}\.h5\.\d+\.partial")  # as cellfeat.files.atomic_path names them
+_PARTIAL = re.compile(r"\.part-\d{5,}\.h5\.\d+\.partial")  # as cellfeat.core.files.atomic_path names them
 
 
 def _remove_orphans(path: Path, listed: set[str]) -> None:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from cellfeat.autoencoder import AutoencoderConfig, load_autoencoder, train_autoencoder
 from cellfeat.autoencoder.data import CellDataset
 from cellfeat.autoencoder.module import AutoencoderModule
+from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json
 
 QUICK = AutoencoderConfig(epochs=2, batch_size=8, image_fraction=0.01, anchor="matek")
 

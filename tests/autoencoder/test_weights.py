@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from cellfeat.autoencoder.network import Autoencoder
 from cellfeat.autoencoder.weights import load_autoencoder, save_autoencoder
+from cellfeat.core.files import read_json, write_json
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, write_json
 
 
 @pytest.fixture

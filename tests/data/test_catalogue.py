@@ -6,11 +6,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from cellfeat.core.files import write_json
 from cellfeat.data.catalogue import data_root, dataset_names, open_dataset
 from cellfeat.data.dataset import mask_name, split_of
 from cellfeat.data.vocabulary import load_vocabulary
 from cellfeat.errors import CellfeatError
-from cellfeat.files import write_json
 
 CODES = ["BAS", "MOB", "PMB", ""]
 

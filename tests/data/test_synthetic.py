@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
+from cellfeat.core.files import read_json, sha256_file
 from cellfeat.data.spec import load_spec
 from cellfeat.data.synthetic import SITES, draw_cell_image, write_sites
 from cellfeat.data.synthetic.cells import draw_leucocyte
 from cellfeat.data.synthetic.recipes import RECIPES
 from cellfeat.data.vocabulary import CLASSES
 from cellfeat.errors import CellfeatError
-from cellfeat.files import read_json, sha256_file
 
 NUMBER = 26
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from recipe import image, parameter
 
-from cellfeat.config import ADDED, config_dir, flatten, get_cfg, load_config
+from cellfeat.detection.config import ADDED, config_dir, flatten, get_cfg, load_config
 from cellfeat.detection.network_input import to_network
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision

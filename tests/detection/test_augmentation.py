@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cellfeat.config import config_dir, load_config
 from cellfeat.detection.augmentation import augment
+from cellfeat.detection.config import config_dir, load_config
 
 PLAIN = [
     *(

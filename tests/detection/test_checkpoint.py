@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cellfeat.config import config_dir, load_config
+from cellfeat.core.files import sha256_file
 from cellfeat.detection.checkpoint import load_weights, read_state, resolve_weights, save_checkpoint
+from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
 from cellfeat.errors import CellfeatError
-from cellfeat.files import sha256_file
 
 SHAPES = {"backbone.a.weight": (2, 3), "roi_heads.b.bias": (4,)}
 

@@ -4,8 +4,8 @@ from safetensors.torch import load_file
 from torchvision.models import resnet18
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from cellfeat.config import config_dir, load_config
 from cellfeat.detection.checkpoint import load_weights, read_state
+from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.convert_weights import convert_weights
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from cellfeat.config import config_dir
+from cellfeat.detection.config import config_dir
 from cellfeat.detection.train_net import train_net
 from cellfeat.errors import CellfeatError
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from recipe import image, parameter
 
-from cellfeat.config import config_dir, get_cfg, load_config
 from cellfeat.detection import POOLS, build_detector, choose_engine
 from cellfeat.detection.checkpoint import save_checkpoint
+from cellfeat.detection.config import config_dir, get_cfg, load_config
 from cellfeat.detection.resize import network_size
 from cellfeat.errors import CellfeatError
 

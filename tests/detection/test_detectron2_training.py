@@ -7,10 +7,10 @@ import pytest
 import torch
 from pycocotools import mask as rle
 
-from cellfeat.config import config_dir, load_config
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection import train_net
 from cellfeat.detection.coco_evaluation import average_precision, to_coco_results
+from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.structures import CellInstances
 
 pytestmark = pytest.mark.detectron2
@@ -61,7 +61,7 @@ def test_a_run_leaves_scores_losses_and_pictures_of_its_test_sets(cfg, tmp_path)
 
 
 def test_the_best_checkpoint_is_that_of_the_best_mask_ap(cfg, tmp_path, monkeypatch):
-    from cellfeat.detection.detectron2_engine.training import Trainer
+    from cellfeat.detection.detectron2_engine.trainer import Trainer
 
     mask_ap = iter([0.7, 0.4])
 
@@ -76,7 +76,7 @@ def test_the_best_checkpoint_is_that_of_the_best_mask_ap(cfg, tmp_path, monkeypa
 def test_two_processes_train_and_evaluate_as_one_does(cfg, tmp_path, monkeypatch):
     """Spawned processes know no dataset until `main` has registered it."""
     from cellfeat.detection.detectron2_engine.processes import launch_processes
-    from cellfeat.detection.detectron2_engine.training import main
+    from cellfeat.detection.detectron2_engine.trainer import main
 
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # of the ranks: sums depend on it
     launch_processes(main, 2, cfg, False, False)
@@ -161,7 +161,7 @@ def test_nothing_found_scores_nothing():
 
 def test_the_last_checkpoint_is_named_in_one_go(tmp_path):
     """A file that is truncated and written anew is empty in between: killed there, the run could not go on."""
-    from cellfeat.detection.detectron2_engine.training import Checkpointer
+    from cellfeat.detection.detectron2_engine.trainer import Checkpointer
 
     checkpointer = Checkpointer(torch.nn.Linear(2, 2), str(tmp_path))
     checkpointer.save("model_0000001")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cellfeat.config import config_dir, load_config
 from cellfeat.detection import build_detector
+from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.torchvision_engine.paste import paste_masks
 from cellfeat.errors import CellfeatError
 

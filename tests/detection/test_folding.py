@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cellfeat.config import config_dir, load_config
+from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.folding import to_bf16_inference
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cellfeat.config import config_dir, flatten, get_cfg, load_config
+from cellfeat.detection.config import config_dir, flatten, get_cfg, load_config
 from cellfeat.detection.honoured import CHOICES, FREE, WITHOUT_EFFECT, check_honoured
 from cellfeat.errors import CellfeatError
 

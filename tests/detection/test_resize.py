@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cellfeat.config import config_dir, load_config
+from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.resize import network_size, physical_size, resize_image, shortest_edge_size
 
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
-from cellfeat.files import sha256_file
 from cellfeat.methods.augmentation import Fog, domain_adaptation, transfer_learning
 from cellfeat.methods.backbones import Resize, load_weights, read_weights
 

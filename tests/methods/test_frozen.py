@@ -10,8 +10,8 @@ from torch.nn import functional
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import build
 from cellfeat.methods.backbones import IMAGENET_MEAN, IMAGENET_SD, torchvision_model
+from cellfeat.methods.base import embed_with
 from cellfeat.methods.frozen import rename_dinov2, timm_model
-from cellfeat.methods.protocol import embed_with
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from store_helpers import SIDE, smear, write
 
+from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
-from cellfeat.files import sha256_file
 from cellfeat.store import Store
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.repair import repair

@@ -16,11 +16,11 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from cellfeat import __version__
+from cellfeat.core.files import atomic_path, digest, read_json, write_json, write_text
 from cellfeat.data.synthetic.recipes import RECIPES
 from cellfeat.data.synthetic.scene import draw_cell_image
 from cellfeat.data.synthetic.sites import SITES, Site
 from cellfeat.errors import CellfeatError
-from cellfeat.files import atomic_path, digest, read_json, write_json, write_text
 
 IMAGES, LABELS, COCO, DESCRIPTION = "images", "labels.csv", "coco.json", "dataset.yaml"
 

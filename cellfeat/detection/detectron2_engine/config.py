@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_cfg
 from fvcore.common.config import CfgNode as PlainCfgNode
 
-from cellfeat.config import ADDED, get_cfg
+from cellfeat.detection.config import ADDED, get_cfg
 from cellfeat.detection.detectron2_engine import roi_heads  # noqa: F401 - registers CellROIHeads
 from cellfeat.detection.honoured import check_data_keys
 from cellfeat.errors import CellfeatError
@@ -17,7 +17,7 @@ ROI_HEADS = ("StandardROIHeads", "CellROIHeads")
 def add_cellfeat_config(cfg: CfgNode) -> None:
     """Add cellfeat's keys to Detectron2's tree, so that `cfg` can be merged from the same YAML files.
 
-    They are `cellfeat.config.ADDED`, and MODEL.ROI_HEADS.POOL: the features that `CellROIHeads` attaches.
+    They are `cellfeat.detection.config.ADDED`, and MODEL.ROI_HEADS.POOL: the features that `CellROIHeads` attaches.
     """
     ours = get_cfg()
     for key in ADDED:

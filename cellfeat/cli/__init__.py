@@ -1,0 +1,5 @@
+"""The `cellfeat` command."""
+
+from cellfeat.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,100 @@
+"""The subcommands that look after stores: verify, diff, merge, subset, export, import-aecfe. Argument parsing only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellfeat.errors import CellfeatError
+
+StorePath = Annotated[Path, typer.Argument(help="Folder of a feature store.", show_default=False)]
+Output = Annotated[Path, typer.Option(help="Folder of the new store.", show_default=False)]
+
+
+def verify(
+    store: StorePath,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set damaged shards aside; the next dump makes them anew.")
+    ] = False,
+) -> None:
+    """Check every file and value of a store; problems exit with 1."""
+    from cellfeat.store import Store
+    from cellfeat.store.repair import repair as run_repair
+
+    if repair:
+        print("\n".join(run_repair(store).lines()))
+    problems = Store(store).verify(progress=True)
+    print("\n".join(problems) or "verified: every shard is what the manifest says")
+    raise typer.Exit(1 if problems else 0)
+
+
+def diff(
+    first: StorePath,
+    second: StorePath,
+    tolerance: Annotated[float, typer.Option(help="Largest difference that does not count.")] = 0.0,
+) -> None:
+    """Compare two stores cell by cell; differences exit with 1."""
+    from cellfeat.store import Store
+    from cellfeat.store.diff import diff as run_diff
+
+    found = run_diff(Store(first), Store(second), tolerance)
+    print("\n".join(found.lines()))
+    raise typer.Exit(1 if found else 0)
+
+
+def merge(stores: Annotated[list[Path], typer.Argument(help="Stores.", show_default=False)], output: Output) -> None:
+    """Write several stores of one layout as one."""
+    from cellfeat.store import Store
+    from cellfeat.store.copying import merge as run_merge
+
+    print(run_merge([Store(store) for store in stores], output))
+
+
+def subset(
+    store: StorePath,
+    output: Output,
+    domain: Annotated[list[str] | None, typer.Option(help="Keep this site; may be given again.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Keep this class; may be given again.")] = None,
+    score: Annotated[float | None, typer.Option(help="Lowest score.")] = None,
+) -> None:
+    """Write a part of a store as a new one; cells keep their names."""
+    from cellfeat.store import Store
+    from cellfeat.store.copying import subset as run_subset
+
+    print(run_subset(Store(store), output, domain or None, label or None, score))
+
+
+def export(
+    store: StorePath,
+    output: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    to: Annotated[str, typer.Option(help="h5ad, parquet, csv or npz.")] = "h5ad",
+    embeddings: Annotated[list[Path] | None, typer.Option(help="Embedding file; may be given again.")] = None,
+) -> None:
+    """Write a store's table and embeddings for scanpy, pandas or R."""
+    from cellfeat.store import Store
+    from cellfeat.store.export import export as run_export
+
+    print(run_export(Store(store), output, to, embeddings or []))
+
+
+def import_aecfe(
+    features: Annotated[Path, typer.Argument(help="Gzip-pickled features of one dataset.", show_default=False)],
+    output: Output,
+    images: Annotated[list[Path] | None, typer.Option(help="Gzip-pickled images; may be given again.")] = None,
+    domain: Annotated[str, typer.Option(help="Name of the site.")] = "",
+    vocabulary: Annotated[str, typer.Option(help="Of its labels; see `cellfeat.data.vocabulary`.")] = "matek-19",
+) -> None:
+    """Make a store of the AE-CFE reference implementation's files, without running what is in them."""
+    from cellfeat.store.import_aecfe import import_aecfe as run_import
+
+    if not images:
+        raise CellfeatError("--images: crops are cut from the images; give the gzip-pickled image files")
+    print(run_import(features, images, output, domain or features.name.split(".")[0], vocabulary))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the subcommands to the `cellfeat` command."""
+    for command in (verify, diff, merge, subset, export, import_aecfe):
+        app.command()(command)

@@ -1,0 +1,115 @@
+"""Alignment that costs nothing: any embedding, moved domain by domain onto an anchor's statistics. No label is used.
+
+`coral` matches means and covariances (Sun, Feng and Saenko, "Return of frustratingly easy domain adaptation",
+AAAI 2016, with the means, which the paper leaves alone, and Ledoit and Wolf's shrinkage in place of its added
+identity). `combat` matches each dimension's mean and spread by empirical Bayes (Johnson, Li and Rabinovic, "Adjusting
+batch effects in microarray expression data using empirical Bayes methods", Biostatistics 2007, with a reference batch).
+
+Both assume that the domains hold the same cells in the same shares; where they do not, real differences go too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from sklearn.covariance import ledoit_wolf
+
+from cellfeat.errors import CellfeatError
+
+Alignment = Literal["coral", "combat"]
+
+MIN_CELLS = 2  # of a domain, to estimate its statistics from
+
+
+def aligned(
+    z: np.ndarray, domain: np.ndarray, rows: np.ndarray, by: Alignment, anchor: str | None = None
+) -> np.ndarray:
+    """Embeddings moved, domain by domain, onto the anchor's statistics; the anchor's own stay as they are.
+
+    Args:
+        z: (n, d), finite.
+        domain: (n,) names.
+        rows: Row numbers of the cells that the statistics are taken from; all cells are moved.
+
+    Returns:
+        (n, d) float32.
+    """
+    names, chosen = sorted(set(domain.tolist())), np.zeros(len(z), bool)
+    chosen[rows] = True
+    anchor = names[0] if anchor is None else anchor
+    if anchor not in names:
+        raise CellfeatError(f"anchor {anchor!r}: no such domain; choose from {', '.join(names)}")
+    for name in names:
+        if (count := int((chosen & (domain == name)).sum())) < MIN_CELLS:
+            raise CellfeatError(f"alignment: {count} cells of {name} to take statistics from, {MIN_CELLS} are needed")
+    double = z.astype(np.float64)
+    learned = {name: double[chosen & (domain == name)] for name in names}
+    maps = {"coral": coral, "combat": combat}[by](learned, anchor)
+    moved = double.copy()
+    for name, transform in maps.items():
+        moved[domain == name] = transform(double[domain == name])
+    return moved.astype(np.float32)
+
+
+Maps = dict[str, Callable[[np.ndarray], np.ndarray]]
+
+
+def coral(learned: dict[str, np.ndarray], anchor: str) -> Maps:
+    """For each domain k but the anchor a: z → (z − μ_k) C_k^(−1/2) C_a^(1/2) + μ_a, C shrunk by Ledoit and Wolf."""
+    mean = {name: z.mean(axis=0) for name, z in learned.items()}
+    covariance = {name: ledoit_wolf(z)[0] for name, z in learned.items()}
+    recolour = _power(covariance[anchor], 0.5)
+
+    def transform(name: str) -> Callable[[np.ndarray], np.ndarray]:
+        matrix = _power(covariance[name], -0.5) @ recolour
+        return lambda z: (z - mean[name]) @ matrix + mean[anchor]
+
+    return {name: transform(name) for name in learned if name != anchor}
+
+
+def combat(learned: dict[str, np.ndarray], anchor: str, tolerance: float = 1e-4) -> Maps:
+    """For each domain but the anchor: shift γ* and scale δ* of each dimension, shrunk to the domain's own (equations
+    2 to 4 of the paper's parametric adjustment, the anchor as reference batch).
+    """
+    centre, spread = learned[anchor].mean(axis=0), learned[anchor].std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)  # a dimension that is constant in the anchor is shifted, not scaled
+
+    def transform(name: str) -> Callable[[np.ndarray], np.ndarray]:
+        shift, variance = _posterior((learned[name] - centre) / spread, tolerance)
+        return lambda z: ((z - centre) / spread - shift) / np.sqrt(variance) * spread + centre
+
+    return {name: transform(name) for name in learned if name != anchor}
+
+
+def _posterior(standard: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """γ* and δ²* (d,) of one domain's standardised cells (n, d), by iterating their conditional posteriors."""
+    n = len(standard)
+    mean, variance = standard.mean(axis=0), standard.var(axis=0, ddof=1)
+    alive = variance > 1e-12  # a constant dimension is shifted, not scaled
+    if alive.sum() < 2 or not (s2 := variance[alive].var(ddof=1)):  # nothing to learn a prior from
+        return mean, np.where(alive, variance, 1.0)
+    m, prior_mean, prior_variance = variance[alive].mean(), mean[alive].mean(), mean[alive].var(ddof=1)
+    a, b = (2 * s2 + m**2) / s2, (m * s2 + m**3) / s2  # the inverse gamma's moments
+    shift, scale = mean[alive], variance[alive]
+    change = 1.0
+    while change > tolerance:
+        new_shift = (n * prior_variance * mean[alive] + scale * prior_mean) / (n * prior_variance + scale)
+        squares = ((standard[:, alive] - new_shift) ** 2).sum(axis=0)
+        new_scale = (squares / 2 + b) / (n / 2 + a - 1)
+        steps = [abs(new - old) / abs(old).clip(1e-12) for new, old in ((new_shift, shift), (new_scale, scale))]
+        change = float(np.max(steps))
+        shift, scale = new_shift, new_scale
+    gamma, delta = mean.copy(), np.ones_like(variance)
+    gamma[alive], delta[alive] = shift, scale
+    return gamma, delta
+
+
+def _power(covariance: np.ndarray, exponent: float) -> np.ndarray:
+    """A symmetric matrix to a power; directions without any spread become 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    alive = values > values.max() * len(values) * np.finfo(np.float64).eps
+    powers = np.zeros_like(values)
+    powers[alive] = values[alive] ** exponent
+    return (vectors * powers) @ vectors.T

@@ -1,0 +1,160 @@
+"""Detector training with Detectron2's conventions: OUTPUT_DIR, model_*.pth, last_checkpoint, metrics.json."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from tqdm import tqdm
+
+from cellfeat.core.files import write_json, write_text
+from cellfeat.detection.checkpoint import save_checkpoint
+from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
+from cellfeat.detection.device import autocast
+from cellfeat.detection.run_folder import cut_metrics, mean_ap, write_config
+from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
+from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
+from cellfeat.detection.torchvision_engine.solver import build_optimizer, clip_gradients, learning_rate
+from cellfeat.detection.training_data import training_loader
+from cellfeat.errors import CellfeatError
+
+LOG_PERIOD = 20  # iterations, as Detectron2's writers
+
+
+class Trainer:
+    """Trains one detector in `cfg.OUTPUT_DIR`.
+
+    The folder then holds config.yaml, metrics.json (JSON lines), the last checkpoint and its name in last_checkpoint,
+    model_best.pth (highest mean mask AP, or box AP without masks, over DATASETS.TEST), model_final.pth and
+    evaluation.json, the scores of model_final.pth.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+        self.output = Path(cfg.OUTPUT_DIR)
+        self.seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
+        torch.manual_seed(self.seed)  # the initial weights
+        self.detector = TorchvisionDetector(cfg, precision="bf16" if cfg.SOLVER.AMP.ENABLED else "fp32")
+        self.model = self.detector.model
+        self.optimizer = build_optimizer(cfg, self.model)
+        self.rate = learning_rate(cfg)
+        self.iteration = 0  # iterations done
+        self.best = -1.0
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint in the output folder, if there is one.
+
+        Raises:
+            CellfeatError: The checkpoint is damaged or belongs to another config.
+        """
+        marker = self.output / "last_checkpoint"
+        if not marker.is_file():
+            return
+        path = self.output / marker.read_text().strip()
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(to_torchvision(content["model"]))
+            self.optimizer.load_state_dict(content["optimizer"])
+        except Exception as error:  # a missing file, a damaged zip, other names, other shapes
+            detail = " ".join(str(error).split())[:200]
+            raise CellfeatError(
+                f"{path}: cannot go on from this checkpoint ({detail}); train into another OUTPUT_DIR"
+            ) from None
+        self.iteration, self.seed, self.best = content["iteration"], content["seed"], content["best"]
+        cut_metrics(self.output / "metrics.json", self.iteration)
+
+    def train(self) -> dict[str, Scores]:
+        """Train to SOLVER.MAX_ITER, evaluate, and write model_final.pth.
+
+        Returns:
+            Dataset → scores on DATASETS.TEST.
+        """
+        solver = self.cfg.SOLVER
+        write_config(self.cfg)
+        loader = training_loader(self.cfg, self.seed, self.iteration)
+        running: dict[str, float] = {}
+        self.model.train()
+        with tqdm(loader, desc="train", unit="it", initial=self.iteration, total=solver.MAX_ITER) as progress:
+            for batch in progress:
+                losses = self._step(batch)
+                self.iteration += 1
+                for name, value in losses.items():
+                    running[name] = running.get(name, 0.0) + value
+                if self.iteration % LOG_PERIOD == 0:
+                    mean = {name: value / LOG_PERIOD for name, value in running.items()}
+                    running = {}
+                    progress.set_postfix(loss=f"{mean['total_loss']:.3f}")
+                    self._log(mean | {"lr": self.rate(self.iteration - 1)})
+                last = self.iteration == solver.MAX_ITER
+                if self.cfg.TEST.EVAL_PERIOD and self.iteration % self.cfg.TEST.EVAL_PERIOD == 0 and not last:
+                    self._evaluate()
+                if self.iteration % solver.CHECKPOINT_PERIOD == 0 and not last:
+                    self._save_last()
+        scores = self._evaluate()
+        write_json(self.output / "evaluation.json", scores)
+        self._save("model_final.pth")
+        return scores
+
+    def _step(self, batch: list[Any]) -> dict[str, float]:
+        # Anchors and boxes are sampled at random: seeded by the iteration, a resumed run draws as an unbroken one.
+        torch.manual_seed(self.seed + self.iteration)
+        device = self.detector.device
+        images = [image.to(device) for image, _ in batch]
+        targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.iteration) * group["lr_factor"]
+        with autocast(device, self.cfg.SOLVER.AMP.ENABLED):
+            losses = self.model(images, targets)
+        total = sum(losses.values())
+        if not torch.isfinite(total):
+            raise CellfeatError(
+                f"training diverged at iteration {self.iteration} (loss {total.item()}): lower SOLVER.BASE_LR "
+                "or enable SOLVER.CLIP_GRADIENTS"
+            )
+        self.optimizer.zero_grad()
+        total.backward()
+        clip_gradients(self.cfg, self.model)
+        self.optimizer.step()
+        return {"total_loss": total.item(), **{name: value.item() for name, value in losses.items()}}
+
+    def _evaluate(self) -> dict[str, Scores]:
+        if not self.cfg.DATASETS.TEST:
+            return {}
+        self.model.eval()
+        scores = {name: evaluate_dataset(self.detector, name) for name in self.cfg.DATASETS.TEST}
+        self.model.train()
+        flat = {
+            f"{name}/{kind}/{metric}": v
+            for name, s in scores.items()
+            for kind, m in s.items()
+            for metric, v in m.items()
+        }
+        self._log(flat)
+        mean = mean_ap(scores)
+        if mean > self.best:
+            self.best = mean
+            self._save("model_best.pth")
+        return scores
+
+    def _log(self, values: dict[str, float]) -> None:
+        self.output.mkdir(parents=True, exist_ok=True)
+        with open(self.output / "metrics.json", "a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"iteration": self.iteration - 1, **values}) + "\n")
+
+    def _save(self, name: str, **extra: Any) -> None:
+        # Cloned: a tensor saved in channels_last would load in that layout everywhere.
+        model = {name: value.contiguous() for name, value in to_detectron2(self.model.state_dict()).items()}
+        save_checkpoint(self.output / name, {"model": model, "iteration": self.iteration, **extra})
+
+    def _save_last(self) -> None:
+        marker = self.output / "last_checkpoint"
+        previous = marker.read_text().strip() if marker.is_file() else ""
+        name = f"model_{self.iteration - 1:07d}.pth"
+        self._save(name, optimizer=self.optimizer.state_dict(), seed=self.seed, best=self.best)
+        write_text(marker, name)
+        if previous and previous != name:
+            (self.output / previous).unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Pictures of where a fitted classifier looks: each cell beside its heat map, and all of them on one sheet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from cellfeat.core.files import atomic_path, slug, write_text
+from cellfeat.data.split import read_split
+from cellfeat.errors import CellfeatError
+from cellfeat.methods import folder as folders
+from cellfeat.reporting.heat_maps import heat_maps, overlay
+from cellfeat.reporting.palette import class_style, in_reading_order
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cellfeat.methods.crops import CropDataset
+    from cellfeat.store import Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 8  # cells at a time: 1 GB of VGG-16's maps and their gradients
+TILE, GAP, CAPTION = 112, 8, 18  # px, on the sheet
+INK, FAINT, WRONG, PAPER = (20, 20, 20), (105, 105, 105), (190, 30, 30), (255, 255, 255)
+
+
+def explain(
+    store: Store,
+    folder: str | Path,
+    output: str | Path,
+    cell_ids: Sequence[str] = (),
+    per_class: int = 2,
+    split: str | Path | None = None,
+) -> Path:
+    """Show what spoke for the class that a fitted network names.
+
+    `output` gets a PNG a cell (<row>_<label>_as_<named class>.png: the crop, and the crop under its map), cells.csv
+    (picture, cell_id, domain, label, named, probability) and sheet.png, all of them by class and domain.
+
+    Args:
+        store: The one that the method was fitted on.
+        folder: What `mdd`, `resnext` or `finetune:<model>` learned; it knows which of them and how it was set.
+        output: Folder of the pictures.
+        cell_ids: The cells; none: some of every class in every domain that the network knows.
+        per_class: Most of those cells, of one class in one domain.
+        split: A split.csv; only cells of its test part are chosen.
+
+    Returns:
+        The sheet.
+
+    Raises:
+        CellfeatError: `folder` holds no such method or one of another store, a cell is not in the store or of a domain
+            that the network does not know, there is no cell to choose, or pytorch-grad-cam is missing.
+    """
+    method = folders.reopen(Path(folder), store)
+    if not hasattr(method, "load"):
+        raise CellfeatError(f"{folder}: {method.name} cannot be explained; mdd, resnext and finetune:<model> can")
+    network, classes, dataset = method.load(store, Path(folder))
+    table = store.table()
+    known = table["domain"].isin(dataset.normalisation.number).to_numpy()
+    if cell_ids:
+        rows = _rows(table, cell_ids)
+        if not known[rows].all():
+            cell = table.iloc[rows[~known[rows]][0]]
+            raise CellfeatError(
+                f"{cell['cell_id']}: {folder} was not fitted for its domain, {cell['domain']}; choose other cells"
+            )
+    else:
+        if split is not None:
+            known &= (read_split(Path(split)).reindex(table["cell_id"]) == "test").to_numpy()
+        rows = _some(table[known], per_class)
+        if len(rows) == 0:
+            raise CellfeatError(f"{split or store.path}: no cell of a domain that {folder} was fitted for")
+    cells = table.iloc[rows][["cell_id", "domain", "label"]].reset_index(drop=True)
+    named, cells["probability"], overlays = _look(network, dataset, store, rows)
+    cells["named"] = np.array(classes)[named]
+    crops = store.read("crops", rows)
+    pictures = [Image.fromarray(np.concatenate(pair, axis=1)) for pair in zip(crops, overlays)]
+    cells["picture"] = [
+        slug(f"{row:06d}_{cell.label or 'unlabelled'}_as_{cell.named}") + ".png"
+        for row, cell in zip(rows, cells.itertuples())
+    ]
+    output = Path(output)
+    for name, picture in zip(cells["picture"], pictures):
+        _save(picture, output / name)
+    columns = ["picture", "cell_id", "domain", "label", "named", "probability"]
+    write_text(output / "cells.csv", cells[columns].to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    _save(sheet(cells, pictures), output / "sheet.png")
+    right = (cells["label"] == cells["named"]).sum()
+    log.info("%s: %d cells as %s sees them, %d named as labelled", output, len(cells), method.name, right)
+    return output / "sheet.png"
+
+
+def sheet(cells: pd.DataFrame, pictures: Sequence[Image.Image]) -> Image.Image:
+    """All pictures on one: a row a class, a column a domain, beneath each the named class and its probability.
+
+    Args:
+        cells: One row a picture: domain, label, named, probability.
+        pictures: Of one size, twice as wide as high.
+    """
+    small, large = ImageFont.load_default(13), ImageFont.load_default(16)
+    labels, domains = in_reading_order(cells["label"]), sorted(set(cells["domain"]))
+    groups = cells.groupby(["label", "domain"]).indices
+    most = {domain: max(len(groups.get((label, domain), ())) for label in labels) for domain in domains}
+    lefts, x = {}, 4 * GAP + int(max(large.getlength(class_style(label).name) for label in labels))
+    for domain in domains:
+        lefts[domain] = x
+        x += max(most[domain] * (2 * TILE + GAP), int(large.getlength(domain))) + 3 * GAP
+    drawn = Image.new("RGB", (x, 40 + len(labels) * (TILE + CAPTION + GAP)), PAPER)
+    pen = ImageDraw.Draw(drawn)
+    for domain, left in lefts.items():
+        pen.text((left, 10), domain, INK, large)
+    for line, label in enumerate(labels):
+        top = 40 + line * (TILE + CAPTION + GAP)
+        pen.text((GAP, top + TILE // 2 - 9), class_style(label).name, INK, large)
+        for domain, left in lefts.items():
+            for turn, k in enumerate(groups.get((label, domain), ())):
+                place = left + turn * (2 * TILE + GAP)
+                cell = cells.iloc[k]
+                drawn.paste(pictures[k].resize((2 * TILE, TILE), Image.Resampling.LANCZOS), (place, top))
+                ink = FAINT if label in ("", cell["named"]) else WRONG
+                text = f"{class_style(cell['named']).name} {cell['probability']:.2f}"
+                pen.text((place, top + TILE + 2), text, ink, small)
+    return drawn
+
+
+def _rows(table: pd.DataFrame, cell_ids: Sequence[str]) -> np.ndarray:
+    """Rows of the named cells, in the order in which they are named."""
+    places = pd.Index(table["cell_id"]).get_indexer(pd.Index(cell_ids).unique())
+    if unknown := [cell_id for cell_id in cell_ids if cell_id not in set(table["cell_id"])]:
+        raise CellfeatError(f"{unknown[0]}: no such cell_id in the store ({len(unknown)} of {len(cell_ids)} unknown)")
+    return places
+
+
+def _some(table: pd.DataFrame, per_class: int) -> np.ndarray:
+    """Rows of at most `per_class` cells of every class and domain, spread evenly over the store."""
+    if per_class < 1:
+        raise CellfeatError(f"per_class: {per_class} cells of a class; give at least 1")
+    index = table.index.to_numpy()
+    groups = [index[places] for places in table.groupby(["label", "domain"]).indices.values()]
+    spread = [rows[np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)] for rows in groups]
+    return np.concatenate([index[:0], *spread])
+
+
+def _look(
+    network: nn.Module, dataset: CropDataset, store: Store, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Number of the named class (n,), its probability (n,), and n crops under their maps (S, S, 3) uint8."""
+    device = next(network.parameters()).device
+    named, probability, overlays = [], [], []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        images = dataset[part, 0].images.to(device)
+        with torch.inference_mode():
+            highest, number = network(images).softmax(1).max(1)
+        named += number.tolist()
+        probability += highest.tolist()
+        overlays += [overlay(*pair) for pair in zip(store.read("crops", part), heat_maps(network, images))]
+    return np.array(named), np.array(probability), overlays
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with atomic_path(path) as partial:
+        picture.save(partial, format="PNG")

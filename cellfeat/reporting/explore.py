@@ -1,0 +1,100 @@
+"""A first look at a store: which classes there are, what cells and stains look like, and how embeddings lie."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+import cellfeat
+from cellfeat.core.files import atomic_path, slug, write_text
+from cellfeat.errors import CellfeatError
+from cellfeat.evaluation.projection import PROJECTION, project
+from cellfeat.evaluation.run import read_all
+from cellfeat.evaluation.table import align
+from cellfeat.reporting import explore_plots, plots
+from cellfeat.reporting.palette import method_name
+from cellfeat.reporting.pixels import read_pixels
+from cellfeat.reporting.report import environment
+from cellfeat.reporting.sections import png
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def explore(store: Store, embeddings: Sequence[str | Path], output: str | Path) -> Path:
+    """Draw the classes, mean crops and colours of each domain, and each embedding in two and three dimensions.
+
+    `output` gets classes.png, mean_images.png, colours.png, for each method map_2d_<method>.png and
+    map_3d_<method>.png (none for fewer than ten cells), and explore.html, which holds them all.
+
+    Args:
+        store: The cells.
+        embeddings: Embedding files of this store, each of another method; may be none.
+        output: Folder of the figures and the page.
+
+    Returns:
+        explore.html.
+
+    Raises:
+        CellfeatError: The store holds no cell, or the embeddings are not of its cells.
+    """
+    if not len(store):
+        raise CellfeatError(f"{store.path}: holds no cell, so there is nothing to draw; dump images into it first")
+    table, output = store.table(), Path(output)
+    read = read_all(store, embeddings) if embeddings else []
+    vectors = {str(one.attributes["method"]): align(one, table) for one in read}  # what may be refused comes first
+    pixels = read_pixels(store)
+    counts = {(label, domain): int(n) for (label, domain), n in table.groupby(["label", "domain"]).size().items()}
+    figures = {
+        "classes": explore_plots.class_bars(counts),
+        "mean_images": explore_plots.mean_images(pixels.mean, counts),
+        "colours": explore_plots.colour_histograms(pixels.crop, pixels.mask),
+    }
+    maps, shown = _maps(vectors, table)
+    for name, picture in (figures | maps).items():
+        with atomic_path(output / f"{name}.png") as partial:
+            partial.write_bytes(picture)
+    context = {
+        "version": cellfeat.__version__,
+        "today": datetime.date.today().isoformat(),
+        "store": {"digest": store.digest, "cells": len(store)},
+        "domains": sorted(pixels.crop),
+        "figures": {name: png(picture) for name, picture in figures.items()},
+        "kind": PROJECTION,
+        "maps": shown,
+        "given": len(vectors),
+    }
+    page = output / "explore.html"
+    write_text(page, environment().get_template("explore.html.j2").render(context))
+    log.info("%s: %d cells of %d domains in %d figures", output, len(store), len(pixels.crop), len(figures | maps))
+    return page
+
+
+def _maps(vectors: Mapping[str, np.ndarray], table: pd.DataFrame) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+    """The maps by the names of their files, and what the page says of each method."""
+    domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
+    pictures: dict[str, bytes] = {}
+    shown = []
+    with tqdm(total=2 * len(vectors), desc=PROJECTION, unit="map", disable=not vectors) as progress:
+        for method, z in vectors.items():
+            size = {"d": z.shape[1], "of": len(z)}
+            drawn = {}
+            for dimensions, draw in ((2, plots.scatter), (3, explore_plots.scatter_3d)):
+                rows, points = project(z, domain, dimensions=dimensions)
+                if len(rows):
+                    drawn[f"map_{dimensions}d_{slug(method)}"] = draw(points, domain[rows], label[rows])
+                progress.update()
+            if drawn:
+                pictures |= drawn
+                uris = dict(zip(("flat", "solid"), map(png, drawn.values())))
+                shown.append({"method": method_name(method), "shown": len(rows), **size, **uris})
+    return pictures, shown

@@ -1,0 +1,1 @@
+"""Work that runs through several stages: a dump, a pipeline, a comparison, the demo."""

@@ -1,0 +1,263 @@
+"""`cellfeat compare`: methods × training domain × test domain on one store, judged by one evaluator, resumable.
+
+In the output folder lie
+
+    split.csv                       the cells that every method learns from, and those it is tested on
+    methods/<method>/seed-<k>/      what a method learned, with embeddings.h5 (and those aligned) or predictions
+    scores/<method>.json            its tables, confusion matrices, line of the leaderboard and 2-D map
+    leaderboard.csv, table.csv, confusion.json, compare.json, report.html
+
+What stands and was made from the same inputs is not made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import cellfeat
+from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
+from cellfeat.data.split import read_split
+from cellfeat.errors import CellfeatError
+from cellfeat.evaluation.leaderboard import leaderboard
+from cellfeat.evaluation.protocol import EvaluationConfig, complete_split, scored_domains
+from cellfeat.evaluation.variant import score_embeddings, score_predictions
+from cellfeat.methods import build
+from cellfeat.methods.align import align_embeddings
+from cellfeat.methods.base import embed_with, lacking, predict_with
+from cellfeat.reporting.compare_report import write_compare_report
+from cellfeat.store import Store, read_predictions
+from cellfeat.workflows.comparison_config import CompareConfig, Entry, load_compare
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = 4  # reconstructions shown of each domain
+
+
+def run_compare(path: str | Path) -> Path:
+    """Run a comparison from its YAML.
+
+    Returns:
+        The report.
+
+    Raises:
+        CellfeatError: The YAML, a method's name or setting, or a result that stands but was made from other inputs.
+    """
+    config = load_compare(path)
+    return Comparison(config, Path(path).read_text(encoding="utf-8")).run()
+
+
+class Comparison:
+    """A comparison in its output folder."""
+
+    def __init__(self, config: CompareConfig, text: str = "") -> None:
+        self.config, self.text, self.output = config, text, config.output
+        self.methods = {entry.title: build(entry.method, entry.config) for entry in config.methods}  # faults come first
+        self.store = Store(config.store)
+        self.table = self.store.table()
+        given = read_split(config.split) if config.split else None
+        self.split, _ = complete_split(self.table, given, config.evaluation)
+        self.part = self.split.reindex(self.table["cell_id"]).to_numpy(str)
+        if config.anchor is not None and config.anchor not in set(self.table["domain"]):
+            raise CellfeatError(f"anchor: {config.anchor!r} is no domain of {config.store}")
+        labelled = self.table["label"] != ""
+        self.domains = scored_domains(self.table["domain"][labelled], config.evaluation)
+        self.not_run: dict[str, str] = {}
+        self.scored: dict[str, dict[str, Any]] = {}
+        self.pictures: dict[str, np.ndarray] = {}
+
+    def run(self) -> Path:
+        """Make what is not there yet; returns the report."""
+        split = pd.DataFrame({"cell_id": self.table["cell_id"], "part": self.part})
+        write_text(self.output / "split.csv", split.to_csv(index=False, lineterminator="\n"))
+        for entry in self.config.methods:
+            method = self.methods[entry.title]
+            print(f"{entry.title}: {self.output / 'methods' / slug(entry.title)}")
+            try:
+                if method.kind == "embedding":
+                    self._embedding(entry)
+                else:
+                    self._prediction(entry)
+            except NotRun as reason:
+                self._leave_out(entry.title, reason)
+        return self._finish()
+
+    def _embedding(self, entry: Entry) -> None:
+        learned, seeds = np.flatnonzero(self.part == "train"), self._seeds(entry)
+        self._ready(entry, learned)
+        files: dict[str, list[Path]] = {}
+        seconds = 0.0
+        for seed in seeds:
+            folder, method = self._folder(entry, seed), self._build(entry, seed)
+            target = folder / "embeddings.h5"
+            make = partial(embed_with, method, self.store, learned, folder / "fit", target)
+            seconds += _once(folder, self._inputs(method), target, make)
+            files.setdefault(entry.title, []).append(target)
+        for by in self.config.align:
+            title = f"{entry.title}+{by}"
+            try:
+                files[title] = [self._aligned(path, by, learned) for path in files[entry.title]]
+            except NotRun as reason:
+                self._leave_out(title, reason)
+        for title, paths in files.items():
+            inputs = {"embeddings": [sha256_file(path) for path in paths]}
+            self._score(title, inputs, partial(score_embeddings, title, paths, *self._judged()), seconds)
+        if hasattr(method := self._build(entry, seeds[0]), "reconstruct"):
+            fitted = self._folder(entry, seeds[0]) / "fit"
+            self.pictures[entry.title] = method.reconstruct(self.store, self._examples(), fitted)
+
+    def _aligned(self, source: Path, by: Any, learned: np.ndarray) -> Path:
+        anchor = self.config.anchor
+        folder = source.parent / slug(f"{by}-{anchor or 'first'}")
+        target = folder / "embeddings.h5"
+        inputs = {"embeddings": sha256_file(source), "anchor": anchor}
+        _once(folder, inputs, target, partial(align_embeddings, source, target, self.table, learned, by, anchor))
+        return target
+
+    def _prediction(self, entry: Entry) -> None:
+        domain, label = self.table["domain"].to_numpy(str), self.table["label"].to_numpy(str)
+        learned = (label != "") & (self.part == "train") & np.isin(domain, self.domains)
+        self._ready(entry, np.flatnonzero(learned))
+        files: dict[tuple[str, str], list[Path]] = {}
+        seconds = 0.0
+        for seed, train in product(self._seeds(entry), self.domains):
+            rows, method = np.flatnonzero(learned & (domain == train)), self._build(entry, seed)
+            if len(set(label[rows])) < 2:  # no pair that it trains can be evaluated
+                continue
+            for tests in [[test] for test in self.domains] if method.adapts else [self.domains]:
+                there = np.isin(domain, tests)
+                seen = np.flatnonzero(there & (self.part == "train"))
+                asked = np.flatnonzero(there & (label != "") & (self.part == "test"))
+                folder = self._folder(entry, seed) / slug("-to-".join([train, *(tests if method.adapts else [])]))
+                target = folder / "predictions.h5"
+                inputs = self._inputs(method) | {"train": train, "tests": tests}
+                make = partial(predict_with, method, self.store, rows, seen, asked, folder / "fit", target)
+                seconds += _once(folder, inputs, target, make)
+                for test in tests:
+                    files.setdefault((train, test), []).append(target)
+        inputs = {"predictions": sorted({sha256_file(path) for paths in files.values() for path in paths})}
+        self._score(entry.title, inputs, partial(self._score_predictions, entry.title, files), seconds)
+
+    def _score_predictions(self, title: str, files: dict[tuple[str, str], list[Path]]) -> dict[str, Any]:
+        read = {pair: [read_predictions(path) for path in paths] for pair, paths in files.items()}
+        return score_predictions(title, read, *self._judged())
+
+    def _build(self, entry: Entry, seed: int | None) -> Any:
+        return build(entry.method, entry.config if seed is None else {**entry.config, "seed": seed})
+
+    def _seeds(self, entry: Entry) -> list[int | None]:
+        """The seeds to run a method with; [None] for one without chance, or whose seed is given."""
+        random = "seed" in self.methods[entry.title].Config.model_fields and "seed" not in entry.config
+        return list(self.config.evaluation.run_seeds("paper")) if random else [None]
+
+    def _folder(self, entry: Entry, seed: int | None) -> Path:
+        return self.output / "methods" / slug(entry.title) / ("run" if seed is None else f"seed-{seed}")
+
+    def _ready(self, entry: Entry, rows: np.ndarray) -> None:
+        if missing := lacking(self.methods[entry.title], self.store, rows):
+            raise NotRun(f"lacks {missing}")
+
+    def _leave_out(self, title: str, reason: NotRun) -> None:
+        self.not_run[title] = str(reason)
+        log.warning("%s: not run: %s", title, reason)
+
+    def _inputs(self, method: Any) -> dict[str, Any]:
+        weights = getattr(method.config, "weights", None)
+        return {
+            "method": method.name,
+            "config": method.config.model_dump(mode="json"),
+            "weights": sha256_file(weights) if weights else None,
+            "store": self.store.digest,
+            "split": digest(self.part.tolist()),
+        }
+
+    def _judged(self) -> tuple[pd.DataFrame, pd.Series, EvaluationConfig]:
+        return self.table, self.split, self.config.evaluation
+
+    def _score(self, title: str, inputs: dict[str, Any], make: Callable[[], dict[str, Any]], seconds: float) -> None:
+        """Scores are cheap: they are made again when anything they depend on has changed."""
+        path = self.output / "scores" / f"{slug(title)}.json"
+        options = self.config.evaluation.model_dump(mode="json")
+        wanted = {**inputs, "evaluation": options, "store": self.store.digest, "split": digest(self.part.tolist())}
+        found = read_json(path) if path.is_file() else {}
+        if found.get("inputs") != wanted:
+            found = {"inputs": wanted, **make()}
+            write_json(path, found)
+        self.scored[title] = found | {"seconds": seconds}
+
+    def _examples(self) -> np.ndarray:
+        """Row numbers of a few cells of each domain that no method learned from."""
+        unseen = self.table[self.part == "test"]
+        chosen = unseen.groupby("domain").sample(frac=1, random_state=0).groupby("domain").head(EXAMPLES)
+        return chosen.sort_values("domain", kind="stable").index.to_numpy()
+
+    def _finish(self) -> Path:
+        scored = list(self.scored.values())
+        if not scored:
+            reasons = "; ".join(f"{title}: {reason}" for title, reason in self.not_run.items())
+            raise CellfeatError(f"{self.output}: no method could be run: {reasons}")
+        board = leaderboard([line | {"seconds": one["seconds"]} for one in scored for line in one["standings"]])
+        table = pd.DataFrame([row for one in scored for row in one["table"]])
+        write_text(self.output / "leaderboard.csv", board.to_csv(index=False))
+        write_text(self.output / "table.csv", table.to_csv(index=False))
+        write_json(self.output / "confusion.json", [entry for one in scored for entry in one["confusions"]])
+        options = self.config.model_dump(mode="json")
+        record = {
+            "cellfeat": cellfeat.__version__,
+            "config": options,
+            "store": self.store.digest,
+            "not_run": self.not_run,
+            "seconds": {title: one["seconds"] for title, one in self.scored.items()},
+        }
+        write_json(self.output / "compare.json", record)
+        rows = self._examples()
+        return write_compare_report(
+            self.output / "report.html",
+            self.store,
+            board,
+            table,
+            self.scored,
+            self.not_run,
+            options,
+            self.text,
+            (self.store.read("crops", rows), self.pictures, _captions(self.table, rows)) if self.pictures else None,
+        )
+
+
+class NotRun(Exception):
+    """Why a method of a comparison is left out, while the rest goes on."""
+
+
+def _once(folder: Path, inputs: dict[str, Any], target: Path, make: Callable[[], Any]) -> float:
+    """Make `target`, in `folder`, unless it stands; returns the seconds that it took, then or now.
+
+    Raises:
+        CellfeatError: It was made, or begun, from other inputs.
+        NotRun: The method cannot do it, in its own words.
+    """
+    path = folder / "record.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {"inputs": inputs, "done": False, "seconds": 0.0}
+    if changed := [name for name in inputs if found["inputs"].get(name) != inputs[name]]:
+        raise CellfeatError(f"{folder}: was made with another {changed[0]}; remove it or choose another output")
+    if not (found["done"] and target.is_file()):
+        write_json(path, found)
+        start = time.monotonic()
+        try:
+            make()
+        except CellfeatError as error:
+            raise NotRun(str(error)) from error
+        found["seconds"] += time.monotonic() - start
+        write_json(path, found | {"done": True})
+    return float(found["seconds"])
+
+
+def _captions(table: pd.DataFrame, rows: np.ndarray) -> list[str]:
+    return [f"{cell.domain} {cell.label}".strip() for cell in table.loc[rows].itertuples()]

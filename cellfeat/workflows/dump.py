@@ -1,0 +1,279 @@
+"""The one place where detector and store meet: images in, shards of cells out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from fvcore.common.config import CfgNode
+from pydantic import BaseModel, ConfigDict, Field
+from tqdm import tqdm
+
+from cellfeat.core.files import digest, sha256_file, write_json
+from cellfeat.data.catalogue import ImageRecord, open_dataset
+from cellfeat.data.crops import crop_cell
+from cellfeat.data.images import UnreadableImage, read_rgb
+from cellfeat.detection import Detector, build_detector, detectron2_problem
+from cellfeat.detection.checkpoint import resolve_weights
+from cellfeat.detection.config import portable
+from cellfeat.detection.structures import CellInstances
+from cellfeat.errors import CellfeatError
+from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
+from cellfeat.store.join import join_parts
+from cellfeat.store.schema import MANIFEST, SHARDS
+
+SUMMARY = "summary.json"
+RANKS = ".ranks"  # inside the store's folder, until the ranks' stores are one
+
+
+class DumpConfig(BaseModel):
+    """What a dump keeps of each image."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pool: Literal["mask", "box", "box_head"] = Field("mask", description="ROI features: 256×14×14, 256×7×7 or 1024")
+    select: Literal["center", "score", "all"] = Field("center", description="cell to keep: central, best scored, every")
+    score_threshold: float = Field(0.3, ge=0, le=1, description="lowest score of a cell")
+    crop_size: int = Field(128, ge=16, le=1024, description="side of crops and masks, px")
+    crop_margin: float = Field(0.1, ge=0, le=1, description="around the box, fraction of its longer side")
+    feature_dtype: Literal["float16", "float32"] = "float16"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch_size: int = Field(8, ge=1)
+    limit: int | None = Field(None, ge=1, description="only the first so many images of each dataset")
+
+
+def dump(
+    cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig, engine: str = "auto", ranks: int = 1
+) -> Store:
+    """Run a detector over datasets and store what it finds; run again after an interruption, it goes on.
+
+    Images go through the network in fixed batches, so that a resumed dump stores the numbers of an unbroken one. Images
+    that cannot be read are stored with the reason and do not stop the run. The folder then also holds summary.json (see
+    `summarise`).
+
+    Args:
+        cfg: The detector's config; `MODEL.WEIGHTS` names its checkpoint.
+        datasets: Names of the catalogue.
+        output: Folder of the store.
+        config: What to keep.
+        engine: As in `build_detector`.
+        ranks: Processes, one a GPU where there are GPUs, each with a run of neighbouring batches; the store has the
+            same rows in the same order whatever their number. A standing store is completed by one process.
+
+    Raises:
+        CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise CellfeatError("MODEL.WEIGHTS is empty: a dump needs a trained detector; give its checkpoint")
+    listings = _listings(datasets, config)
+    if ranks == 1 or (output / MANIFEST).exists():
+        _write(cfg, listings, output, config, engine)
+    else:
+        _write_in_ranks(cfg, datasets, output, config, engine, ranks)
+    store = Store(output)
+    write_json(output / SUMMARY, summarise(store, _records(listings)))
+    return store
+
+
+def _listings(datasets: Sequence[str], config: DumpConfig) -> dict[str, list[ImageRecord]]:
+    return {name: open_dataset(name).records()[: config.limit] for name in datasets}
+
+
+def _records(listings: dict[str, list[ImageRecord]]) -> list[ImageRecord]:
+    return [record for listed in listings.values() for record in listed]
+
+
+def _write(
+    cfg: CfgNode,
+    listings: dict[str, list[ImageRecord]],
+    output: Path,
+    config: DumpConfig,
+    engine: str,
+    part: slice = slice(None),
+) -> None:
+    """Store the images `part` of the listings; the provenance is that of all of them."""
+    detector = build_detector(cfg, engine, pool=config.pool, precision=config.precision)
+    provenance = {
+        "datasets": list(listings),
+        "images": {name: listing_digest(listed) for name, listed in listings.items()},
+        "engine": detector.name,
+        "detector_config": portable(cfg),
+        "weights_sha256": sha256_file(resolve_weights(cfg.MODEL.WEIGHTS)),
+        "dump": config.model_dump(exclude={"batch_size"}),
+    }
+    with StoreWriter(output, detector.feature_shape, config.crop_size, provenance, config.feature_dtype) as writer:
+        _fill(writer, detector, _records(listings)[part], config)
+
+
+def _write_in_ranks(
+    cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig, engine: str, ranks: int
+) -> None:
+    """A store a rank by Detectron2's `launch`, then one manifest over the shards of all."""
+    if problem := detectron2_problem():
+        raise CellfeatError(f"--ranks {ranks}: processes are started by Detectron2's launcher, but {problem}")
+    from cellfeat.detection.detectron2_engine.processes import launch_processes
+
+    if output.is_dir() and any(not file.name.startswith(".") and file.name != SHARDS for file in output.iterdir()):
+        raise CellfeatError(f"{output}: not empty and not a feature store; choose another folder")
+    folder = output / RANKS
+    launch_processes(_write_rank, ranks, cfg, datasets, folder, config, engine)
+    join_parts([folder / f"{rank}-of-{ranks}" for rank in range(ranks)], output)
+    shutil.rmtree(folder)
+
+
+def _write_rank(cfg: CfgNode, datasets: Sequence[str], folder: Path, config: DumpConfig, engine: str) -> None:
+    """This rank's whole batches: cut elsewhere, an image would meet other neighbours and its numbers other rounding."""
+    from detectron2.data.samplers import InferenceSampler
+    from detectron2.utils import comm
+
+    listings, size = _listings(datasets, config), config.batch_size
+    batches = list(InferenceSampler(-(-len(_records(listings)) // size)))
+    part = slice(batches[0] * size, (batches[-1] + 1) * size) if batches else slice(0)
+    output = folder / f"{comm.get_rank()}-of-{comm.get_world_size()}"
+    _write(cfg, listings, output, config, engine, part)
+
+
+def listing_digest(records: Sequence[ImageRecord]) -> str:
+    """Digest of what a dump takes from a dataset: ids, labels, scales and the sizes of the files in bytes.
+
+    Sizes stand for the content, because reading an archive to digest it takes as long as copying it; a changed image
+    whose file keeps its size to the byte is not noticed.
+    """
+    sizes = [record.path.stat().st_size if record.path.is_file() else None for record in records]
+    return digest(
+        [[record.image_id, record.label, record.um_per_px, size] for record, size in zip(records, sizes, strict=True)]
+    )
+
+
+def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], config: DumpConfig) -> None:
+    already = sum(record.image_id in writer.done for record in records)
+    with tqdm(total=len(records), initial=already, desc="dump", unit="image") as progress:
+        for batch, images in _batches(records, config.batch_size, writer.done):
+            readable = [
+                (record, image) for record, image in zip(batch, images, strict=True) if isinstance(image, np.ndarray)
+            ]
+            instances = detector.detect([image for _, image in readable], [record.um_per_px for record, _ in readable])
+            found = {record.image_id: cells for (record, _), cells in zip(readable, instances, strict=True)}
+            for record, image in zip(batch, images, strict=True):
+                if record.image_id not in writer.done:
+                    writer.add(_result(record, image, found.get(record.image_id), config))
+                    progress.update()
+
+
+def _batches(
+    records: list[ImageRecord], size: int, done: set[str]
+) -> Iterator[tuple[list[ImageRecord], list[np.ndarray | str]]]:
+    """Batches of the whole listing that are not wholly done, the next one read while this one is used."""
+    batches = [records[start : start + size] for start in range(0, len(records), size)]
+    batches = [batch for batch in batches if any(record.image_id not in done for record in batch)]
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(_read, batches[0]) if batches else None
+        for batch, following in zip_longest(batches, batches[1:]):  # none at all on a whole store
+            assert ahead is not None
+            images = ahead.result()
+            ahead = reader.submit(_read, following) if following else None
+            yield batch, images
+
+
+def _read(batch: list[ImageRecord]) -> list[np.ndarray | str]:
+    """Each image, or the reason why it could not be read.
+
+    Raises:
+        CellfeatError: The folder of an image has vanished (a disk unplugged, a mount lost): no fault of the image, so
+            it must not be stored as unreadable.
+    """
+    images: list[np.ndarray | str] = []
+    for record in batch:
+        if not record.path.is_file() and not record.path.parent.is_dir():
+            raise CellfeatError(f"{record.path.parent}: the folder of images has vanished; bring it back and run again")
+        try:
+            images.append(read_rgb(record.path))
+        except UnreadableImage as error:
+            images.append(str(error))
+    return images
+
+
+def _result(
+    record: ImageRecord, image: np.ndarray | str, cells: CellInstances | None, config: DumpConfig
+) -> ImageResult:
+    if isinstance(image, str):
+        return ImageResult(record.image_id, record.domain, record.label, 0, 0, reason=image)
+    assert cells is not None
+    height, width = image.shape[:2]
+    rows = []
+    central = central_cell(cells, config.score_threshold)
+    for i in select_cells(cells, config.select, config.score_threshold):
+        mask = cells.masks[i] if len(cells.masks) else np.zeros((height, width), bool)
+        crop, crop_mask = crop_cell(image, mask, cells.boxes[i], config.crop_size, config.crop_margin)
+        # The image's label is that of the cell in its centre; what else is in the picture nobody labelled.
+        label = record.label if i == central else ""
+        rows.append(CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label))
+    return ImageResult(record.image_id, record.domain, record.label, width, height, cells=rows)
+
+
+def central_cell(cells: CellInstances, score_threshold: float) -> int | None:
+    """The cell whose box is nearest to the image's centre; of several boxes that contain it, the best scored."""
+    height, width = cells.image_size
+    x, y = width / 2, height / 2
+    best = None
+    for i in np.flatnonzero(cells.scores >= score_threshold):
+        x0, y0, x1, y1 = cells.boxes[i]
+        distance = np.hypot(max(x0 - x, 0, x - x1), max(y0 - y, 0, y - y1))
+        if best is None or (distance, -cells.scores[i]) < best[:2]:
+            best = (distance, -cells.scores[i], int(i))
+    return best[2] if best else None
+
+
+def select_cells(cells: CellInstances, select: str, score_threshold: float) -> list[int]:
+    """Indices of the cells to keep: the central one, the best scored one, or all, scores from `score_threshold`."""
+    if select == "center":
+        central = central_cell(cells, score_threshold)
+        return [] if central is None else [central]
+    kept = np.flatnonzero(cells.scores >= score_threshold).tolist()
+    return sorted(kept, key=lambda i: -cells.scores[i])[: 1 if select == "score" else None]
+
+
+def summarise(store: Store, records: Sequence[ImageRecord]) -> dict[str, dict[str, float | int | None]]:
+    """Per domain: images, unreadable, with_cell, cells, detection_rate, and the mean over images with one reference box
+    of the best IoU that a stored cell has with it (`mean_iou`, over `iou_images` images; a missed cell counts 0)."""
+    references = {record.image_id: np.array(record.boxes[0]) for record in records if len(record.boxes) == 1}
+    cells = {name: rows[["x0", "y0", "x1", "y1"]].to_numpy() for name, rows in store.table().groupby("image_id")}
+    summary = {}
+    for domain, images in store.images().groupby("domain", sort=False):
+        readable = images[images["reason"] == ""]
+        overlaps = [
+            float(np.max(iou(cells[name], references[name]))) if name in cells else 0.0
+            for name in readable["image_id"]
+            if name in references
+        ]
+        summary[str(domain)] = {
+            "images": len(images),
+            "unreadable": len(images) - len(readable),
+            "with_cell": int((readable["cells"] > 0).sum()),
+            "cells": int(readable["cells"].sum()),
+            "detection_rate": float((readable["cells"] > 0).mean()) if len(readable) else None,
+            "mean_iou": float(np.mean(overlaps)) if overlaps else None,
+            "iou_images": len(overlaps),
+        }
+    return summary
+
+
+def iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over union of (n, 4) boxes with one (4,) box, all XYXY px: (n,)."""
+    inner = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    intersection = inner.clip(min=0).prod(axis=1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    return intersection / (area - intersection)
+
+
+def summary_table(summary: dict[str, dict[str, float | int | None]]) -> str:
+    """`summarise`'s dict as lines for a terminal."""
+    table = pd.DataFrame.from_dict(summary, orient="index")
+    table.index.name = "domain"
+    return table.reset_index().to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")

@@ -1,0 +1,294 @@
+"""The whole road from one config: detector → dump → autoencoder → embed → evaluate → report, each stage made once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from fvcore.common.config import CfgNode
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cellfeat.autoencoder.config import AutoencoderConfig
+from cellfeat.core.files import digest, read_json, sha256_file, write_json, write_text
+from cellfeat.core.settings import read_yaml
+from cellfeat.data.catalogue import open_dataset
+from cellfeat.detection.checkpoint import resolve_weights
+from cellfeat.detection.config import load_config, portable
+from cellfeat.detection.train_net import find_config, scores_table, train
+from cellfeat.errors import CellfeatError
+from cellfeat.evaluation.protocol import EvaluationConfig
+from cellfeat.workflows.dump import DumpConfig, dump, summary_table
+
+EXAMPLES = 6  # reconstructions shown of each domain
+STAGES = ("detector", "dump", "autoencoder", "embed", "evaluate", "report")
+
+
+class DetectorConfig(BaseModel):
+    """The detector: trained on `train`, or with `weights` taken as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: str = Field(description="a detector config: a path, or the name of one that comes with cellfeat")
+    overrides: list[str] = Field(default_factory=list, description="KEY VALUE KEY VALUE ...")
+    train: list[str] = Field(default_factory=list, description="datasets with masks")
+    test: list[str] = Field(default_factory=list, description="datasets to evaluate on")
+    weights: str | None = Field(None, description="a trained checkpoint; then nothing is trained")
+    engine: Literal["auto", "detectron2", "torchvision"] = "auto"
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> DetectorConfig:
+        if bool(self.train) == bool(self.weights):
+            raise ValueError("give either train (datasets to learn from) or weights (a trained checkpoint)")
+        return self
+
+
+class DumpStage(DumpConfig):
+    """The images to take cells from, and what to keep of them."""
+
+    datasets: list[str] = Field(min_length=1)
+
+
+class PipelineConfig(BaseModel):
+    """One run. Paths are relative to the working directory, datasets are names of the catalogue."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    data_root: Path | None = Field(None, description="the folder of datasets; default: CELLFEAT_DATASETS, or datasets/")
+    detector: DetectorConfig
+    dump: DumpStage
+    autoencoder: AutoencoderConfig = Field(default_factory=lambda: AutoencoderConfig.model_validate({}))
+    evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig.model_validate({}))
+
+
+def load_pipeline(path: str | Path) -> PipelineConfig:
+    """Read and check a pipeline's YAML.
+
+    Raises:
+        CellfeatError: No such file, not YAML, an unknown key, or a value that does not fit: named by its place.
+    """
+    return read_yaml(PipelineConfig, path, "pipeline")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: what it depends on, and how to make it in its folder.
+
+    A costly stage goes on with what an interrupted one left, and is never thrown away unasked; the others are made anew
+    when what they depend on has changed.
+    """
+
+    name: str
+    inputs: dict[str, Any]
+    make: Callable[[Path], None]
+    costly: bool
+
+
+class Run:
+    """A pipeline in its output folder."""
+
+    def __init__(self, config: PipelineConfig, config_text: str) -> None:
+        self.config, self.text = config, config_text
+        self.output = config.output
+
+    def run(self, start: str | None = None) -> Path:
+        """Make what is not there yet.
+
+        Args:
+            start: Redo this stage and all after it.
+
+        Returns:
+            The report.
+
+        Raises:
+            CellfeatError: An unknown stage, or an artefact that stands but was made from other inputs.
+        """
+        if start is not None and start not in STAGES:
+            raise CellfeatError(f"--from {start}: no such stage; choose from {', '.join(STAGES)}")
+        if start is not None:
+            for name in STAGES[STAGES.index(start) :]:
+                shutil.rmtree(self.output / name, ignore_errors=True)
+        previous = ""
+        for build in (self._detector, self._dump, self._autoencoder, self._embed, self._evaluate, self._report):
+            previous = self._complete(build(), previous)
+        return self.output / "report" / "report.html"
+
+    def _complete(self, stage: Stage, previous: str) -> str:
+        """Skip, resume or make a stage; returns the digest of everything it depends on."""
+        folder = self.output / stage.name
+        record = folder / "stage.json"
+        wanted = {"inputs": {**stage.inputs, "before": previous}}
+        key = digest(wanted)
+        if record.is_file():
+            found = read_json(record)
+            changed = [name for name in wanted["inputs"] if found["inputs"].get(name) != wanted["inputs"][name]]
+            if changed and stage.costly:
+                what = "result of the stage before it" if changed == ["before"] else changed[0]
+                raise CellfeatError(
+                    f"{folder}: was made with another {what}; redo it with --from {stage.name} or choose another output"
+                )
+            if found["done"] and not changed:
+                print(f"{stage.name}: stands, {folder}")
+                return key
+            if not stage.costly:
+                shutil.rmtree(folder)
+        elif folder.exists():
+            raise CellfeatError(f"{folder}: is not of this pipeline; choose another output folder")
+        print(f"{stage.name}: {folder}")
+        write_json(record, wanted | {"done": False})
+        stage.make(folder)
+        write_json(record, wanted | {"done": True})
+        return key
+
+    def _detector(self) -> Stage:
+        return Stage("detector", self._detector_inputs(), self._make_detector, costly=True)
+
+    def _detector_inputs(self) -> dict[str, Any]:
+        cfg = self._detector_cfg()
+        weights = self.config.detector.weights or cfg.MODEL.WEIGHTS
+        return {"config": portable(cfg), "weights": sha256_file(resolve_weights(weights)) if weights else None}
+
+    def _detector_cfg(self) -> CfgNode:
+        detector = self.config.detector
+        overrides = [*detector.overrides, "OUTPUT_DIR", str(self.output / "detector")]
+        for key, names in (("DATASETS.TRAIN", detector.train), ("DATASETS.TEST", detector.test)):
+            overrides += [key, repr(tuple(names))]
+        return load_config(find_config(detector.config), overrides)
+
+    def _make_detector(self, folder: Path) -> None:
+        cfg, weights = self._detector_cfg(), self.config.detector.weights
+        if not weights:
+            scores = train(cfg, resume=True, engine=self.config.detector.engine)
+        else:
+            from cellfeat.detection import build_detector
+            from cellfeat.detection.coco_evaluation import evaluate_dataset
+
+            detector = build_detector(self._weighted_cfg(), self.config.detector.engine)
+            scores = {name: evaluate_dataset(detector, name) for name in cfg.DATASETS.TEST}
+            write_json(folder / "evaluation.json", scores)
+        print(scores_table(scores))
+
+    def _weighted_cfg(self) -> CfgNode:
+        cfg = self._detector_cfg().clone()
+        cfg.defrost()
+        cfg.MODEL.WEIGHTS = self.config.detector.weights or str(self.output / "detector" / "model_final.pth")
+        return cfg
+
+    def _dump(self) -> Stage:
+        def make(folder: Path) -> None:
+            dump(self._weighted_cfg(), stage.datasets, folder / "store", options, detector.engine)
+            print(summary_table(read_json(folder / "store" / "summary.json")))
+
+        stage, detector = self.config.dump, self.config.detector
+        options = DumpConfig(**stage.model_dump(exclude={"datasets"}))
+        images = [
+            [record.image_id, record.label, record.um_per_px]
+            for name in stage.datasets
+            for record in open_dataset(name).records()
+        ]
+        inputs = {"options": options.model_dump(), "datasets": stage.datasets, "images": digest(images)}
+        return Stage("dump", inputs, make, costly=True)
+
+    def _autoencoder(self) -> Stage:
+        from cellfeat.autoencoder import train_autoencoder
+
+        options = self.config.autoencoder
+        return Stage(
+            "autoencoder",
+            {"options": options.model_dump()},
+            lambda folder: print(train_autoencoder(self._store(), folder, options)),
+            costly=True,
+        )
+
+    def _embed(self) -> Stage:
+        def make(folder: Path) -> None:
+            from cellfeat.autoencoder import embed
+            from cellfeat.methods import build
+            from cellfeat.methods.base import embed_with
+
+            embed(self._store(), self.output / "autoencoder" / "autoencoder.safetensors", folder / "aecfe.h5")
+            embed_with(build("rcnn"), self._store(), np.arange(0), folder, folder / "rcnn.h5")
+
+        return Stage("embed", {}, make, costly=False)
+
+    def _evaluate(self) -> Stage:
+        def make(folder: Path) -> None:
+            from cellfeat.evaluation import evaluate
+
+            evaluate(self._store(), self._embeddings(), folder, options, self.output / "autoencoder" / "split.csv")
+
+        options = self.config.evaluation
+        return Stage("evaluate", {"options": options.model_dump()}, make, costly=False)
+
+    def _report(self) -> Stage:
+        def make(folder: Path) -> None:
+            from cellfeat.reporting.report import write_report
+
+            path = write_report(
+                folder / "report.html",
+                self._store(),
+                self._embeddings(),
+                self.output / "evaluate",
+                autoencoder_dir=self.output / "autoencoder",
+                detector_dir=self.output / "detector",
+                config_text=self.text,
+                reconstructions=self._reconstructions(),
+                same_site=self._same_site(),
+            )
+            print(path)
+
+        return Stage("report", {"config": self.text}, make, costly=False)
+
+    def _store(self) -> Any:
+        from cellfeat.store import Store
+
+        return Store(self.output / "dump" / "store")
+
+    def _embeddings(self) -> list[Path]:
+        return [self.output / "embed" / "aecfe.h5", self.output / "embed" / "rcnn.h5"]
+
+    def _reconstructions(self) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
+        """A few cells of each domain that the autoencoder never saw, beside what it makes of them."""
+        from cellfeat.autoencoder import reconstruct
+        from cellfeat.data.split import read_split
+
+        store, folder = self._store(), self.output / "autoencoder"
+        table = store.table()
+        part = read_split(folder / "split.csv").reindex(table["cell_id"]).to_numpy()
+        unseen = table[part == "test"]
+        chosen = unseen.groupby("domain").sample(frac=1, random_state=0).groupby("domain").head(EXAMPLES)
+        rows = chosen.sort_values("domain", kind="stable").index.to_numpy()
+        images = reconstruct(store, folder / "autoencoder.safetensors", rows).transpose(0, 2, 3, 1)
+        captions = [f"{cell.domain} {cell.label}".strip() for cell in table.loc[rows].itertuples()]
+        return store.read("crops", rows), {"aecfe": (images * 255).round().astype(np.uint8)}, captions
+
+    def _same_site(self) -> dict[str, str]:
+        specs = [open_dataset(name).spec for name in self.config.dump.datasets]
+        return {spec.domain: spec.same_site_as for spec in specs if spec.same_site_as}
+
+
+def run_pipeline(path: str | Path, start: str | None = None) -> Path:
+    """Run a pipeline's YAML to its report; see `Run.run`."""
+    config = load_pipeline(path)
+    run = Run(config, Path(path).read_text(encoding="utf-8"))
+    write_text(config.output / "pipeline.yaml", run.text)
+    with _data_root(config.data_root):
+        return run.run(start)
+
+
+@contextmanager
+def _data_root(folder: Path | None) -> Iterator[None]:
+    """The pipeline's own folder of datasets while it runs."""
+    before = os.environ.get("CELLFEAT_DATASETS", "")
+    if folder is not None:
+        os.environ["CELLFEAT_DATASETS"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ["CELLFEAT_DATASETS"] = before  # empty is as good as unset

@@ -1,0 +1,40 @@
+import hashlib
+
+import pytest
+
+from cellfeat.core.files import digest, read_json, sha256_file, write_json, write_text
+from cellfeat.errors import CellfeatError
+
+
+def test_a_failed_write_leaves_what_stood(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(TypeError):
+        write_json(path, {"not json": object()})
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_round_trip_keeps_unicode(tmp_path):
+    write_json(tmp_path / "a.json", {"µm": 0.1})
+    assert read_json(tmp_path / "a.json") == {"µm": 0.1}
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff"])
+def test_unreadable_json_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CellfeatError, match=r"a\.json"):
+        read_json(path)
+
+
+def test_digests():
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
+
+
+def test_sha256_of_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(b"x" * 3_000_000).hexdigest()

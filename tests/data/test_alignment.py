@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cellfeat.data.alignment import aligned
+from cellfeat.errors import CellfeatError
+
+
+def shifted(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 5) embeddings of two domains whose means, spreads and correlations differ."""
+    rng = np.random.default_rng(0)
+    domain = np.array(["a", "b"])[np.arange(n) % 2]
+    z = rng.normal(size=(n, 5))
+    z[domain == "b"] = z[domain == "b"] @ rng.normal(size=(5, 5)) + np.arange(5)
+    return z, domain
+
+
+def test_coral_gives_the_anchors_mean_and_covariance():
+    z, domain = shifted(8000)  # many, so that hardly anything is shrunk
+    found = aligned(z, domain, np.arange(len(z)), "coral", "a")
+    a, b = found[domain == "a"], found[domain == "b"]
+    np.testing.assert_allclose(a, z[domain == "a"], atol=1e-6)
+    np.testing.assert_allclose(b.mean(axis=0), a.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(np.cov(b.T), np.cov(a.T), atol=0.1)
+
+
+def test_coral_undoes_what_it_can_and_keeps_the_order_of_the_cells():
+    z, domain = shifted()
+    z[domain == "b"] = 3 * z[domain == "a"] + 2  # the same cells under another stain
+    found = aligned(z, domain, np.arange(len(z)), "coral")
+    np.testing.assert_allclose(found[domain == "b"], z[domain == "a"], atol=0.02)
+
+
+def test_combat_agrees_with_neurocombat():
+    rng = np.random.RandomState(0)
+    z, domain = rng.standard_normal((12, 3)), np.array(["a", "b"])[np.arange(12) % 2]
+    z[domain == "b"] = z[domain == "b"] * 2 + [0, 1, 2]
+    found = aligned(z, domain, np.arange(12), "combat", "a")
+    # neuroCombat 0.2.12 with ref_batch="a" (under NumPy 1: it uses np.int)
+    expected = [[2.22093011, 0.5551334, -1.32727005], [-0.55092954, -1.15237448, -0.35921058]]
+    np.testing.assert_allclose(found[[1, 11]], expected, atol=1e-6)
+    np.testing.assert_allclose(found[domain == "a"], z[domain == "a"], atol=1e-6)
+
+
+@pytest.mark.parametrize("by", ["coral", "combat"])
+def test_statistics_come_from_the_given_rows_alone(by):
+    z, domain = shifted()
+    learned, other = np.arange(300), z.copy()
+    other[300:] += 100
+    np.testing.assert_array_equal(aligned(z, domain, learned, by)[:300], aligned(other, domain, learned, by)[:300])
+
+
+@pytest.mark.parametrize("by", ["coral", "combat"])
+def test_constant_dimensions_and_collapsed_domains_stay_finite(by):
+    z, domain = shifted(40)
+    z[:, 0] = 1
+    z[domain == "b"] = 7
+    found = aligned(z, domain, np.arange(40), by, "a")
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[domain == "b"], z[domain == "a"].mean(axis=0)[None].repeat(20, 0), atol=1e-5)
+
+
+def test_an_unknown_anchor_and_a_domain_without_cells_are_named():
+    z, domain = shifted(40)
+    with pytest.raises(CellfeatError, match="anchor 'c': no such domain; choose from a, b"):
+        aligned(z, domain, np.arange(40), "coral", "c")
+    with pytest.raises(CellfeatError, match="1 cells of b"):
+        aligned(z, domain, np.array([0, 2, 3]), "coral", "a")

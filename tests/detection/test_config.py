@@ -1,0 +1,79 @@
+import pytest
+
+from cellfeat.detection.config import config_dir, flatten, load_config, portable
+from cellfeat.errors import CellfeatError
+
+YAMLS = sorted(config_dir().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_config_that_comes_along_loads(path):
+    cfg = load_config(path)
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
+    assert cfg.is_frozen()
+
+
+def test_there_are_the_four_configs():
+    names = {path.stem for path in YAMLS}
+    assert {"wbc_mask_rcnn_R_101_FPN", "wbc_mask_rcnn_R_50_FPN", "wbc_mask_rcnn_R_18_FPN_tiny"} < names
+
+
+def test_overrides_are_detectron2s_pairs():
+    cfg = load_config(YAMLS[0], ["SOLVER.BASE_LR", "0.5", "DATASETS.TRAIN", "('a', 'b')", "MODEL.WEIGHTS", "w.pth"])
+    assert (cfg.SOLVER.BASE_LR, cfg.DATASETS.TRAIN, cfg.MODEL.WEIGHTS) == (0.5, ("a", "b"), "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["MODEL.NO_SUCH", "1"], "MODEL.NO_SUCH"),
+        (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER many"),
+        (["SOLVER.MAX_ITER"], "stands alone"),
+    ],
+)
+def test_a_bad_override_is_named(overrides, words):
+    with pytest.raises(CellfeatError, match=words):
+        load_config(YAMLS[0], overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("MODEL:\n  WEIGTHS: x\n", "MODEL.WEIGTHS"),
+        ("SOLVER:\n  MAX_ITER: [1]\n", "MAX_ITER"),
+        ("MODEL: {", "cannot be read as a YAML config"),
+        ("MODEL:\n  KEYPOINT_ON: True\n", "MODEL.KEYPOINT_ON"),
+        ("_BASE_: nowhere.yaml\n", "cannot be read"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_key(tmp_path, text, words):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(CellfeatError, match=words) as error:
+        load_config(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CellfeatError, match=r"none\.yaml: no such config file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_what_detectron2_dumps_for_other_architectures_is_passed_over(tmp_path):
+    path = tmp_path / "dumped.yaml"
+    path.write_text("MODEL:\n  KEYPOINT_ON: False\n  RETINANET:\n    NUM_CONVS: 4\n  MASK_ON: True\n")
+    assert load_config(path).MODEL.MASK_ON
+
+
+def test_a_dumped_config_reads_back(tmp_path):
+    cfg = load_config(config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml")
+    path = tmp_path / "config.yaml"
+    path.write_text(cfg.dump())
+    assert flatten(load_config(path)) == flatten(cfg)
+
+
+def test_portable_leaves_out_paths_only():
+    one = load_config(YAMLS[0], ["OUTPUT_DIR", "here", "MODEL.WEIGHTS", "w.pth"])
+    assert portable(one) == portable(load_config(YAMLS[0], ["OUTPUT_DIR", "there"]))
+    assert portable(one) != portable(load_config(YAMLS[0], ["SOLVER.BASE_LR", "0.5"]))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+
+from cellfeat.data.vocabulary import CLASSES
+from cellfeat.reporting import palette, plots
+
+
+def test_every_class_of_the_vocabulary_has_a_look_of_its_own():
+    assert set(palette.CLASSES) == set(CLASSES)
+    looks = [(style.colour, style.marker) for style in palette.CLASSES.values()]
+    assert len(set(looks)) == len(looks)
+
+
+def test_reading_order_puts_strangers_after_the_vocabulary_and_no_label_last():
+    order = palette.in_reading_order(["", "zebra", "lymphocyte", "aardvark", "blast", "blast"])
+    assert order == ["blast", "lymphocyte", "aardvark", "zebra", ""]
+
+
+def test_outline_lies_on_the_edge_of_the_mask():
+    crop, mask = np.full((20, 20, 3), 100, np.uint8), np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 1
+    drawn = plots.outlined(crop, mask)
+    assert (drawn[5, 5:15] == plots.OUTLINE).all()
+    assert (drawn[9:11, 9:11] == 100).all()
+    assert (drawn[:4] == 200).all()  # faded: 0.35 of 100 and 0.65 of white
+
+
+def test_pictures_are_what_they_claim_to_be():
+    crops = np.zeros((2, 8, 8, 3), np.uint8)
+    assert plots.strip(crops, crops[..., 0]).startswith(b"\xff\xd8")
+    entry = {"train": "a", "test": "b", "classes": ["blast", "x"], "counts": [[3, 1], [0, 4]]}
+    assert plots.confusions([entry], ["a", "b"]).startswith(b"\x89PNG")
+    x = np.arange(3.0)
+    assert plots.curves({"loss": (x, {"loss": x, "other": x * np.nan})}, "epoch").startswith(b"\x89PNG")

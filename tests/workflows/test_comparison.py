@@ -1,0 +1,182 @@
+"""A comparison on a small store, with methods that cost nothing and one that predicts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from cellfeat import methods
+from cellfeat.core.files import read_json
+from cellfeat.errors import CellfeatError
+from cellfeat.store import CellRow, ImageResult, StoreWriter
+from cellfeat.workflows.comparison import run_compare
+from cellfeat.workflows.comparison_config import load_compare
+
+CLASSES = ("blast", "eosinophil", "lymphocyte")
+FITTED: list[tuple[int, str]] = []
+
+
+class OracleConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seed: int = 0
+    adapts: bool = False
+    weights: Path | None = None
+    needs_weights: bool = False
+    fails: bool = False
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Knows the class of every cell; looks it up where a method would compute."""
+
+    config: OracleConfig
+    Config = OracleConfig
+    kind = "prediction"
+    name = "oracle"
+
+    @property
+    def adapts(self):
+        return self.config.adapts
+
+    @property
+    def needs(self):
+        return frozenset({"labels", *(["weights"] if self.config.needs_weights else [])})
+
+    def fit(self, store, rows, folder, target_rows):
+        if self.config.fails:
+            raise CellfeatError("oracle: the loss is not a number in step 3")
+        FITTED.append((self.config.seed, store.table()["domain"][rows[0]], len(target_rows)))
+
+    def predict(self, store, rows, folder):
+        label = store.table()["label"].to_numpy()[rows]
+        return CLASSES, np.eye(3, dtype=np.float32)[[CLASSES.index(name) for name in label]]
+
+
+@pytest.fixture(autouse=True)
+def _oracle(monkeypatch):
+    module = ModuleType("cellfeat.methods.oracle")
+    module.Oracle = Oracle
+    monkeypatch.setitem(sys.modules, "cellfeat.methods.oracle", module)
+    monkeypatch.setitem(methods._HOME, "oracle", "oracle:Oracle")
+    FITTED.clear()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """Two sites of three classes, 20 cells each; the second site's features are shifted."""
+    path, rng = tmp_path_factory.mktemp("compare") / "store", np.random.default_rng(0)
+    with StoreWriter(path, (3, 2, 2), 16, {"made": "here"}) as writer:
+        for site, shift in (("a", 0), ("b", 5)):
+            for k in range(60):
+                feature = np.eye(3, dtype=np.float32)[k % 3][:, None, None] + rng.normal(shift, 0.05, (3, 2, 2))
+                crop, mask = rng.integers(0, 255, (16, 16, 3), np.uint8), np.ones((16, 16), np.uint8)
+                box = np.array([0, 0, 16, 16], np.float32)
+                cell = CellRow(feature, crop, mask, box, 0.9, CLASSES[k % 3])
+                writer.add(ImageResult(f"{site}/{k}.png", site, CLASSES[k % 3], 32, 32, "", [cell]))
+    return path
+
+
+def write(tmp_path, store, **changes) -> Path:
+    content = {
+        "store": str(store),
+        "output": str(tmp_path / "out"),
+        "methods": ["rcnn", {"method": "oracle", "config": {"seed": 3}}],
+        "align": ["coral"],
+        "evaluation": {"runs": 2, "trees": 5, "bootstrap": 50},
+    }
+    path = tmp_path / "compare.yaml"
+    path.write_text(yaml.safe_dump(content | changes))
+    return path
+
+
+def test_a_comparison_ends_in_a_leaderboard_and_is_not_made_twice(tmp_path, store):
+    path = write(tmp_path, store)
+    report = run_compare(path)
+    board = pd.read_csv(tmp_path / "out" / "leaderboard.csv").set_index("method")
+    assert set(board.index) == {"oracle", "rcnn", "rcnn+coral"}
+    assert board["across_accuracy"]["oracle"] == board["within_accuracy"]["rcnn"] == 1
+    assert board["across_accuracy"]["rcnn"] < 0.6  # the second site is shifted
+    assert board["across_accuracy"]["rcnn+coral"] == 1
+    assert board["domain_accuracy"]["rcnn"] == 1 > board["domain_accuracy"]["rcnn+coral"]
+    assert board["runs"].to_dict() == {"oracle": 1, "rcnn": 2, "rcnn+coral": 2}
+    text = report.read_text()
+    assert "R-CNN features + CORAL" in text
+    assert "HAHO challenge article" in text
+    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*/**/*") if file.is_file()}
+    calls = len(FITTED)
+    run_compare(path)
+    assert len(FITTED) == calls
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+
+
+def test_a_random_method_has_a_run_a_seed_and_one_that_adapts_a_fit_a_target(tmp_path, store):
+    entries = [
+        {"method": "oracle", "label": "plain"},
+        {"method": "oracle", "label": "adapting", "config": {"adapts": True}},
+    ]
+    run_compare(write(tmp_path, store, methods=entries))
+    plain = [(seed, site, 0) for seed in (0, 1) for site in "ab"]
+    adapting = [(seed, site, 48) for seed in (0, 1) for site in "ab" for _ in "ab"]
+    assert plain + adapting == FITTED
+    assert set(pd.read_csv(tmp_path / "out" / "leaderboard.csv")["runs"]) == {2}
+
+
+def test_what_cannot_be_run_is_listed_and_the_rest_goes_on(tmp_path, store):
+    entries = [
+        "rcnn",
+        *({"method": "oracle", "label": key, "config": {key: True}} for key in ("needs_weights", "fails")),
+    ]
+    report = run_compare(write(tmp_path, store, methods=entries, align=[]))
+    not_run = read_json(tmp_path / "out" / "compare.json")["not_run"]
+    assert not_run == {
+        "needs_weights": "lacks weights: give the path of the file in its config",
+        "fails": "oracle: the loss is not a number in step 3",
+    }
+    assert "step 3" in report.read_text()
+    assert set(pd.read_csv(tmp_path / "out" / "leaderboard.csv")["method"]) == {"rcnn"}
+
+
+def test_where_nothing_can_be_run_the_reasons_are_told(tmp_path, store):
+    with pytest.raises(CellfeatError, match="no method could be run: oracle: lacks weights"):
+        run_compare(write(tmp_path, store, methods=[{"method": "oracle", "config": {"needs_weights": True}}]))
+
+
+def test_a_result_of_another_config_is_not_thrown_away(tmp_path, store):
+    entry = {"method": "colour", "config": {"side": 4}}
+    run_compare(write(tmp_path, store, methods=[entry], align=[]))
+    with pytest.raises(CellfeatError, match="colour/run: was made with another config"):
+        run_compare(write(tmp_path, store, methods=[entry | {"config": {"side": 5}}], align=[]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": []}, "methods"),
+        ({"methods": ["rcnn", "rcnn"]}, "rcnn occurs twice"),
+        ({"methods": ["rcn"]}, "'rcn': there is none"),
+        ({"methods": [{"method": "rcnn", "config": {"x": 1}}]}, "rcnn: x: unknown key"),
+        ({"align": ["procrustes"]}, "align.0"),
+        ({"evaluation": {"protocols": ["code"]}}, "protocol paper alone"),
+        ({"evaluation": {"domains": ["c"]}}, "'c' has no labelled cell"),
+        ({"anchor": "c"}, "anchor: 'c' is no domain"),
+        ({"seeds": 5}, "seeds: unknown key"),
+    ],
+)
+def test_a_faulty_comparison_is_one_line(tmp_path, store, changes, words):
+    with pytest.raises(CellfeatError, match=words) as error:
+        run_compare(write(tmp_path, store, **changes))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_example_loads():
+    for path in (Path(__file__).parents[2] / "examples").glob("compare*.yaml"):
+        assert load_compare(path).methods

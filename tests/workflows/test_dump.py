@@ -1,0 +1,252 @@
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torchvision.ops import box_iou
+
+from cellfeat.core.files import read_json
+from cellfeat.data.catalogue import open_dataset
+from cellfeat.detection.checkpoint import save_checkpoint
+from cellfeat.detection.config import config_dir, load_config
+from cellfeat.detection.structures import CellInstances
+from cellfeat.detection.torchvision_engine.model import MaskRCNN
+from cellfeat.detection.torchvision_engine.names import to_detectron2
+from cellfeat.errors import CellfeatError
+from cellfeat.workflows.dump import DumpConfig, _read, central_cell, dump, iou, select_cells
+
+CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
+
+
+def cells(boxes, scores, size=(100, 100)):
+    n = len(boxes)
+    return CellInstances(
+        size,
+        np.array(boxes, np.float32).reshape(n, 4),
+        np.array(scores, np.float32),
+        np.zeros((n, *size), bool),
+        np.zeros((n, 1, 1, 1)),
+    )
+
+
+NEAR, OFF, AROUND, WEAK = [40, 40, 60, 60], [0, 0, 20, 20], [20, 20, 90, 90], [45, 45, 55, 55]
+
+
+@pytest.mark.parametrize(("select", "expected"), [("center", [2]), ("score", [1]), ("all", [1, 2, 0])])
+def test_selection(select, expected):
+    found = cells([NEAR, OFF, AROUND, WEAK], [0.5, 0.9, 0.8, 0.1])
+    assert select_cells(found, select, score_threshold=0.3) == expected
+
+
+def test_the_central_cell_is_the_nearest_where_none_covers_the_centre():
+    assert central_cell(cells([OFF, [60, 60, 90, 90]], [0.9, 0.4]), 0.3) == 1
+    assert central_cell(cells([], []), 0.3) is None
+
+
+def test_iou():
+    np.testing.assert_allclose(
+        iou(np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30.0]]), np.array([0, 0, 10, 10.0])), [1, 1 / 3, 0]
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, tiny):
+    """A random detector's checkpoint."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    save_checkpoint(path, {"model": to_detectron2(MaskRCNN(load_config(CONFIG, tiny)).state_dict())})
+    return path
+
+
+@pytest.fixture
+def cfg(tiny, weights):
+    return load_config(CONFIG, [*tiny, "MODEL.WEIGHTS", str(weights), "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"])
+
+
+def options(**values):
+    return DumpConfig(**{"score_threshold": 0.0, "crop_size": 32, "batch_size": 4, **values})
+
+
+def equal(one, other):
+    pd.testing.assert_frame_equal(one.table(), other.table())
+    pd.testing.assert_frame_equal(one.images(), other.images())
+    for name in ("features", "crops", "masks", "boxes", "scores"):
+        np.testing.assert_array_equal(one.read(name, slice(None)), other.read(name, slice(None)))
+
+
+def test_a_store_of_two_sites(tmp_path, data_root, cfg):
+    store = dump(cfg, data_root[:2], tmp_path / "store", options())
+    table = store.table()
+    records = [record for name in data_root[:2] for record in open_dataset(name).records()]
+    assert store.feature_shape == (32, 14, 14)
+    assert list(store.images()["image_id"]) == [record.image_id for record in records]
+    assert dict(zip(table["image_id"], table["label"], strict=True)) == {
+        r.image_id: r.label for r in records if r.image_id in set(table["image_id"])
+    }
+    assert set(table["domain"]) == {"site-a", "site-b"}
+    summary = read_json(tmp_path / "store" / "summary.json")
+    assert summary["site-a"]["images"] == 13
+    assert summary["site-a"]["detection_rate"] == summary["site-a"]["with_cell"] / 13
+    assert store.verify() == []
+    assert dump(cfg, data_root[:2], tmp_path / "store", options()).digest == store.digest  # again: nothing to do
+
+
+def test_with_all_cells_only_the_central_one_has_the_images_label(tmp_path, data_root, cfg):
+    table = dump(cfg, data_root[:1], tmp_path / "store", options(select="all")).table()
+    assert len(table) > table["image_id"].nunique()
+    assert (table[table["label"] != ""].groupby("image_id").size() == 1).all()
+
+
+@pytest.mark.parametrize(("pool", "shape"), [("box", (32, 7, 7)), ("box_head", (32, 1, 1))])
+def test_other_taps(tmp_path, data_root, cfg, pool, shape):
+    store = dump(cfg, data_root[:1], tmp_path / "store", options(pool=pool, feature_dtype="float32", limit=3))
+    assert store.feature_shape == shape
+    assert store.read("features", slice(None)).dtype == np.float32
+
+
+SLOW = """
+import sys
+from cellfeat.detection.config import load_config
+from cellfeat.workflows.dump import DumpConfig, dump
+from cellfeat.store import writer
+from pathlib import Path
+original = writer.StoreWriter.__init__
+def small(self, *args, **kwargs):
+    original(self, *args, **{**kwargs, "shard_cells": 5})
+writer.StoreWriter.__init__ = small
+output, datasets, overrides = sys.argv[1], sys.argv[2].split(","), sys.argv[3:]
+cfg = load_config(overrides[0], overrides[1:])
+dump(cfg, datasets, Path(output), DumpConfig(score_threshold=0.0, crop_size=32, batch_size=4))
+"""
+
+
+def test_a_killed_dump_resumes_to_the_store_of_an_unbroken_one(tmp_path, data_root, cfg, tiny, weights, subprocess_env):
+    unbroken = dump(cfg, data_root, tmp_path / "unbroken", options())
+    overrides = [str(CONFIG), *tiny, "MODEL.WEIGHTS", str(weights), "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    command = [sys.executable, "-c", SLOW, str(tmp_path / "killed"), ",".join(data_root), *overrides]
+    process = subprocess.Popen(command, env=subprocess_env, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "killed").glob("shards/part-00001.h5")):
+        assert process.poll() is None, "ended before its second shard"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    equal(dump(cfg, data_root, tmp_path / "killed", options()), unbroken)
+
+
+@pytest.mark.detectron2
+def test_two_ranks_write_the_store_of_one(tmp_path, data_root, cfg, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # of the ranks: sums depend on it
+    one = dump(cfg, data_root[:2], tmp_path / "one", options())
+    two = dump(cfg, data_root[:2], tmp_path / "two", options(), ranks=2)
+    assert len(two.manifest["shards"]) == 2
+    assert one.provenance == two.provenance
+    equal(two, one)
+    assert two.verify() == []
+    assert not (tmp_path / "two" / ".ranks").exists()
+
+
+@pytest.mark.detectron2
+def test_what_ails_a_rank_is_one_line(tmp_path, data_root, cfg):
+    bad = cfg.clone()
+    bad.defrost()
+    bad.MODEL.WEIGHTS = str(tmp_path / "none.pth")
+    with pytest.raises(CellfeatError, match=r"none\.pth: no such file") as error:
+        dump(bad, data_root[:1], tmp_path / "store", options(), ranks=2)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.detectron2
+def test_both_engines_make_the_same_store(tmp_path, data_root, cfg):
+    ours, theirs = (dump(cfg, data_root[:1], tmp_path / e, options(), e) for e in ("torchvision", "detectron2"))
+    numbers = ["score", "x0", "y0", "x1", "y1"]
+    pd.testing.assert_frame_equal(ours.table().drop(columns=numbers), theirs.table().drop(columns=numbers))
+    pd.testing.assert_frame_equal(ours.images(), theirs.images())
+    (features, crops, masks, boxes, scores), others = (
+        [store.read(name, slice(None)).astype(np.float32) for name in ("features", "crops", "masks", "boxes", "scores")]
+        for store in (ours, theirs)
+    )
+    assert len(boxes) > 0
+    assert box_iou(torch.from_numpy(boxes), torch.from_numpy(others[3])).diagonal().min() >= 0.999
+    np.testing.assert_allclose(scores, others[4], atol=1e-3)
+    error = np.linalg.norm((features - others[0]).reshape(len(boxes), -1), axis=1)
+    assert (error <= 1e-3 * np.linalg.norm(others[0].reshape(len(boxes), -1), axis=1)).all()
+    assert np.abs(crops - others[1]).max() <= 1  # grey level
+    assert (masks != others[2]).mean() <= 1e-3
+    differing = {key for key, value in ours.provenance.items() if theirs.provenance[key] != value}
+    assert differing == {"engine"}
+
+
+def test_images_that_cannot_be_read_are_listed_and_the_others_stored(tmp_path, monkeypatch, cfg):
+    folder = tmp_path / "odd"
+    (folder / "images").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "images" / "plain.png")
+    Image.fromarray(pixels[..., 0]).save(folder / "images" / "grey.png")
+    Image.fromarray(pixels).convert("CMYK").save(folder / "images" / "print.jpg")
+    Image.fromarray(pixels).convert("RGBA").save(folder / "images" / "alpha.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / "images" / "deep.png")
+    (folder / "images" / "empty.png").touch()
+    (folder / "images" / "cut.png").write_bytes((folder / "images" / "plain.png").read_bytes()[:400])
+    (folder / "dataset.yaml").write_text(
+        "name: odd\ntitle: Odd images\ndomain: odd\nimages: images\n"
+        "labels: {kind: none}\nlicence: none\ncitation: none\n"
+    )
+    monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
+    images = dump(cfg, ["odd"], tmp_path / "store", options()).images().set_index("image_id")
+    unreadable = images[images["reason"] != ""]
+    assert set(unreadable.index) == {"odd/empty.png", "odd/cut.png"}
+    assert all(name.split("/")[1] in reason for name, reason in unreadable["reason"].items())
+    assert len(images) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"datasets": ["site-a"]}, "datasets"),
+        ({"options": options(score_threshold=0.5)}, "dump"),
+    ],
+)
+def test_a_standing_store_of_other_inputs_is_not_mixed(tmp_path, data_root, cfg, change, words):
+    dump(cfg, data_root[:2], tmp_path / "store", options())
+    with pytest.raises(CellfeatError, match=words):
+        dump(cfg, change.get("datasets", data_root[:2]), tmp_path / "store", change.get("options", options()))
+
+
+def test_without_weights_nothing_is_dumped(tmp_path, data_root, tiny):
+    with pytest.raises(CellfeatError, match=r"MODEL\.WEIGHTS is empty"):
+        dump(load_config(CONFIG, tiny), data_root, tmp_path / "store", options())
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_changed_dataset_is_not_mixed_and_a_vanished_folder_ends_the_run(tmp_path, monkeypatch, cfg):
+    folder = tmp_path / "site"
+    (folder / "images").mkdir(parents=True)
+    for k in range(4):
+        pixels = np.random.default_rng(k).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{k}.png")
+    (folder / "dataset.yaml").write_text(
+        "name: site\ntitle: Site\ndomain: site\nimages: images\nlabels: {kind: none}\nlicence: none\ncitation: none\n"
+    )
+    monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
+
+    def vanish(batch, whole=_read):
+        if batch[0].image_id.endswith("2.png"):
+            (folder / "images").rename(folder / "gone")
+        return whole(batch)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("cellfeat.workflows.dump._read", vanish)
+        with pytest.raises(CellfeatError, match="the folder of images has vanished; bring it back and run again"):
+            dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))
+    (folder / "gone").rename(folder / "images")
+    store = dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))
+    assert store.images()["reason"].tolist() == [""] * 4
+    with open(folder / "images" / "3.png", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(CellfeatError, match=r"another images\.site"):
+        dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))
