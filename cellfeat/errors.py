@@ -1,9 +1,59 @@
-"""The one exception that a user is meant to read."""
+"""The errors that a user is meant to read.
+
+    CellfeatError               bad input, or a state that the user can change
+    ├── NewerFormat             a file of a newer major version of its format
+    ├── Damaged                 a file that is not what was written: cut, changed, forged
+    ├── DifferentInputs         results of other inputs lie where these should go
+    ├── Busy                    another process writes here
+    ├── CannotWrite             the disk is full, read-only or out of reach
+    └── MissingRequirement      a method lacks labels, a package or a dataset
+        └── MissingWeights      a network lacks its weights file
+
+Every other exception is a defect of cellfeat.
+"""
+
+from __future__ import annotations
 
 
 class CellfeatError(Exception):
-    """Bad input or a state that the user can mend.
+    """Bad input or a state that the user can change.
 
-    The message is one line that names the file, the key or the value and says what to do; the command line prints it
-    and exits with status 2. Every other exception is a defect of cellfeat.
+    The message is one line that names the file, the key or the value and says what to do. The command line prints it
+    and exits with status 2.
+
+    Args:
+        what: What is wrong and where.
+        remedy: What to do about it; joined to `what` by "; ".
     """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what, self.remedy = what, remedy
+
+
+class NewerFormat(CellfeatError):
+    """A file of a newer major version of its format than this cellfeat reads."""
+
+
+class Damaged(CellfeatError):
+    """A file that is not what was written: cut, changed or forged."""
+
+
+class DifferentInputs(CellfeatError):
+    """Results of other inputs lie where the results of these should go."""
+
+
+class Busy(CellfeatError):
+    """Another process writes here."""
+
+
+class CannotWrite(CellfeatError):
+    """The disk is full, read-only or out of reach."""
+
+
+class MissingRequirement(CellfeatError):
+    """A method lacks what it needs: labels, an optional package, a dataset."""
+
+
+class MissingWeights(MissingRequirement):
+    """A network lacks its weights file."""

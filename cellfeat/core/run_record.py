@@ -1,0 +1,137 @@
+"""Is what lies in this folder the work that is asked for now? One answer for every stage that writes a folder.
+
+    record = RunRecord(folder, {"config": config.model_dump(), "store": store.digest}, resumable=("checkpoints/*",))
+    if not record.check():  # True: finished from the same inputs, nothing to do
+        record.begin()
+        ...                 # the work; it may go on from what an interrupted run left
+        record.done(seconds=12.5)
+
+The record is one JSON file, {"inputs": ..., "done": ..., results of `done`}. An unfinished run is worth keeping only if
+it left something to go on from (`resumable`). Otherwise a run with other inputs replaces it, so that a first try that
+failed never blocks a corrected second one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cellfeat.core.files import read_json, write_json
+from cellfeat.errors import CellfeatError, DifferentInputs
+
+RECORD = "record.json"
+SHOWN = 60  # characters of a value in a message: a whole config or digest would hide the sentence
+
+
+class RunRecord:
+    """The record of one run in its output folder.
+
+    Args:
+        folder: The output folder. It belongs to the run: nothing else is kept there.
+        inputs: All that the results depend on, as JSON values, such as settings and digests.
+        resumable: Glob patterns of files in the folder from which an unfinished run goes on.
+        name: File name of the record.
+    """
+
+    def __init__(
+        self, folder: str | Path, inputs: Mapping[str, Any], resumable: Sequence[str] = (), name: str = RECORD
+    ) -> None:
+        self.folder, self.path = Path(folder), Path(folder) / name
+        self.inputs = json.loads(json.dumps(dict(inputs)))  # as they will be read: tuples are lists
+        self._resumable = resumable
+
+    def check(self) -> bool:
+        """Compare the folder with the inputs, without changing anything.
+
+        Returns:
+            True if the run is finished, False if it has to be done or continued.
+
+        Raises:
+            DifferentInputs: The folder holds finished or resumable results of other inputs.
+            CellfeatError: The folder holds files, but no record.
+        """
+        found = self.read()
+        if found is None:
+            if any(not entry.name.startswith(".") for entry in self._entries()):
+                raise CellfeatError(f"{self.folder}: holds files of something else", "choose another output folder")
+            return False
+        worth_keeping = found["done"] or self._begun()
+        if worth_keeping and (changed := list(differences(found["inputs"], self.inputs))):
+            raise different(self.folder, changed)
+        return bool(found["done"])
+
+    def begin(self) -> None:
+        """Claim the folder for these inputs; leftovers of a run with other inputs are removed.
+
+        Raises:
+            CellfeatError: As `check`.
+        """
+        if self.check():
+            return
+        found = self.read()
+        if found is not None and found["inputs"] != self.inputs:
+            shutil.rmtree(self.folder)
+        if found is None or found["inputs"] != self.inputs:
+            self._write(done=False)
+
+    def done(self, **results: Any) -> None:
+        """Note that the run is finished, with JSON values worth keeping beside its inputs."""
+        self._write(done=True, **results)
+
+    def read(self) -> dict[str, Any] | None:
+        """The record as it is on disk; None where there is none.
+
+        Raises:
+            CellfeatError: It is not a record.
+        """
+        if not self.path.exists():
+            return None
+        found = read_json(self.path)
+        if not (isinstance(found, dict) and isinstance(found.get("inputs"), dict) and "done" in found):
+            raise CellfeatError(f"{self.path}: not the record of a run", "remove its folder and run again")
+        return found
+
+    def _write(self, **content: Any) -> None:
+        write_json(self.path, {"inputs": self.inputs, **content})
+
+    def _entries(self) -> list[Path]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def _begun(self) -> bool:
+        return any(True for pattern in self._resumable for _ in self.folder.glob(pattern))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, value before, value now) of every leaf that two nested mappings do not share.
+
+    A key that only one side has counts as None on the other.
+    """
+    for key in {**now, **before}:  # in the order of `now`
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}", old, new
+
+
+def different(place: str | Path, changed: Sequence[tuple[str, Any, Any]]) -> DifferentInputs:
+    """The one wording for "this was made from other inputs".
+
+    Args:
+        place: The file or folder that stays as it is.
+        changed: From `differences`, at least one.
+    """
+    key, old, new = changed[0]
+    more = f" and {len(changed) - 1} more differences" if len(changed) > 1 else ""
+    return DifferentInputs(
+        f"{place}: was made with {key} = {_shown(old)}, now it is {_shown(new)}{more}",
+        "choose another output folder, or remove this one",
+    )
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
