@@ -125,13 +125,24 @@ def different(place: str | Path, changed: Sequence[tuple[str, Any, Any]]) -> Dif
         changed: From `differences`, at least one.
     """
     key, old, new = changed[0]
+    before, now = _shown(old, new)
     more = f" and {len(changed) - 1} more differences" if len(changed) > 1 else ""
     return DifferentInputs(
-        f"{place}: was made with {key} = {_shown(old)}, now it is {_shown(new)}{more}",
+        f"{place}: was made with {key} = {before}, now it is {now}{more}",
         "choose another output folder, or remove this one",
     )
 
 
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+def _shown(old: Any, new: Any) -> tuple[str, str]:
+    """Two different values as short texts on one line, cut to where they differ."""
+    texts = [" ".join(repr(value).split()) for value in (old, new)]
+    shared = next((k for k, (a, b) in enumerate(zip(*texts)) if a != b), min(map(len, texts)))
+    return _around(texts[0], shared), _around(texts[1], shared)
+
+
+def _around(text: str, position: int) -> str:
+    if len(text) <= SHOWN:
+        return text
+    start = max(0, min(position - SHOWN // 4, len(text) - SHOWN))
+    piece = text[start : start + SHOWN]
+    return f"{'...' if start else ''}{piece}{'...' if start + SHOWN < len(text) else ''}"

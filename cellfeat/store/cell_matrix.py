@@ -12,9 +12,10 @@ import numpy as np
 
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.store import probe
-from cellfeat.store.guard import H5PY_ERRORS, check_dataset, check_memory, open_file, own_dataset, text_attribute
+from cellfeat.store.guard import H5PY_ERRORS, check_dataset, check_memory, own_dataset, text_attribute
+from cellfeat.store.opening import open_file
 from cellfeat.store.schema import check_format, one_line
 
 REQUIRED = ("method", "config", "store_digest")
@@ -114,7 +115,7 @@ def read_matrix(path: Path, kind: Kind) -> CellMatrix:
                 {name: value for name, value in attributes.items() if name not in _OWN},
             )
     except H5PY_ERRORS as error:
-        raise CellfeatError(f"{path}: not {kind.noun} or damaged ({one_line(error)}); {kind.verb} again") from None
+        raise Damaged(f"{path}: not {kind.noun} or damaged ({one_line(error)})", f"{kind.verb} again") from None
     _check(path, kind, content)
     return content
 

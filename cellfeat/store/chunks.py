@@ -18,7 +18,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import Damaged
 from cellfeat.store.schema import REPAIR, one_line
 
 GZIP, SHUFFLE, FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
@@ -127,7 +127,7 @@ def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.n
         out: (n, ...) contiguous, filled at the places.
 
     Raises:
-        CellfeatError: A chunk is damaged.
+        Damaged: A chunk is.
     """
 
     def read(piece: tuple[Chunks, np.ndarray, np.ndarray]) -> None:
@@ -137,7 +137,7 @@ def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.n
                 for row, place in zip(rows.tolist(), places.tolist()):
                     chunks.read_row(file, row, out[place])
         except (OSError, ValueError, zlib.error) as error:
-            raise CellfeatError(f"{chunks.path}: cannot read {chunks.name} ({one_line(error)}); {REPAIR}") from error
+            raise Damaged(f"{chunks.path}: cannot read {chunks.name} ({one_line(error)})", REPAIR) from error
 
     if len(pieces) < 2:
         for piece in pieces:

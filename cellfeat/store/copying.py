@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from tqdm import tqdm
 from cellfeat.errors import CellfeatError
 from cellfeat.store.reader import Store
 from cellfeat.store.rows import ImageResult
+from cellfeat.store.schema import cell_elements, element
 from cellfeat.store.writer import StoreWriter
+
+BLOCK = 256  # cells copied at a time
 
 
 def subset(
@@ -83,13 +86,47 @@ def _writer_like(store: Store, output: str | Path, provenance: dict[str, Any]) -
 
 def _copy(store: Store, writer: StoreWriter, rows: np.ndarray, empty_domains: set[str]) -> None:
     """Copy the cells of `rows` with their images, and images without cells where their domain is to stay."""
-    table = store.table()
-    kept = {name: np.sort(rows[places]) for name, places in table.iloc[rows].groupby("image_id").indices.items()}
-    for image in tqdm(store.images().itertuples(), desc=f"copy {store.path.name}", unit="image", disable=None):
-        cells = kept.get(image.image_id, np.empty(0, np.int64))
-        if image.image_id in writer.done or (not len(cells) and (image.cells or image.domain not in empty_domains)):
-            continue
-        columns = {name: store.read(name, cells) for name in ("features", "crops", "masks", "boxes", "scores")}
-        names = {name: table[name].iloc[cells].tolist() for name in ("cell_id", "image_id", "domain", "label")}
-        result = ImageResult(image.image_id, image.domain, image.label, image.width, image.height, image.reason)
-        writer.add_rows(result, {**columns, **names})
+    images = store.images()
+    kept = _rows_by_image(store, rows)
+    wanted = [
+        (image, kept.get(image.image_id, np.empty(0, np.int64)))
+        for image in images.itertuples()
+        if image.image_id not in writer.done
+        and (image.image_id in kept or (not image.cells and image.domain in empty_domains))
+    ]
+    with tqdm(total=len(wanted), desc=f"copy {store.path.name}", unit="image", disable=None) as progress:
+        for block in _blocks(wanted):
+            columns = {
+                element.name: store.shards.read(element, np.concatenate([cells for _, cells in block]))
+                for element in cell_elements()
+            }
+            start = 0
+            for image, cells in block:
+                part = slice(start, start + len(cells))
+                result = ImageResult(image.image_id, image.domain, image.label, image.width, image.height, image.reason)
+                writer.add_rows(result, {name: list(values[part]) for name, values in columns.items()})
+                start += len(cells)
+                progress.update()
+
+
+def _rows_by_image(store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of each image, ascending."""
+    rows = np.sort(rows)
+    names = store.shards.read(element("image_id"), rows)
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(names[order][1:] != names[order][:-1]) + 1
+    return {names[part[0]]: rows[part] for part in np.split(order, starts) if len(part)}
+
+
+def _blocks(wanted: list[tuple[Any, np.ndarray]]) -> Iterator[list[tuple[Any, np.ndarray]]]:
+    """Neighbouring images in blocks of about `BLOCK` cells: what is read at a time."""
+    block: list[tuple[Any, np.ndarray]] = []
+    cells = 0
+    for image in wanted:
+        block.append(image)
+        cells += len(image[1])
+        if cells >= BLOCK:
+            yield block
+            block, cells = [], 0
+    if block:
+        yield block

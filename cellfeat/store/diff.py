@@ -10,9 +10,9 @@ import pandas as pd
 
 from cellfeat.errors import CellfeatError
 from cellfeat.store.reader import Store
+from cellfeat.store.schema import cell_elements
 
 BLOCK = 256  # cells compared at a time
-TEXTS = ["image_id", "domain", "label"]
 
 
 @dataclass
@@ -76,16 +76,18 @@ def diff(first: Store, second: Store, tolerance: float = 0.0) -> Difference:
     both = images[0].index.intersection(images[1].index)
     unequal = (images[0].loc[both] != images[1].loc[both]).any(axis=1)
     result.images = sorted({*images[0].index.symmetric_difference(images[1].index), *both[unequal]})
+    texts = [element.name for element in cell_elements() if element.is_text]
+    numbers = [element.name for element in cell_elements() if not element.is_text]
     rows = np.flatnonzero(here)
     for start in range(0, len(rows), BLOCK):
         mine = rows[start : start + BLOCK]
         theirs = where[one["cell_id"].iloc[mine]].to_numpy()
         words: list[list[str]] = [[] for _ in mine]
-        for name in TEXTS:
+        for name in texts:
             for k, (a, b) in enumerate(zip(one[name].iloc[mine], other[name].iloc[theirs])):
                 if a != b:
                     words[k].append(f"{name} {a!r} and {b!r}")
-        for name in ("features", "crops", "masks", "boxes", "scores"):
+        for name in numbers:
             a, b = (store.read(name, r).astype(np.float32) for store, r in ((first, mine), (second, theirs)))
             largest = np.abs(a - b).reshape(len(mine), -1).max(axis=1)
             for k in np.flatnonzero(~(largest <= tolerance)).tolist():

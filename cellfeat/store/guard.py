@@ -2,8 +2,8 @@
 
 HDF5 lets a small file lead to other files (external links, external storage, virtual datasets), load plugins (filters),
 and ask for any amount of memory (shapes without data, chunks that inflate, a thousand references to one long text). The
-checks here read only metadata, cost milliseconds a shard, and leave nothing but plain arrays of known size. What they
-ask HDF5, a child process has asked before (`probe`), in case the answer is a crash.
+checks here read only metadata, cost milliseconds a shard, and leave nothing but plain arrays of known size. They are
+given open files; `opening` has a child process look at a file before it is opened here.
 """
 
 from __future__ import annotations
@@ -18,59 +18,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cellfeat.errors import CellfeatError
-from cellfeat.store import probe
+from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 from cellfeat.store.chunks import PIPELINE, filters_of
-from cellfeat.store.schema import (
-    FORMAT,
-    MANIFEST,
-    MAX_CELL_BYTES,
-    MAX_SHARD_BYTES,
-    REPAIR,
-    SHARDS,
-    VERSION,
-    Layout,
-    check_format,
-    one_line,
-)
+from cellfeat.store.schema import MAX_CELL_BYTES, REPAIR, one_line
 
 H5PY_ERRORS = (OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)  # on damaged files
 MAX_TEXT_BYTES = 1 << 28  # of one column of texts
 _TEXT_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # as HDF5 stores one
-
-
-def open_shard(store: Path, entry: dict[str, Any], layout: Layout) -> h5py.File:
-    """Open the shard that a manifest's `entry` lists, for reading.
-
-    Shards never change, so they are opened without HDF5's file locks (which fail on some network file systems); a
-    chunk is one cell and is read whole, so no chunk cache is held.
-
-    Raises:
-        CellfeatError: The file is missing, damaged, outside the store, of a newer major version, or is not what the
-            manifest and the format say.
-    """
-    path = store / entry["file"]
-    if not path.exists():
-        raise CellfeatError(f"{path}: listed in {MANIFEST} but missing; {REPAIR}")
-    if not path.is_file() or path.resolve().parent != (store.resolve() / SHARDS):
-        raise CellfeatError(f"{path}: leads out of the store; put the shard itself there")
-    if path.stat().st_size >= MAX_SHARD_BYTES:
-        raise CellfeatError(f"{path}: larger than a shard may be ({path.stat().st_size} bytes); {REPAIR}")
-    handle = open_file(path, REPAIR)
-    try:
-        with damage_named(path):
-            _check_shard(handle, entry, layout)
-    except CellfeatError:
-        handle.close()
-        raise
-    return handle
-
-
-def _check_shard(handle: h5py.File, entry: dict[str, Any], layout: Layout) -> None:
-    path = Path(handle.filename)
-    check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
-    for name, (shape, dtype) in layout.elements(entry["cells"], entry["images"]).items():
-        check_dataset(own_dataset(handle, name), shape, dtype, one_cell=name in layout.arrays)
 
 
 @contextmanager
@@ -78,28 +32,14 @@ def damage_named(path: str | Path) -> Iterator[None]:
     """Turn whatever h5py raises on a damaged shard into an error that names it.
 
     Raises:
-        CellfeatError: In its place.
+        Damaged: In its place.
     """
     try:
         yield
     except CellfeatError:
         raise
     except H5PY_ERRORS as error:
-        raise CellfeatError(f"{path}: damaged ({one_line(error)}); {REPAIR}") from None
-
-
-def open_file(path: Path, remedy: str) -> h5py.File:
-    """Open an HDF5 file for reading, once a child process has looked at it.
-
-    Raises:
-        CellfeatError: It is not one, or is damaged.
-    """
-    if problem := probe.problem(path):
-        raise CellfeatError(f"{path}: {problem}; {remedy}")
-    try:
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
-    except H5PY_ERRORS as error:
-        raise CellfeatError(f"{path}: truncated or damaged ({one_line(error)}); {remedy}") from None
+        raise Damaged(f"{path}: damaged ({one_line(error)})", REPAIR) from None
 
 
 def text_attribute(handle: h5py.File, name: str) -> str | None:
@@ -123,12 +63,12 @@ def own_dataset(handle: h5py.File, name: str, remedy: str = REPAIR) -> h5py.Data
     for part in name.split("/"):
         link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
         if link is None:
-            raise CellfeatError(f"{handle.filename}: lacks the dataset {name!r}; {remedy}")
+            raise Damaged(f"{handle.filename}: lacks the dataset {name!r}", remedy)
         if not isinstance(link, h5py.HardLink):
             raise CellfeatError(f"{handle.filename}: {name} is a {type(link).__name__}, which a store must not hold")
         found = found[part]
     if not isinstance(found, h5py.Dataset):
-        raise CellfeatError(f"{handle.filename}: {name} is no dataset; {remedy}")
+        raise Damaged(f"{handle.filename}: {name} is no dataset", remedy)
     return found
 
 
@@ -152,23 +92,23 @@ def check_dataset(
         raise CellfeatError(f"{where} takes its data from other files, which a store must not do")
     found = "utf-8" if h5py.check_string_dtype(dataset.dtype) else str(dataset.dtype)
     if dataset.shape != shape or found != dtype:
-        raise CellfeatError(f"{where} is {dataset.shape} {found}, should be {shape} {dtype}; {remedy}")
+        raise Damaged(f"{where} is {dataset.shape} {found}, should be {shape} {dtype}", remedy)
     filters = filters_of(dataset)
     if foreign := set(filters) - set(PIPELINE):
         raise CellfeatError(f"{where} has filter {min(foreign)}; a store has shuffle, gzip, fletcher32 alone")
     if filters != tuple(name for name in PIPELINE if name in filters):
-        raise CellfeatError(f"{where} has its filters in another order than shuffle, gzip, fletcher32; {remedy}")
+        raise Damaged(f"{where} has its filters in another order than shuffle, gzip, fletcher32", remedy)
     version = dataset.attrs.get("encoding_version")
     if version is not None and str(version).split(".")[0] != "1":
-        raise CellfeatError(f"{where} is encoded in version {version}, this cellfeat reads 1.x; update cellfeat")
+        raise NewerFormat(f"{where} is encoded in version {version}, this cellfeat reads 1.x", "update cellfeat")
     if one_cell and dataset.chunks != (1, *shape[1:]):
-        raise CellfeatError(f"{where} has chunks of {dataset.chunks}, should be one cell a chunk; {remedy}")
+        raise Damaged(f"{where} has chunks of {dataset.chunks}, should be one cell a chunk", remedy)
     if dtype == "utf-8":
         _check_texts(where, dataset, remedy)
     elif dataset.chunks:
         _check_chunks(where, dataset, remedy)
     elif dataset.size and dataset.id.get_storage_size() != dataset.nbytes:
-        raise CellfeatError(f"{where} lacks a part of its data; {remedy}")
+        raise Damaged(f"{where} lacks a part of its data", remedy)
 
 
 def check_memory(what: str, size: int) -> None:
@@ -203,9 +143,9 @@ def _check_chunks(where: str, dataset: h5py.Dataset, remedy: str) -> None:
     dataset.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
     wanted = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks))
     if size > MAX_CELL_BYTES or max(sizes, default=0) > most:
-        raise CellfeatError(f"{where} has chunks of {size} bytes, stored in up to {max(sizes, default=0)}; {remedy}")
+        raise Damaged(f"{where} has chunks of {size} bytes, stored in up to {max(sizes, default=0)}", remedy)
     if len(sizes) != wanted:
-        raise CellfeatError(f"{where} lacks a part of its data ({len(sizes)} of {wanted} chunks); {remedy}")
+        raise Damaged(f"{where} lacks a part of its data ({len(sizes)} of {wanted} chunks)", remedy)
 
 
 def _check_texts(where: str, dataset: h5py.Dataset, remedy: str) -> None:
@@ -222,7 +162,7 @@ def _check_texts(where: str, dataset: h5py.Dataset, remedy: str) -> None:
         if dataset.size and (
             offset is None or dataset.id.get_storage_size() != dataset.size * _TEXT_REFERENCE.itemsize
         ):
-            raise CellfeatError(f"{where} lacks its data; {remedy}")
+            raise Damaged(f"{where} lacks its data", remedy)
         total = 0
         if dataset.size:
             references = np.fromfile(file.filename, _TEXT_REFERENCE, dataset.size, offset=offset)

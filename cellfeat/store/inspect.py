@@ -18,7 +18,7 @@ from rich.table import Table
 from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
 from cellfeat.store.reader import Store
-from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS
+from cellfeat.store.schema import all_elements
 
 UNLABELLED = "(unlabelled)"
 
@@ -158,15 +158,17 @@ def _cells(count: int) -> str:
 def _datasets(store: Store) -> pd.DataFrame:
     """One row a dataset: its form in the first shard, its size over all shards."""
     rows: list[dict[str, Any]] = []
-    shards = range(len(store.manifest["shards"]))
-    names = [*store.layout.arrays, *CELL_COLUMNS, *(f"images/{name}" for name in IMAGE_COLUMNS)]
-    for name in names if shards else ():
-        form = store.shard(0)[name]
-        stored = raw = 0
-        for number in shards:
-            dataset = store.shard(number)[name]
-            stored += dataset.id.get_storage_size()
-            raw += dataset.nbytes
+    forms: dict[str, h5py.Dataset] = {}
+    sizes: dict[str, list[int]] = {}
+    for number in range(len(store.shards)):
+        shard = store.shards.open(number)
+        for name in (element.name for element in all_elements() if element.name in shard):
+            forms.setdefault(name, shard[name])
+            size = sizes.setdefault(name, [0, 0])
+            size[0] += shard[name].id.get_storage_size()
+            size[1] += shard[name].nbytes
+    for name, form in forms.items():
+        stored, raw = sizes[name]
         text = h5py.check_string_dtype(form.dtype) is not None
         filters = [
             f"gzip {form.compression_opts}" if form.compression == "gzip" else form.compression,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import DifferentInputs
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.schema import SHARDS, shard_file
 
@@ -18,7 +18,7 @@ def join_parts(parts: Sequence[Path], output: Path) -> None:
     Until the manifest is written at the end `output` is no store, and joining may be begun anew.
 
     Raises:
-        CellfeatError: The parts were made from different inputs.
+        DifferentInputs: The parts were made from different inputs.
     """
     manifests = [read_manifest(part) for part in parts]
     own = ("shards", "sha256")  # what differs between the parts of one dump
@@ -26,7 +26,7 @@ def join_parts(parts: Sequence[Path], output: Path) -> None:
     shards: list[dict[str, Any]] = []
     for part, manifest in zip(parts, manifests, strict=True):
         if {key: value for key, value in manifest.items() if key not in own} != common:
-            raise CellfeatError(f"{part}: was made from other inputs than {parts[0]}; remove both and dump again")
+            raise DifferentInputs(f"{part}: was made from other inputs than {parts[0]}", "remove both and dump again")
         for shard in manifest["shards"]:
             entry = {**shard, "file": shard_file(len(shards))}
             target = output / entry["file"]

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import Busy, CannotWrite
 from cellfeat.store.schema import one_line
 
 try:
@@ -33,7 +33,8 @@ class WriterLock:
         store: Folder of the store; made if absent.
 
     Raises:
-        CellfeatError: Another writer holds it or may hold it, or `store` cannot be written to.
+        Busy: Another writer holds it or may hold it.
+        CannotWrite: `store` cannot be written to.
     """
 
     def __init__(self, store: Path) -> None:
@@ -41,8 +42,8 @@ class WriterLock:
             store.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = open(store / LOCK, "a+b")  # noqa: SIM115 - closed by close()
         except OSError as error:
-            raise CellfeatError(
-                f"{store}: cannot write a store here ({one_line(error)}); choose another folder"
+            raise CannotWrite(
+                f"{store}: cannot write a store here ({one_line(error)})", "choose another folder"
             ) from None
         free = _flock(self._file)
         holder = _holder(self._file)
@@ -50,21 +51,21 @@ class WriterLock:
             free = not _lives(holder["pid"])
         if free is False:
             self._file.close()
-            raise CellfeatError(
-                f"{store}: another process is writing this store{_words(holder)}; wait for it or choose another"
+            raise Busy(
+                f"{store}: another process is writing this store{_words(holder)}", "wait for it or choose another"
             )
         if holder and holder["host"] != socket.gethostname():
             self._file.close()
-            raise CellfeatError(
-                f"{store}: a writer on another machine left its lock{_words(holder)}; "
-                f"if it no longer runs, remove {store / LOCK} and run again"
+            raise Busy(
+                f"{store}: a writer on another machine left its lock{_words(holder)}",
+                f"if it no longer runs, remove {store / LOCK} and run again",
             )
         start = datetime.now(timezone.utc).isoformat(timespec="seconds")
         try:
             self._write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": start}).encode())
         except OSError as error:
             self._file.close()
-            raise CellfeatError(f"{store}: cannot write ({one_line(error)}); make room and run again") from None
+            raise CannotWrite(f"{store}: cannot write ({one_line(error)})", "make room and run again") from None
 
     @property
     def closed(self) -> bool:

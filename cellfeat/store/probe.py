@@ -111,15 +111,17 @@ def _look(path: Path) -> None:
     """Do with a file what readers do: find every element, check it, read the small ones. Errors are left to them."""
     import h5py
 
-    from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS
+    from cellfeat.store.schema import MATRIX_ELEMENTS, all_elements
 
     with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as handle:
         _quietly(dict, handle.attrs.items())
-        for name in ("features", "crops", "masks", *CELL_COLUMNS, *(f"images/{name}" for name in IMAGE_COLUMNS), "z"):
-            _quietly(_look_at_element, handle, name)
+        for element in all_elements():
+            _quietly(_look_at_element, handle, element.name, element.is_array)
+        for name in MATRIX_ELEMENTS:
+            _quietly(_look_at_element, handle, name, False)
 
 
-def _look_at_element(handle: h5py.File, name: str) -> None:
+def _look_at_element(handle: h5py.File, name: str, is_array: bool) -> None:
     import h5py
 
     from cellfeat.store.chunks import Chunks
@@ -130,7 +132,7 @@ def _look_at_element(handle: h5py.File, name: str) -> None:
     text = h5py.check_string_dtype(dataset.dtype) is not None
     check_dataset(dataset, dataset.shape, "utf-8" if text else str(dataset.dtype))
     dataset.id.get_storage_size()
-    if name in ("features", "crops", "masks"):
+    if is_array:
         Chunks.of(dataset)  # the chunks themselves are not read by HDF5
     elif text:
         dataset.asstr()[:]

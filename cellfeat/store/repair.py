@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.files import sha256_file
-from cellfeat.errors import CellfeatError
-from cellfeat.store.guard import H5PY_ERRORS, open_file, own_dataset, text_attribute
+from cellfeat.errors import CannotWrite, CellfeatError, DifferentInputs, NewerFormat
+from cellfeat.store.guard import H5PY_ERRORS, own_dataset, text_attribute
 from cellfeat.store.lock import WriterLock
-from cellfeat.store.manifest import read_manifest, seal_problem, write_manifest
-from cellfeat.store.reader import Store
-from cellfeat.store.schema import FORMAT, MANIFEST, SHARD_FILE, SHARDS, VERSION, check_format, one_line
-from cellfeat.store.verify import shard_problems, wrong_digest
+from cellfeat.store.manifest import check_seal, read_manifest, write_manifest
+from cellfeat.store.opening import open_file
+from cellfeat.store.schema import FORMAT, MANIFEST, SHARD_FILE, SHARDS, VERSION, check_format, element, one_line
+from cellfeat.store.shards import Shards
+from cellfeat.store.verify import Problem, shard_problems, wrong_digest
 
 DROPPED = "dropped"  # folder in the store that damaged shards are moved to
 
@@ -65,16 +66,17 @@ def repair(path: str | Path) -> Repair:
     try:
         report = Repair()
         manifest = _standing(path, report)
-        store = Store.__new__(Store)
-        store._open(path, manifest)
+        shards = Shards(path, manifest)
         kept, seen = [], set[str]()
         for number, entry in enumerate(manifest["shards"]):
-            damage = wrong_digest(store, number) or shard_problems(store, number)[0]
-            images = [] if damage else list(store.shard(number)["images/image_id"].asstr()[:])
+            damage = wrong_digest(shards, number) or shard_problems(shards, number)[0]
+            images = [] if damage else shards.column(number, element("images/image_id")).tolist()
             if not damage and not seen.isdisjoint(images):
-                damage = [f"{entry['file']}: image {min(seen.intersection(images))!r} is in an earlier shard too"]
+                damage = [
+                    Problem(entry["file"], f"image {min(seen.intersection(images))!r} is in an earlier shard too")
+                ]
             if damage:
-                _set_aside(path, entry, damage[0], report)
+                _set_aside(path, entry, damage[0].what, report)
             else:
                 kept.append(entry)
                 seen.update(images)
@@ -82,7 +84,7 @@ def repair(path: str | Path) -> Repair:
             write_manifest(path, {**manifest, "version": VERSION, "shards": kept})
         return report
     except OSError as error:
-        raise CellfeatError(f"{path}: cannot repair ({one_line(error)}); make room and run again") from None
+        raise CannotWrite(f"{path}: cannot repair ({one_line(error)})", "make room and run again") from None
     finally:
         lock.close()
 
@@ -90,15 +92,14 @@ def repair(path: str | Path) -> Repair:
 def _standing(path: Path, report: Repair) -> dict[str, Any]:
     """The manifest, or one made from the shards where it cannot be trusted."""
     try:
-        report.rebuilt = seal_problem(path) or ""
-        if not report.rebuilt:
-            return read_manifest(path)
+        manifest = read_manifest(path)
+        check_seal(path)
+        return manifest
+    except NewerFormat:
+        raise
     except CellfeatError as error:
-        if "update cellfeat" in str(error):
-            raise
-        report.rebuilt = str(error)
-    report.rebuilt = report.rebuilt.split(";")[0].replace(f"{path}{os.sep}", "")
-    return _rebuilt(path, report)
+        report.rebuilt = error.what.removeprefix(f"{path}{os.sep}")
+        return _rebuilt(path, report)
 
 
 def _rebuilt(path: Path, report: Repair) -> dict[str, Any]:
@@ -110,13 +111,19 @@ def _rebuilt(path: Path, report: Repair) -> dict[str, Any]:
         entry = {"file": name, "sha256": sha256_file(file), "cells": 0, "images": 0}
         try:
             stated = _stated(file, entry)
+        except NewerFormat:
+            raise
         except (CellfeatError, *H5PY_ERRORS) as error:
-            _set_aside(path, entry, one_line(error).replace(f"{path}{os.sep}", ""), report)
+            what = error.what.removeprefix(f"{file}: ") if isinstance(error, CellfeatError) else one_line(error)
+            _set_aside(path, entry, what, report)
             continue
         shards = manifest.pop("shards", [])
+        stated["package_version"] = manifest.get("package_version", stated["package_version"])  # of the first shard
         if manifest and manifest != stated:
             differing = next(key for key in stated if stated[key] != manifest[key])
-            raise CellfeatError(f"{path}: {shards[0]['file']} and {name} have another {differing}; restore {MANIFEST}")
+            raise DifferentInputs(
+                f"{path}: {shards[0]['file']} and {name} state different {differing}", f"restore {MANIFEST}"
+            )
         manifest = {**stated, "shards": [*shards, entry]}
     if not manifest:
         raise CellfeatError(f"{path}: no sound shard says what the store is; dump into another folder")
@@ -149,6 +156,6 @@ def _set_aside(path: Path, entry: dict[str, Any], problem: str, report: Repair) 
         while target.exists():  # of an earlier repair
             target = target.with_name(f"{target.stem}+{target.suffix}")
         os.replace(file, target)
-    report.dropped[entry["file"]] = problem.split(";")[0].removeprefix(f"{entry['file']}: ")
+    report.dropped[entry["file"]] = problem
     report.images += entry["images"]
     report.cells += entry["cells"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cellfeat.errors import CellfeatError
-from cellfeat.store.schema import Layout, box_fits, finite
+from cellfeat.store.schema import Element, Layout, box_fits, cell_elements, finite
 
 
 @dataclass
@@ -22,6 +23,7 @@ class CellRow:
         box: (4,) float XYXY in px of the original image.
         score: Detection confidence.
         label: Class of the vocabulary, "" where unknown.
+        further: Values of further elements of the schema, by name.
     """
 
     feature: np.ndarray
@@ -30,6 +32,7 @@ class CellRow:
     box: np.ndarray
     score: float
     label: str = ""
+    further: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,7 +65,7 @@ def rows_of(image: ImageResult, layout: Layout) -> dict[str, Any]:
         CellfeatError: A value that the store must not hold; names the image or the cell.
     """
     what = f"image {image.image_id!r}"
-    for text in (image.image_id, image.domain, image.label, image.reason, *(cell.label for cell in image.cells)):
+    for text in (image.image_id, image.domain, image.label, image.reason):
         _check_text(text, what)
     if not image.image_id:
         raise CellfeatError("an image has an empty image_id; give every image an id of its own")
@@ -72,50 +75,63 @@ def rows_of(image: ImageResult, layout: Layout) -> dict[str, Any]:
         raise CellfeatError(f"{what} is {image.width} x {image.height} px; give the size of the original image")
     cells = sorted(image.cells, key=lambda cell: -cell.score)
     names = [f"{image.image_id}#{k}" for k in range(len(cells))]
+    given = [_given(name, cell, image) for name, cell in zip(names, cells)]
     for name, cell in zip(names, cells):
-        _check_cell(f"cell {name!r}", cell, image, layout)
+        if unknown := cell.further.keys() - {element.name for element in cell_elements()}:
+            raise CellfeatError(f"cell {name!r}: {min(unknown)!r} is no element of a store; leave it out")
+    rows = {
+        element.name: [_row(f"cell {values['cell_id']!r}", values[element.name], element, layout) for values in given]
+        for element in cell_elements()
+    }
+    for name, box in zip(names, rows["boxes"]):
+        if not box_fits(box[None], np.array([image.width]), np.array([image.height]))[0]:
+            raise CellfeatError(
+                f"cell {name!r}: box {box.tolist()} is not XYXY within the image of {image.width} x {image.height} px; "
+                "give pixels of the original image"
+            )
+    return rows
+
+
+def _given(name: str, cell: CellRow, image: ImageResult) -> dict[str, Any]:
+    """What the caller gave for each element of a cell."""
     return {
-        "features": [_feature(f"cell {name!r}", cell.feature, layout) for name, cell in zip(names, cells)],
-        "crops": [cell.crop for cell in cells],
-        "masks": [np.asarray(cell.mask, np.uint8) for cell in cells],
-        "boxes": [np.array(cell.box, np.float32) for cell in cells],
-        "scores": [cell.score for cell in cells],
-        "cell_id": names,
-        "image_id": [image.image_id] * len(cells),
-        "domain": [image.domain] * len(cells),
-        "label": [cell.label for cell in cells],
+        **{element.name: element.default for element in cell_elements()},
+        "features": cell.feature,
+        "crops": cell.crop,
+        "masks": cell.mask,
+        "boxes": cell.box,
+        "scores": cell.score,
+        "cell_id": name,
+        "image_id": image.image_id,
+        "domain": image.domain,
+        "label": cell.label,
+        **cell.further,
     }
 
 
-def _check_cell(what: str, cell: CellRow, image: ImageResult, layout: Layout) -> None:
-    crop, mask, box = np.asarray(cell.crop), np.asarray(cell.mask), np.asarray(cell.box, np.float64)
-    for name, array in {"features": np.asarray(cell.feature), "crops": crop, "masks": mask}.items():
-        shape = layout.arrays[name][0]
-        if array.shape != shape:
-            raise CellfeatError(f"{what}: {name} of shape {array.shape}, the store's is {shape}; match the two")
-    if crop.dtype != np.uint8 or mask.dtype not in (np.uint8, np.bool_):
-        raise CellfeatError(f"{what}: crop {crop.dtype} and mask {mask.dtype}; give uint8 RGB and a mask of 0 and 1")
-    if mask.max() > 1:
-        raise CellfeatError(f"{what}: the mask holds {mask.max()}; give a mask of 0 and 1")
-    if not np.isfinite(cell.score):
-        raise CellfeatError(f"{what}: score {cell.score}; give a finite one")
-    if box.shape != (4,) or not box_fits(box[None], np.array([image.width]), np.array([image.height]))[0]:
-        raise CellfeatError(
-            f"{what}: box {box.tolist()} is not XYXY within the image of {image.width} x {image.height} px; "
-            "give pixels of the original image"
-        )
-
-
-def _feature(what: str, feature: np.ndarray, layout: Layout) -> np.ndarray:
+def _row(what: str, value: Any, element: Element, layout: Layout) -> Any:
+    """One row of an element in the store's dtype, checked."""
+    if element.is_text:
+        _check_text(value, what)
+        return value
+    shape, dtype = layout.form(element)
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise CellfeatError(f"{what}: {element.name} of shape {array.shape}, the store's is {shape}; match the two")
+    if dtype == "uint8" and array.dtype not in (np.uint8, np.bool_):
+        raise CellfeatError(f"{what}: {element.name} of {array.dtype}; give uint8")
+    if element.bounds and not element.bounds[0] <= array.min() <= array.max() <= element.bounds[1]:
+        lowest, highest = element.bounds
+        raise CellfeatError(f"{what}: {element.name} hold {array.max():g}; give {lowest:g} to {highest:g}")
     with np.errstate(over="ignore"):  # an overflow shows as inf and is refused below
-        stored = np.asarray(feature).astype(layout.feature_dtype, copy=False)
-    if finite(stored).all():
-        return stored
-    if np.isfinite(feature).all():
-        raise CellfeatError(
-            f"{what}: a feature of {np.abs(feature).max():.6g} is beyond float16 (65504); dump as float32 elsewhere"
-        )
-    raise CellfeatError(f"{what}: its feature is not finite; check the detector's weights and precision")
+        stored = array.astype(dtype, copy=False)
+    if stored.dtype.kind == "f" and not finite(stored).all():
+        if np.isfinite(array).all():
+            raise CellfeatError(
+                f"{what}: {element.name} of {np.abs(array).max():.6g} are beyond {dtype}; dump as float32 elsewhere"
+            )
+        raise CellfeatError(f"{what}: its {element.name} are not finite; check the detector's weights and precision")
+    return stored
 
 
 def _check_text(text: str, what: str) -> None:

@@ -1,4 +1,8 @@
-"""What a feature store is made of: names, shapes, dtypes, encodings and the format version."""
+"""What a feature store is made of: one table of its elements, the layout that fixes their shapes, the format version.
+
+Shard builder, rows, reader, copying, diff, verify, inspect and the tables of docs/store-format.md follow the table, so
+that one line in it makes a new column.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +14,148 @@ from typing import Any
 
 import numpy as np
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 
 FORMAT = "cellfeat-store"
 VERSION = "1.1"  # major: older readers must refuse; minor: something was added that older readers may ignore
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 SHARD_FILE = re.compile(rf"{SHARDS}/part-(\d{{5,}})\.h5")
+IMAGES = "images/"  # elements below this group have one row an image, the others one row a cell
 
-# The datasets of a shard besides the three arrays that `Layout.arrays` names. One row a cell, then one row an image.
-CELL_COLUMNS = {
-    "boxes": "float32",
-    "scores": "float32",
-    "cell_id": "utf-8",
-    "image_id": "utf-8",
-    "domain": "utf-8",
-    "label": "utf-8",
-}
-IMAGE_COLUMNS = {
-    "image_id": "utf-8",
-    "domain": "utf-8",
-    "label": "utf-8",
-    "width": "int32",
-    "height": "int32",
-    "cells": "int32",
-    "reason": "utf-8",
-}
+TEXT = "utf-8"
+FEATURE = "float16 or float32"  # the dtype that the layout chooses
 
-# How each element is to be understood: encoding and its version, written on the dataset as attributes. A change that
-# older readers would misread raises that element's major version alone.
-ENCODINGS = {
-    "features": ("feature-map", "1.0"),
-    "crops": ("rgb-crop", "1.0"),
-    "masks": ("binary-mask", "1.0"),
-    "boxes": ("xyxy-px", "1.0"),
-    "scores": ("score", "1.0"),
-    "width": ("px", "1.0"),
-    "height": ("px", "1.0"),
-    "cells": ("count", "1.0"),
-}
-TEXT_ENCODING = ("utf-8", "1.0")
+
+@dataclass(frozen=True)
+class Element:
+    """One dataset of a shard.
+
+    Attributes:
+        name: Path of the dataset in the shard.
+        dtype: `TEXT`, `FEATURE` or numpy's name.
+        meaning: For docs/store-format.md.
+        shape: Of one row; the sizes C, H, W of a feature and S of a crop are the layout's.
+        encoding: How the values are to be understood; written on the dataset, as is its version.
+        encoding_version: A change that older readers would misread raises the major version of this element alone.
+        unit: For docs/store-format.md.
+        bounds: Lowest and highest value; they need only be finite where None.
+        columns: Names in `Store.table()` or `Store.images()`; none for the large arrays.
+        default: Value of rows in shards that lack the element, and of cells that nobody gave one; None where every
+            shard must have it.
+    """
+
+    name: str
+    dtype: str
+    meaning: str
+    shape: tuple[str | int, ...] = ()
+    encoding: str = "utf-8"
+    encoding_version: str = "1.0"
+    unit: str = ""
+    bounds: tuple[float, float] | None = None
+    columns: tuple[str, ...] = ()
+    default: str | float | None = None
+
+    @property
+    def of_image(self) -> bool:
+        """Whether it has one row an image; else one row a cell."""
+        return self.name.startswith(IMAGES)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is one of the large arrays, of which a chunk is one cell."""
+        return not self.columns
+
+    @property
+    def is_text(self) -> bool:
+        return self.dtype == TEXT
+
+    def rows(self, count: int) -> np.ndarray:
+        """Rows of a small element that nobody gave a value: its default."""
+        shape = tuple(size for size in self.shape if isinstance(size, int))
+        return np.full((count, *shape), self.default, object if self.is_text else self.dtype)
+
+
+# In the order of the columns of `Store.table()` and `Store.images()`.
+ELEMENTS = (
+    Element(
+        "features",
+        FEATURE,
+        "pooled features; a vector has the shape (C, 1, 1)",
+        ("C", "H", "W"),
+        "feature-map",
+        unit="the detector's activation, without unit",
+    ),
+    Element("crops", "uint8", "rows, columns, RGB", ("S", "S", 3), "rgb-crop", unit="0 to 255, sRGB as in the image"),
+    Element("masks", "uint8", "1 on the cell, 0 elsewhere", ("S", "S"), "binary-mask", unit="0 or 1", bounds=(0, 1)),
+    Element("cell_id", TEXT, "the image's id, `#`, and the cell's rank k in its image", columns=("cell_id",)),
+    Element("image_id", TEXT, "the image that the cell lies in", columns=("image_id",)),
+    Element("domain", TEXT, "name of the site", columns=("domain",)),
+    Element("label", TEXT, "class in the vocabulary, empty where unknown", columns=("label",)),
+    Element(
+        "scores", "float32", "confidence of the detection", encoding="score", unit="usually 0 to 1", columns=("score",)
+    ),
+    Element(
+        "boxes",
+        "float32",
+        "x0, y0, x1, y1",
+        (4,),
+        "xyxy-px",
+        unit="px of the original image",
+        columns=("x0", "y0", "x1", "y1"),
+    ),
+    Element("images/image_id", TEXT, "unique in the store", columns=("image_id",)),
+    Element("images/domain", TEXT, "name of the site", columns=("domain",)),
+    Element("images/label", TEXT, "class of the image as a whole, empty where unknown", columns=("label",)),
+    Element(
+        "images/width",
+        "int32",
+        "width of the original image; 0 where it could not be read",
+        encoding="px",
+        unit="px of the original image",
+        columns=("width",),
+    ),
+    Element(
+        "images/height",
+        "int32",
+        "height of the original image; 0 where it could not be read",
+        encoding="px",
+        unit="px of the original image",
+        columns=("height",),
+    ),
+    Element(
+        "images/cells",
+        "int32",
+        "how many rows of this shard are its cells; 0 is a result, not an error",
+        encoding="count",
+        unit="cells",
+        columns=("cells",),
+    ),
+    Element("images/reason", TEXT, "why the image could not be read; empty for a readable one", columns=("reason",)),
+)
+
+
+def element(name: str) -> Element:
+    """The element of this name."""
+    return next(element for element in ELEMENTS if element.name == name)
+
+
+def all_elements() -> tuple[Element, ...]:
+    """Every element of a shard."""
+    return ELEMENTS
+
+
+def cell_elements() -> list[Element]:
+    """The elements that have one row a cell."""
+    return [element for element in ELEMENTS if not element.of_image]
+
+
+def image_elements() -> list[Element]:
+    """The elements that have one row an image."""
+    return [element for element in ELEMENTS if element.of_image]
+
+
+MATRIX_ELEMENTS = ("z", "probabilities", "classes")  # of embeddings and predictions files, besides cell_id
 
 # What a hostile file may cost at most; a store that needs more is not of this format.
 MAX_CELL_BYTES = 1 << 22  # of one cell in one array: 40 times a cell of 256 x 14 x 14 at float16
@@ -58,7 +164,7 @@ MAX_SHARD_BYTES = 1 << 31  # viewers open files of less than 2 GB
 
 BOX_TOLERANCE = 1.0  # px by which a box may pass the image's edge: rounding when boxes are scaled back
 
-REPAIR = "restore it from a copy, or run `cellfeat verify --repair` and the dump again, which makes its cells anew"
+REPAIR = "restore it from a copy, or run `cellfeat verify --repair` and then the dump, which computes its cells again"
 
 
 @dataclass(frozen=True)
@@ -94,23 +200,16 @@ class Layout:
         """The layout that a manifest states."""
         return cls(tuple(manifest["feature_shape"]), manifest["feature_dtype"], manifest["crop_size"])
 
+    def form(self, element: Element) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of one row of an element."""
+        sizes = dict(zip("CHW", self.feature_shape)) | {"S": self.crop_size}
+        shape = tuple(sizes[size] if isinstance(size, str) else size for size in element.shape)
+        return shape, self.feature_dtype if element.dtype == FEATURE else element.dtype
+
     @property
     def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of one cell in each of the large datasets (one chunk a cell)."""
-        side = self.crop_size
-        return {
-            "features": (self.feature_shape, self.feature_dtype),
-            "crops": ((side, side, 3), "uint8"),
-            "masks": ((side, side), "uint8"),
-        }
-
-    def elements(self, cells: int, images: int) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of every dataset of a shard of so many cells and images."""
-        return {
-            **{name: ((cells, *shape), dtype) for name, (shape, dtype) in self.arrays.items()},
-            **{name: ((cells, 4) if name == "boxes" else (cells,), dtype) for name, dtype in CELL_COLUMNS.items()},
-            **{f"images/{name}": ((images,), dtype) for name, dtype in IMAGE_COLUMNS.items()},
-        }
+        """Shape and dtype of one cell in each of the large arrays."""
+        return {element.name: self.form(element) for element in ELEMENTS if element.is_array}
 
 
 def _is_count(value: Any) -> bool:
@@ -130,7 +229,7 @@ def shard_number(file: str) -> int:
     """
     match = SHARD_FILE.fullmatch(file)
     if not match:
-        raise CellfeatError(f"{MANIFEST} lists {file!r}, which is no shard name ({shard_file(0)}); restore {MANIFEST}")
+        raise Damaged(f"{MANIFEST} lists {file!r}, which is no shard name ({shard_file(0)})", f"restore {MANIFEST}")
     return int(match[1])
 
 
@@ -138,17 +237,18 @@ def check_format(where: str | Path, found: Any, version: Any, expected: str, sup
     """Refuse a file that is something else, or that a newer major version of the format wrote.
 
     Raises:
-        CellfeatError: With what to do about it.
+        NewerFormat: The version's major number is above that of `supported`.
+        CellfeatError: It is something else.
     """
     if found != expected:
         raise CellfeatError(f"{where}: not a {expected} file (its format is {found!r}); give one that cellfeat wrote")
     match = re.fullmatch(r"(\d+)\.(\d+)", str(version))
     if not match:
-        raise CellfeatError(f"{where}: format version {version!r} is not major.minor; restore the file from a copy")
+        raise Damaged(f"{where}: format version {version!r} is not major.minor", "restore the file from a copy")
     if int(match[1]) > int(supported.split(".")[0]):
-        raise CellfeatError(
-            f"{where}: written in {expected} {version}, this cellfeat reads up to {supported.split('.')[0]}.x; "
-            "update cellfeat"
+        raise NewerFormat(
+            f"{where}: written in {expected} {version}, this cellfeat reads up to {supported.split('.')[0]}.x",
+            "update cellfeat",
         )
 
 

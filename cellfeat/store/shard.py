@@ -13,7 +13,7 @@ import numpy as np
 from cellfeat import __version__
 from cellfeat.store.chunks import NO_GZIP, pack
 from cellfeat.store.rows import ImageResult
-from cellfeat.store.schema import CELL_COLUMNS, ENCODINGS, FORMAT, IMAGE_COLUMNS, TEXT_ENCODING, VERSION, Layout
+from cellfeat.store.schema import FORMAT, IMAGES, VERSION, Element, Layout, all_elements, image_elements
 
 TRIED = 16  # chunks of an array on which gzip is tried before it is given up for the rest of the shard
 
@@ -35,13 +35,13 @@ class ShardBuilder:
             "package_version": __version__,
             "provenance": json.dumps(manifest["provenance"], ensure_ascii=False),
         }
-        # Of each image: its row, the small columns of its cells, the cells up to and with it.
-        self._images: list[tuple[dict[str, Any], dict[str, list[Any]], int]] = []
+        # Of each image: its rows of the small elements, and the number of cells up to and with it.
+        self._images: list[tuple[dict[str, list[Any]], int]] = []
         self._chunks: dict[str, list[tuple[bytes, bool]]] = {name: [] for name in layout.arrays}
 
     @property
     def cells(self) -> int:
-        return self._images[-1][2] if self._images else 0
+        return self._images[-1][1] if self._images else 0
 
     @property
     def images(self) -> int:
@@ -56,49 +56,44 @@ class ShardBuilder:
             for values in rows.pop(name):
                 chunks.append(pack(np.ascontiguousarray(values, dtype), self._level(chunks)))
         cells = len(rows["cell_id"])
-        self._images.append(({**vars(image), "cells": cells}, rows, start + cells))
+        given = {**vars(image), "cells": cells}
+        for element in image_elements():
+            rows[element.name] = [given.get(element.name.removeprefix(IMAGES), element.default)]
+        self._images.append((rows, start + cells))
 
     def finish(self) -> memoryview:
         """The bytes of the finished file. The builder is empty afterwards."""
-        image_columns = {name: [row[name] for row, _, _ in self._images] for name in IMAGE_COLUMNS}
-        cell_columns = {name: [value for _, rows, _ in self._images for value in rows[name]] for name in CELL_COLUMNS}
         filters: dict[str, Any] = {"fletcher32": True}
         if self._gzip_level:
             filters |= {"shuffle": True, "compression": "gzip", "compression_opts": self._gzip_level}
         content = BytesIO()  # half the copying of HDF5's own files in memory
         with h5py.File(content, "w") as file:
             file.attrs.update(self._attributes)
-            for name, (shape, dtype) in self._layout.arrays.items():
-                shape = (self.cells, *shape)
-                made = file.create_dataset(
-                    name, shape, dtype, maxshape=(None, *shape[1:]), chunks=(1, *shape[1:]), **filters
-                )
-                _say_encoding(made, name)
-                origin = (0,) * len(shape[1:])
-                for row, (packed, gzipped) in enumerate(self._chunks.pop(name)[: self.cells]):
-                    mask = NO_GZIP if self._gzip_level and not gzipped else 0
-                    made.id.write_direct_chunk((row, *origin), packed, mask)
-            _write_columns(file, CELL_COLUMNS, cell_columns, filters)
-            _write_columns(file.create_group("images"), IMAGE_COLUMNS, image_columns, filters)
+            for element in all_elements():
+                dataset = (self._write_array if element.is_array else self._write_column)(file, element, filters)
+                dataset.attrs.update({"encoding": element.encoding, "encoding_version": element.encoding_version})
         return content.getbuffer()
+
+    def _write_array(self, file: h5py.File, element: Element, filters: dict[str, Any]) -> h5py.Dataset:
+        shape, dtype = self._layout.form(element)
+        made = file.create_dataset(
+            element.name, (self.cells, *shape), dtype, maxshape=(None, *shape), chunks=(1, *shape), **filters
+        )
+        origin = (0,) * len(shape)
+        for row, (packed, gzipped) in enumerate(self._chunks.pop(element.name)[: self.cells]):
+            made.id.write_direct_chunk((row, *origin), packed, NO_GZIP if self._gzip_level and not gzipped else 0)
+        return made
+
+    def _write_column(self, file: h5py.File, element: Element, filters: dict[str, Any]) -> h5py.Dataset:
+        values = [value for columns, _ in self._images for value in columns[element.name]]
+        if element.is_text:  # variable-length strings lie in the heap, out of the filters' reach
+            return file.create_dataset(element.name, (len(values),), h5py.string_dtype(), values)
+        shape, dtype = self._layout.form(element)
+        return file.create_dataset(
+            element.name, data=np.array(values, dtype).reshape(-1, *shape), chunks=True, **filters
+        )
 
     def _level(self, chunks: list[tuple[bytes, bool]]) -> int:
         """Level at which to try gzip on the next chunk: 0 where it did not pay for most of an array's first chunks."""
         first = [gzipped for _, gzipped in chunks[:TRIED]]
         return self._gzip_level if len(first) < TRIED or 2 * sum(first) >= TRIED else 0
-
-
-def _write_columns(group: h5py.Group, dtypes: dict[str, str], columns: dict[str, list[Any]], filters: dict) -> None:
-    for name, dtype in dtypes.items():
-        if dtype == "utf-8":  # variable-length strings lie in the heap, out of the filters' reach
-            made = group.create_dataset(name, (len(columns[name]),), h5py.string_dtype(), columns[name])
-        else:
-            shape = (-1, 4) if name == "boxes" else (-1,)
-            values = np.array(columns[name], dtype).reshape(shape)
-            made = group.create_dataset(name, data=values, chunks=True, **filters)
-        _say_encoding(made, name)
-
-
-def _say_encoding(dataset: h5py.Dataset, name: str) -> None:
-    encoding, version = ENCODINGS.get(name, TEXT_ENCODING)
-    dataset.attrs.update({"encoding": encoding, "encoding_version": version})

@@ -3,111 +3,157 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from cellfeat.core.files import sha256_file
-from cellfeat.errors import CellfeatError
-from cellfeat.store import probe
+from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.store.guard import damage_named
-from cellfeat.store.manifest import seal_problem
-from cellfeat.store.schema import REPAIR, SHARDS, box_fits, finite, one_line
-
-if TYPE_CHECKING:
-    from cellfeat.store.reader import Store
+from cellfeat.store.manifest import check_seal
+from cellfeat.store.schema import MANIFEST, REPAIR, SHARDS, Element, all_elements, box_fits, element, finite, one_line
+from cellfeat.store.shards import Shards
 
 BLOCK = 256  # cells read at a time
 AHEAD = 8  # shards that one child process looks at
 
 
-def problems(store: Store, progress: bool = False) -> list[str]:
-    """All that is wrong with `store`, one line each: a manifest that was changed, shards missing, unlisted or changed,
-    wrong shapes, dtypes or counts, repeated ids, features that are not finite or constant, masks that are not 0/1,
-    boxes outside their image."""
-    found = [problem for problem in [seal_problem(store.path)] if problem]
-    found += [f"{SHARDS}/{file}: not listed in the manifest" for file in _unlisted(store)]
+class Problem(NamedTuple):
+    """One thing that is wrong with a store.
+
+    Attributes:
+        place: The file within the store, or what else it is about.
+        what: What is wrong.
+        remedy: What to do about it; "" where that is for the reader to decide.
+    """
+
+    place: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def problems(shards: Shards, progress: bool = False) -> list[Problem]:
+    """All that is wrong with a store: a manifest that was changed, shards missing, unlisted or changed, wrong shapes,
+    dtypes or counts, repeated ids, values out of bounds, features that are not finite or constant, boxes outside their
+    image."""
+    found = manifest_problems(shards.path)
+    found += [Problem(f"{SHARDS}/{file}", "not listed in the manifest") for file in _unlisted(shards)]
     ids: dict[str, list[pd.Series]] = {"cell_id": [], "images/image_id": []}
-    shards = range(len(store.manifest["shards"]))
-    for number in tqdm(shards, desc="verify", unit="shard", disable=not progress):
+    for number in tqdm(range(len(shards)), desc="verify", unit="shard", disable=not progress):
         if number % AHEAD == 0:
-            changed = {k: wrong_digest(store, k) for k in shards[number : number + AHEAD]}
-            probe.look_at(store.path / store.manifest["shards"][k]["file"] for k in changed if not changed[k])
-        damage, constant = (changed[number], []) if changed[number] else shard_problems(store, number)
+            changed = {k: wrong_digest(shards, k) for k in range(number, min(number + AHEAD, len(shards)))}
+            shards.look_at(k for k in changed if not changed[k])
+        damage, constant = (changed[number], []) if changed[number] else shard_problems(shards, number)
         found += damage + constant
         if not damage:
-            shard = store.shard(number)
             for name, columns in ids.items():
-                columns.append(pd.Series(shard[name].asstr()[:]))
-    for what, columns in ids.items():
+                columns.append(pd.Series(shards.column(number, element(name))))
+    for name, columns in ids.items():
         counts = pd.concat([pd.Series(dtype=object), *columns]).value_counts()
-        found += [f"{what} {name!r} occurs {count} times" for name, count in counts[counts > 1].items()]
+        found += [Problem(f"{name} {text!r}", f"occurs {count} times") for text, count in counts[counts > 1].items()]
     return found
 
 
-def wrong_digest(store: Store, number: int) -> list[str]:
-    """One line if the file of the `number`-th listed shard is not the one that was listed; it is for nobody to open."""
-    entry = store.manifest["shards"][number]
+def manifest_problems(store: Path) -> list[Problem]:
+    """What is wrong with a readable manifest."""
     try:
-        path = store.path / entry["file"]
+        check_seal(store)
+    except Damaged as error:
+        return [_problem(store, MANIFEST, error)]
+    return []
+
+
+def wrong_digest(shards: Shards, number: int) -> list[Problem]:
+    """Whether the file of the `number`-th listed shard is not the one that was listed; nobody should open it."""
+    entry = shards.manifest["shards"][number]
+    try:
+        path = shards.file(number)
         same = not path.is_file() or sha256_file(path) == entry["sha256"]
     except OSError as error:
-        return [f"{entry['file']}: cannot be read ({one_line(error)}); {REPAIR}"]
-    return [] if same else [f"{entry['file']}: its sha256 is not the manifest's; {REPAIR}"]
+        return [Problem(entry["file"], f"cannot be read ({one_line(error)})", REPAIR)]
+    return [] if same else [Problem(entry["file"], "its sha256 is not the manifest's", REPAIR)]
 
 
-def shard_problems(store: Store, number: int) -> tuple[list[str], list[str]]:
-    """What is wrong within the `number`-th listed shard of `store`, one line each.
+def shard_problems(shards: Shards, number: int) -> tuple[list[Problem], list[Problem]]:
+    """What is wrong within the `number`-th listed shard.
 
     Returns:
         What makes it unfit for use; and the cells whose feature says nothing, which is no damage (but no network takes
         them well: a range of 0 cannot be scaled).
     """
-    entry = store.manifest["shards"][number]
+    file = shards.manifest["shards"][number]["file"]
     try:
-        damage, constant = _array_problems(store, number)
-        with damage_named(store.path / entry["file"]):
-            damage += _wrong_rows(store.shard(number))
-        return [f"{entry['file']}: {problem}" for problem in damage], [f"{entry['file']}: {what}" for what in constant]
+        damage, constant = _array_problems(shards, number)
+        with damage_named(shards.file(number)):
+            damage += _wrong_numbers(shards, number)
+            damage += _wrong_rows(shards, number)
+        return [Problem(file, what) for what in damage], [Problem(file, what) for what in constant]
     except CellfeatError as error:
-        return [str(error).replace(f"{store.path}/", "", 1)], []
+        return [_problem(shards.path, file, error)], []
 
 
-def _unlisted(store: Store) -> list[str]:
-    listed = {entry["file"] for entry in store.manifest["shards"]}
-    files = (store.path / SHARDS).glob("*") if (store.path / SHARDS).is_dir() else ()
+def _problem(store: Path, file: str, error: CellfeatError) -> Problem:
+    """An error about a file of the store, whose name it begins with."""
+    return Problem(file, error.what.removeprefix(str(store / file)).removeprefix(": "), error.remedy)
+
+
+def _unlisted(shards: Shards) -> list[str]:
+    listed = {entry["file"] for entry in shards.manifest["shards"]}
+    files = (shards.path / SHARDS).glob("*") if (shards.path / SHARDS).is_dir() else ()
     return sorted(file.name for file in files if f"{SHARDS}/{file.name}" not in listed)
 
 
-def _array_problems(store: Store, number: int) -> tuple[list[str], list[str]]:
+def _array_problems(shards: Shards, number: int) -> tuple[list[str], list[str]]:
     """Cells whose arrays are wrong, and cells of a constant feature; a damaged chunk raises, by its fletcher32."""
-    shard = store.shard(number)
-    with damage_named(shard.filename):
-        names = shard["cell_id"].asstr()[:]
-    first = sum(entry["cells"] for entry in store.manifest["shards"][:number])
+    names = shards.column(number, element("cell_id"))
+    first = int(shards.ends[number]) - len(names)
     wrong, constant = [], []
     for start in range(0, len(names), BLOCK):
         block = names[start : start + BLOCK]
         rows = np.arange(first + start, first + start + len(block))
-        features = store.read("features", rows).reshape(len(rows), -1)
-        sound = finite(features).all(axis=1)
-        binary = store.read("masks", rows).max(axis=(1, 2)) <= 1
-        store.read("crops", rows)
-        wrong += [f"cell {name!r} has a feature that is not finite" for name in block[~sound]]
-        wrong += [f"cell {name!r} has a mask that is not 0/1" for name in block[~binary]]
-        alike = np.flatnonzero((features[:, :64] == features[:, :1]).all(axis=1) & (features.shape[1] > 1))
-        same = alike[(features[alike] == features[alike, :1]).all(axis=1)]
-        constant += [f"cell {name!r} has a constant feature" for name in block[same]]
+        for array in (candidate for candidate in all_elements() if candidate.is_array):
+            values = shards.read(array, rows).reshape(len(rows), -1)
+            wrong += [f"cell {name!r} has {what}" for name, what in _out_of_bounds(array, values, block)]
+            if array.name == "features":
+                alike = np.flatnonzero((values[:, :64] == values[:, :1]).all(axis=1) & (values.shape[1] > 1))
+                same = alike[(values[alike] == values[alike, :1]).all(axis=1)]
+                constant += [f"cell {name!r} has a constant feature" for name in block[same]]
     return wrong, constant
 
 
-def _wrong_rows(shard: h5py.File) -> Iterator[str]:
-    images = pd.DataFrame({name: shard[f"images/{name}"][:] for name in ("cells", "width", "height")})
-    images.index = pd.Index(shard["images/image_id"].asstr()[:], dtype=object)
-    cells = pd.DataFrame({name: shard[name].asstr()[:] for name in ("cell_id", "image_id")}, dtype=object)
+def _wrong_numbers(shards: Shards, number: int) -> Iterator[str]:
+    """Rows of the small elements with values out of bounds."""
+    ids = {False: shards.column(number, element("cell_id")), True: shards.column(number, element("images/image_id"))}
+    for small in (candidate for candidate in all_elements() if not candidate.is_array and not candidate.is_text):
+        values = shards.column(number, small).reshape(-1, len(small.columns))
+        for name, what in _out_of_bounds(small, values, ids[small.of_image]):
+            yield f"{'image' if small.of_image else 'cell'} {name!r} has {what}"
+
+
+def _out_of_bounds(what: Element, values: np.ndarray, names: np.ndarray) -> Iterator[tuple[str, str]]:
+    """(name, what is wrong) of the rows of `values` (n, m) that are not finite or leave the element's bounds."""
+    if values.dtype.kind == "f":
+        for name in names[~finite(values).all(axis=1)]:
+            yield name, f"{what.name} that are not finite"
+    if what.bounds is not None and len(values):
+        lowest, highest = what.bounds
+        for name in names[(values.min(axis=1) < lowest) | (values.max(axis=1) > highest)]:
+            yield name, f"{what.name} outside {lowest:g} to {highest:g}"
+
+
+def _wrong_rows(shards: Shards, number: int) -> Iterator[str]:
+    def frame(*names: str) -> pd.DataFrame:
+        return pd.DataFrame({name.split("/")[-1]: shards.column(number, element(name)) for name in names})
+
+    images = frame("images/cells", "images/width", "images/height")
+    images.index = pd.Index(shards.column(number, element("images/image_id")), dtype=object)
+    cells = frame("cell_id", "image_id").astype(object)
     if images.index.duplicated().any():
         return  # said by the check for repeated ids, and no cell can be looked up then
     counts = cells["image_id"].value_counts().reindex(images.index, fill_value=0)
@@ -122,9 +168,8 @@ def _wrong_rows(shard: h5py.File) -> Iterator[str]:
     together = cells["image_id"].ne(cells["image_id"].shift()).groupby(cells["image_id"]).transform("sum") == 1
     for name in cells["cell_id"][~(named & rising & together)]:
         yield f"cell {name!r} is not named by its image and its rank"
-    for name in cells["cell_id"][~np.isfinite(shard["scores"][:])]:
-        yield f"cell {name!r} has a score that is not finite"
     sizes = images.loc[cells["image_id"]]
-    fits = box_fits(shard["boxes"][:].astype(float), sizes["width"].to_numpy(), sizes["height"].to_numpy())
+    boxes = shards.column(number, element("boxes")).astype(float)
+    fits = box_fits(boxes, sizes["width"].to_numpy(), sizes["height"].to_numpy())
     for name in cells["cell_id"][~fits]:
         yield f"cell {name!r} has a box outside its image"

@@ -14,9 +14,9 @@ from typing import Any
 
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path
-from cellfeat.errors import CellfeatError
+from cellfeat.core.run_record import differences, different
+from cellfeat.errors import CannotWrite, CellfeatError, Damaged
 from cellfeat.store import probe
-from cellfeat.store.guard import damage_named, open_shard
 from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.rows import ImageResult, rows_of
@@ -27,13 +27,16 @@ from cellfeat.store.schema import (
     SHARDS,
     VERSION,
     Layout,
+    element,
     one_line,
     shard_file,
     shard_number,
 )
 from cellfeat.store.shard import ShardBuilder
+from cellfeat.store.shards import Shards
 
 GZIP_LEVEL = 1
+LAYOUT = ("feature_shape", "feature_dtype", "crop_size")  # keys of the manifest
 
 
 class StoreWriter:
@@ -202,23 +205,18 @@ class StoreWriter:
             raise
 
     def _stored_images(self) -> set[str]:
-        done: set[str] = set()
-        probe.look_at(self.path / shard["file"] for shard in self._manifest["shards"])
-        for shard in self._manifest["shards"]:
-            with open_shard(self.path, shard, self._layout) as handle, damage_named(handle.filename):
-                done.update(handle["images/image_id"].asstr()[:])
-        return done
+        shards, image_id = Shards(self.path, self._manifest), element("images/image_id")
+        shards.look_at(range(len(shards)))
+        return {name for number in range(len(shards)) for name in shards.column(number, image_id)}
 
 
 def _stand_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The manifest of the standing store, if it was made as `wanted` says; else a new store with `wanted` written."""
     if (path / MANIFEST).exists():
         standing = read_manifest(path)
-        for key in ("feature_shape", "feature_dtype", "crop_size"):
-            if standing[key] != wanted[key]:
-                raise _refusal(path, key, standing[key], wanted[key])
-        if difference := _difference(standing["provenance"], wanted["provenance"]):
-            raise _refusal(path, *difference)
+        before, now = ({**{key: made[key] for key in LAYOUT}, **made["provenance"]} for made in (standing, wanted))
+        if changed := list(differences(before, now)):
+            raise different(path, changed)
         return {**standing, "version": VERSION}  # what is added to an older store is of this version
     (path / SHARDS).mkdir(exist_ok=True)
     write_manifest(path, wanted)
@@ -231,9 +229,9 @@ def _refuse_other_folder(path: Path) -> None:
         if not path.is_dir() or (path / MANIFEST).exists():
             return
         if any(SHARD_FILE.fullmatch(f"{SHARDS}/{file.name}") for file in (path / SHARDS).glob("*")):
-            raise CellfeatError(
-                f"{path}: holds shards but no {MANIFEST}; restore it, make it anew by `cellfeat verify --repair` "
-                "or choose another folder"
+            raise Damaged(
+                f"{path}: holds shards but no {MANIFEST}",
+                "restore it, rebuild it by `cellfeat verify --repair`, or choose another folder",
             )
         if any(file.name != SHARDS and not file.name.startswith(".") for file in path.iterdir()):
             raise CellfeatError(f"{path}: not empty and not a feature store; choose another folder")
@@ -241,38 +239,8 @@ def _refuse_other_folder(path: Path) -> None:
         raise _cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> CellfeatError:
-    return CellfeatError(f"{path}: cannot write ({one_line(error)}); make room or get permission, and run again")
-
-
-_ABSENT = "nothing"
-
-
-def _difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    """The first differing entry of two JSON values as (dotted key, old, new)."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            below = _difference(old.get(name, _ABSENT), new.get(name, _ABSENT), f"{key}.{name}" if key else name)
-            if below:
-                return below
-        return None
-    return None if old == new else (key, old, new)
-
-
-def _refusal(path: Path, key: str, old: Any, new: Any) -> CellfeatError:
-    there, now = (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in (old, new))
-    same = next((k for k, (a, b) in enumerate(zip(there, now)) if a != b), min(len(there), len(now)))
-    return CellfeatError(
-        f"{path}: this store was made with another {key} ({_around(there, same)} there, {_around(now, same)} now); "
-        "choose another folder"
-    )
-
-
-def _around(text: str, position: int, before: int = 12, length: int = 48) -> str:
-    """A piece of `text` on one line, short enough for a message, that shows `position`."""
-    start = max(0, position - before) if len(text) > length else 0
-    piece = " ".join(text[start : start + length].split())
-    return f"{'…' if start else ''}{piece}{'…' if start + length < len(text) else ''}"
+def _cannot_write(path: Path, error: OSError) -> CannotWrite:
+    return CannotWrite(f"{path}: cannot write ({one_line(error)})", "make room or get permission, and run again")
 
 
 _PARTIAL = re.compile(r"\.part-\d{5,}\.h5\.\d+\.partial")  # as cellfeat.core.files.atomic_path names them

@@ -13,7 +13,7 @@ import pytest
 from store_helpers import smear, write, write_frozen
 
 from cellfeat.store import Store
-from cellfeat.store.schema import CELL_COLUMNS, IMAGE_COLUMNS, VERSION
+from cellfeat.store.schema import ELEMENTS, VERSION
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/store-format.md").read_text(encoding="utf-8")
 FROZEN = Path(__file__).parent / "data"
@@ -31,7 +31,7 @@ def test_example_reads_a_store_without_cellfeat(tmp_path):
 
 def test_document_names_every_dataset_and_the_version():
     assert f"version {VERSION}" in DOCUMENT.splitlines()[0]
-    for name in ("features", "crops", "masks", *CELL_COLUMNS, *(f"images/{name}" for name in IMAGE_COLUMNS)):
+    for name in (element.name for element in ELEMENTS):
         assert f"`{name}`" in DOCUMENT
 
 

@@ -130,7 +130,7 @@ def test_a_bomb_costs_no_memory(path):
     )
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     name, kilobytes = run.stdout.split()
-    assert name == "CellfeatError"
+    assert name == "Damaged"
     assert int(kilobytes) < 300_000
 
 

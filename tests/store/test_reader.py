@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store_helpers import SHAPE, image, smear, write
 
 from cellfeat.errors import CellfeatError
-from cellfeat.store import Store, reader
+from cellfeat.store import Store, shards
 
 
 def expected():
@@ -88,15 +88,15 @@ def test_rows_that_are_no_numbers_are_refused(path, rows):
 
 
 def test_unknown_dataset_is_refused(path):
-    with pytest.raises(CellfeatError, match="'embedding': no such dataset; read features, crops"):
+    with pytest.raises(CellfeatError, match="'embedding': no such dataset; read one of features, crops"):
         Store(path).read("embedding", [0])
 
 
 def test_few_handles_are_held(path, monkeypatch):
-    monkeypatch.setattr(reader, "OPEN_SHARDS", 2)
+    monkeypatch.setattr(shards, "OPEN_SHARDS", 2)
     store = Store(path)
     np.testing.assert_array_equal(store.read("crops", [16, 0, 8, 3]), store.read("crops", slice(None))[[16, 0, 8, 3]])
-    assert len(store._handles) == 2
+    assert len(store.shards._handles) == 2
 
 
 def test_store_without_cells(tmp_path):
@@ -118,7 +118,7 @@ def test_digest_follows_the_content(tmp_path, path):
 
 
 def read_some(store, rows):
-    return store.read("features", rows), store._pid
+    return store.read("features", rows), store.shards._pid
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -129,7 +129,7 @@ def test_reads_in_other_processes(path, method):
         rows = [[5, 1, 16], [2, 12], list(range(18))] * 4
         for wanted, (features, pid) in zip(rows, pool.starmap(read_some, [(store, wanted) for wanted in rows])):
             np.testing.assert_array_equal(features, whole[wanted])
-            assert pid != store._pid
+            assert pid != store.shards._pid
     np.testing.assert_array_equal(store.read("features", slice(None)), whole)
 
 

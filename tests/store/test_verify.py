@@ -39,11 +39,11 @@ def test_sound_store(path):
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (assign("features", 1, np.nan), "a feature that is not finite"),
-        (assign("masks", 1, 255), "a mask that is not 0/1"),
+        (assign("features", 1, np.nan), "features that are not finite"),
+        (assign("masks", 1, 255), "masks outside 0 to 1"),
         (assign("boxes", 1, [0, 0, 500, 9]), "a box outside its image"),
         (assign("boxes", 1, [9, 9, 0, 10]), "a box outside its image"),
-        (assign("scores", 1, np.inf), "a score that is not finite"),
+        (assign("scores", 1, np.inf), "scores that are not finite"),
         (assign("cell_id", 1, "other#0"), "'other#0' is not named by its image and its rank"),
         (assign("image_id", 1, "other"), "of an image that the shard does not list"),
         (assign("images/cells", 1, 7), "states 7 cells, the shard has"),
@@ -63,8 +63,8 @@ def test_repeated_ids_are_found(path):
     manifest["shards"].append({**manifest["shards"][0], "file": "shards/part-00055.h5"})
     write_manifest(path, manifest)
     found = Store(path).verify()
-    assert "cell_id 'south/001.jpg#0' occurs 2 times" in found
-    assert "images/image_id 'north/000.jpg' occurs 2 times" in found
+    assert "cell_id 'south/001.jpg#0': occurs 2 times" in found
+    assert "images/image_id 'north/000.jpg': occurs 2 times" in found
 
 
 def test_constant_feature_is_found_and_is_no_damage(path):

@@ -248,5 +248,5 @@ def test_a_changed_dataset_is_not_mixed_and_a_vanished_folder_ends_the_run(tmp_p
     assert store.images()["reason"].tolist() == [""] * 4
     with open(folder / "images" / "3.png", "ab") as file:
         file.write(b"more")
-    with pytest.raises(CellfeatError, match=r"another images\.site"):
+    with pytest.raises(CellfeatError, match=r"with images\.site"):
         dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))

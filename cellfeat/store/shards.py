@@ -1,0 +1,159 @@
+"""The shards of one store: files opened at first use, rows of their elements by number."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cellfeat.store import probe
+from cellfeat.store.chunks import PIECE, Chunks, read_rows
+from cellfeat.store.guard import check_memory, damage_named
+from cellfeat.store.opening import open_shard
+from cellfeat.store.schema import Element, Layout
+
+OPEN_SHARDS = 200  # handles held at a time: below the lowest usual limit of open files, 256
+
+
+class Shards:
+    """The shards that a manifest lists, for reading.
+
+    May be pickled and used after a fork: HDF5 handles are opened at first use in each process and never shared.
+
+    Args:
+        path: Folder of the store.
+        manifest: Its manifest, checked.
+
+    Attributes:
+        path, manifest: As given.
+        layout: Feature shape and dtype, crop size.
+        ends: (number of shards,) int64: the row after the last one of each shard.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.layout = Layout.of(manifest)
+        self.ends = np.cumsum([entry["cells"] for entry in manifest["shards"]], dtype=np.int64)
+        self._handles: dict[int, h5py.File] = {}
+        self._chunks: dict[tuple[int, str], Chunks] = {}
+        self._columns: dict[tuple[int, str], np.ndarray] = {}
+        self._pid = os.getpid()
+
+    def __len__(self) -> int:
+        """Number of shards."""
+        return len(self.ends)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_handles": {}, "_chunks": {}, "_columns": {}}
+
+    @property
+    def cells(self) -> int:
+        """Number of cells of all shards."""
+        return int(self.ends[-1]) if len(self) else 0
+
+    def file(self, number: int) -> Path:
+        """Path of the `number`-th listed shard."""
+        return self.path / self.manifest["shards"][number]["file"]
+
+    def open(self, number: int) -> h5py.File:
+        """The open HDF5 file of the `number`-th listed shard, of this process.
+
+        Raises:
+            CellfeatError: The file is missing or damaged.
+        """
+        if self._pid != os.getpid():  # handles never cross a fork
+            self._close()
+            self._pid = os.getpid()
+        if number not in self._handles:
+            if len(self._handles) >= OPEN_SHARDS:
+                del self._handles[next(iter(self._handles))]  # closes once no other thread reads from it
+            self._handles[number] = open_shard(self.path, self.manifest["shards"][number], self.layout)
+        return self._handles[number]
+
+    def look_at(self, numbers: Iterable[int]) -> None:
+        """Have one child process look at several shards, rather than one each when they are opened."""
+        probe.look_at(self.file(number) for number in numbers)
+
+    def column(self, number: int, element: Element) -> np.ndarray:
+        """All rows of a small element of one shard: numbers in the store's dtype, or texts as Python strings.
+
+        Raises:
+            CellfeatError: The shard is missing or damaged.
+        """
+        shard = self.open(number)
+        with damage_named(shard.filename):
+            if element.name not in shard:
+                return element.rows(self.manifest["shards"][number]["images" if element.of_image else "cells"])
+            return shard[element.name].asstr()[:] if element.is_text else shard[element.name][:]
+
+    def read(self, element: Element, rows: np.ndarray) -> np.ndarray:
+        """Rows of a per-cell element, in the order asked for.
+
+        They are fetched in store order; those of large arrays by several threads.
+
+        Args:
+            element: An element of cells.
+            rows: (n,) int64, numbers of rows of the store.
+
+        Raises:
+            CellfeatError: More than the free memory, a shard missing or damaged.
+        """
+        shape, dtype = self.layout.form(element)
+        if element.is_text:
+            dtype = "O"
+        check_memory(
+            f"{self.path}: {element.name} of {len(rows)} cells",
+            len(rows) * math.prod(shape) * np.dtype(dtype).itemsize,
+        )
+        out = np.empty((len(rows), *shape), dtype)
+        if element.is_array:
+            read_rows(self._pieces(element.name, rows), out)
+        else:
+            for number, places, local in self._by_shard(rows):
+                out[places] = self._kept_column(number, element)[local]
+        return out
+
+    def _kept_column(self, number: int, element: Element) -> np.ndarray:
+        key = number, element.name
+        if key not in self._columns:
+            self._columns[key] = self.column(number, element)
+        return self._columns[key]
+
+    def _by_shard(self, rows: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """(number of the shard, indices into `rows`, rows of the shard) for each shard that the rows lie in."""
+        order = np.argsort(rows, kind="stable")
+        ends = np.searchsorted(rows, self.ends, sorter=order)
+        found = []
+        for number in np.flatnonzero(np.diff(ends, prepend=0)).tolist():
+            places = order[ends[number - 1] if number else 0 : ends[number]]
+            first = self.ends[number] - self.manifest["shards"][number]["cells"]
+            found.append((number, places, rows[places] - first))
+        return found
+
+    def _pieces(self, name: str, rows: np.ndarray) -> list[tuple[Chunks, np.ndarray, np.ndarray]]:
+        """What `read_rows` takes: the rows in store order, cut into pieces of one shard each."""
+        by_shard = self._by_shard(rows)
+        self.look_at(number for number, _, _ in by_shard if (number, name) not in self._chunks)
+        return [
+            (self._chunks_of(number, name), local[k : k + PIECE], places[k : k + PIECE])
+            for number, places, local in by_shard
+            for k in range(0, len(places), PIECE)
+        ]
+
+    def _chunks_of(self, number: int, name: str) -> Chunks:
+        if (number, name) not in self._chunks:
+            shard = self.open(number)
+            with damage_named(shard.filename):
+                self._chunks[number, name] = Chunks.of(shard[name])
+        return self._chunks[number, name]
+
+    def _close(self) -> None:
+        for handle in self._handles.values():
+            handle.close()
+        self._handles = {}
