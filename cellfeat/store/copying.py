@@ -87,10 +87,11 @@ def _writer_like(store: Store, output: str | Path, provenance: dict[str, Any]) -
 def _copy(store: Store, writer: StoreWriter, rows: np.ndarray, empty_domains: set[str]) -> None:
     """Copy the cells of `rows` with their images, and images without cells where their domain is to stay."""
     images = store.images()
+    metadata = {name: images[name].tolist() for name in store.metadata}
     kept = _rows_by_image(store, rows)
     wanted = [
         (image, kept.get(image.image_id, np.empty(0, np.int64)))
-        for image in images.itertuples()
+        for image in images.drop(columns=store.metadata).itertuples()
         if image.image_id not in writer.done
         and (image.image_id in kept or (not image.cells and image.domain in empty_domains))
     ]
@@ -103,7 +104,15 @@ def _copy(store: Store, writer: StoreWriter, rows: np.ndarray, empty_domains: se
             start = 0
             for image, cells in block:
                 part = slice(start, start + len(cells))
-                result = ImageResult(image.image_id, image.domain, image.label, image.width, image.height, image.reason)
+                result = ImageResult(
+                    image.image_id,
+                    image.domain,
+                    image.label,
+                    image.width,
+                    image.height,
+                    image.reason,
+                    metadata={name: texts[image.Index] for name, texts in metadata.items()},
+                )
                 writer.add_rows(result, {name: list(values[part]) for name, values in columns.items()})
                 start += len(cells)
                 progress.update()

@@ -73,6 +73,8 @@ def diff(first: Store, second: Store, tolerance: float = 0.0) -> Difference:
         only_second=other["cell_id"][~other["cell_id"].isin(one["cell_id"])].tolist(),
     )
     images = [store.images().set_index("image_id").sort_index() for store in (first, second)]
+    columns = images[0].columns.union(images[1].columns, sort=False)  # metadata of one alone are empty in the other
+    images = [frame.reindex(columns=columns, fill_value="") for frame in images]
     both = images[0].index.intersection(images[1].index)
     unequal = (images[0].loc[both] != images[1].loc[both]).any(axis=1)
     result.images = sorted({*images[0].index.symmetric_difference(images[1].index), *both[unequal]})

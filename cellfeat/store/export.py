@@ -26,8 +26,9 @@ def export(store: Store, output: str | Path, to: str, embeddings: Sequence[str |
     """Write a store's table, and embeddings of its cells, as one file of another format.
 
     Rows are the cells in store order, named by cell_id. Columns: `cell_type` (the label, "unknown" for none), `batch`
-    (the domain), `sample` (the image), `score`, `x0`, `y0`, `x1`, `y1` (px of the original image). The first embeddings
-    are X, the others come under their method's name, and `X_pca` is the first in two dimensions:
+    (the domain), `sample` (the image), `score`, `x0`, `y0`, `x1`, `y1` (px of the original image), then the metadata
+    columns (with `metadata_` before a name that is one of these). The first
+    embeddings are X, the others come under their method's name, and `X_pca` is the first in two dimensions:
 
     - h5ad: obs, X, obsm["X_pca"], obsm["X_<method>"], uns["cellfeat"] (provenance as JSON text);
     - parquet, csv: one column a dimension, `<method>_0` ...; Parquet's metadata hold the provenance under "cellfeat";
@@ -48,7 +49,8 @@ def export(store: Store, output: str | Path, to: str, embeddings: Sequence[str |
     if to not in WRITERS:
         raise CellfeatError(f"--to {to}: choose one of {', '.join(WRITERS)}")
     output = Path(output)
-    table = store.table().rename(columns=COLUMNS).set_index("cell_id")
+    taken = {name: f"metadata_{name}" for name in store.metadata if name in COLUMNS.values()}
+    table = store.table().rename(columns=taken | COLUMNS).set_index("cell_id")
     table["cell_type"] = table["cell_type"].replace("", UNKNOWN)
     arrays: dict[str, np.ndarray] = {}
     said: dict[str, Any] = {

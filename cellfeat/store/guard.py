@@ -20,7 +20,17 @@ import numpy as np
 
 from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 from cellfeat.store.chunks import PIPELINE, filters_of
-from cellfeat.store.schema import MAX_CELL_BYTES, REPAIR, one_line
+from cellfeat.store.schema import (
+    IMAGES,
+    MAX_CELL_BYTES,
+    MAX_METADATA,
+    METADATA,
+    REPAIR,
+    Element,
+    all_elements,
+    metadata_element,
+    one_line,
+)
 
 H5PY_ERRORS = (OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)  # on damaged files
 MAX_TEXT_BYTES = 1 << 28  # of one column of texts
@@ -70,6 +80,24 @@ def own_dataset(handle: h5py.File, name: str, remedy: str = REPAIR) -> h5py.Data
     if not isinstance(found, h5py.Dataset):
         raise Damaged(f"{handle.filename}: {name} is no dataset", remedy)
     return found
+
+
+def elements_of(handle: h5py.File) -> list[Element]:
+    """The elements that a shard should have: those of the schema, and its own metadata columns.
+
+    Raises:
+        Damaged: It has more or other metadata columns than a store can have.
+    """
+    name = METADATA.rstrip("/")
+    if IMAGES.rstrip("/") not in handle or handle.get(name, getlink=True) is None:
+        return list(all_elements())
+    group = handle[name] if isinstance(handle.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(group, h5py.Group) or len(group) > MAX_METADATA:
+        raise Damaged(f"{handle.filename}: {name} is no group of up to {MAX_METADATA} columns", REPAIR)
+    try:
+        return [*all_elements(), *map(metadata_element, group)]
+    except CellfeatError as error:
+        raise Damaged(f"{handle.filename}: {error.what}", REPAIR) from None
 
 
 def check_dataset(

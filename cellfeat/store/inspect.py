@@ -18,7 +18,6 @@ from rich.table import Table
 from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
 from cellfeat.store.reader import Store
-from cellfeat.store.schema import all_elements
 
 UNLABELLED = "(unlabelled)"
 
@@ -162,7 +161,7 @@ def _datasets(store: Store) -> pd.DataFrame:
     sizes: dict[str, list[int]] = {}
     for number in range(len(store.shards)):
         shard = store.shards.open(number)
-        for name in (element.name for element in all_elements() if element.name in shard):
+        for name in (element.name for element in store.shards.elements(number) if element.name in shard):
             forms.setdefault(name, shard[name])
             size = sizes.setdefault(name, [0, 0])
             size[0] += shard[name].id.get_storage_size()

@@ -9,7 +9,7 @@ import h5py
 
 from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.store import probe
-from cellfeat.store.guard import H5PY_ERRORS, check_dataset, damage_named, own_dataset, text_attribute
+from cellfeat.store.guard import H5PY_ERRORS, check_dataset, damage_named, elements_of, own_dataset, text_attribute
 from cellfeat.store.schema import (
     FORMAT,
     MANIFEST,
@@ -18,7 +18,6 @@ from cellfeat.store.schema import (
     SHARDS,
     VERSION,
     Layout,
-    all_elements,
     check_format,
     one_line,
 )
@@ -69,7 +68,7 @@ def open_file(path: Path, remedy: str) -> h5py.File:
 def _check_shard(handle: h5py.File, entry: dict[str, Any], layout: Layout) -> None:
     path = Path(handle.filename)
     check_format(path, text_attribute(handle, "format"), text_attribute(handle, "version"), FORMAT, VERSION)
-    for element in all_elements():
+    for element in elements_of(handle):
         if element.default is not None and element.name not in handle:
             continue
         shape, dtype = layout.form(element)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import h5py
 
+    from cellfeat.store.schema import Element
+
 MEMORY = 4 << 30  # bytes of address space of the child
 SECONDS = 60  # of processor time a file
 READY, DONE, GREEDY = b"ready", b"done", b"greedy"  # what the child says, a line each
@@ -111,14 +113,25 @@ def _look(path: Path) -> None:
     """Do with a file what readers do: find every element, check it, read the small ones. Errors are left to them."""
     import h5py
 
-    from cellfeat.store.schema import MATRIX_ELEMENTS, all_elements
+    from cellfeat.store.schema import MATRIX_ELEMENTS
 
     with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as handle:
         _quietly(dict, handle.attrs.items())
-        for element in all_elements():
+        for element in _elements(handle):
             _quietly(_look_at_element, handle, element.name, element.is_array)
         for name in MATRIX_ELEMENTS:
             _quietly(_look_at_element, handle, name, False)
+
+
+def _elements(handle: h5py.File) -> list[Element]:
+    from cellfeat.errors import Damaged
+    from cellfeat.store.guard import elements_of
+    from cellfeat.store.schema import all_elements
+
+    try:
+        return elements_of(handle)
+    except Damaged:  # whoever opens the file will be told the same
+        return list(all_elements())
 
 
 def _look_at_element(handle: h5py.File, name: str, is_array: bool) -> None:

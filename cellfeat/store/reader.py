@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,14 @@ class Store:
         self.shards = Shards(self.path, self.manifest)
         self.layout = self.shards.layout
         self._table: pd.DataFrame | None = None
+        self._images: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         """Number of cells."""
         return self.shards.cells
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_table": None}
+        return {**vars(self), "_table": None, "_images": None}
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}, {len(self)} cells)"
@@ -71,13 +72,23 @@ class Store:
     def table(self) -> pd.DataFrame:
         """One row a cell in store order: cell_id, image_id, domain, label, score, x0, y0, x1, y1 (px, original image).
 
+        Then the metadata columns of the cells' images, such as `group`, where the store has any: "" for images without.
         Read once, then kept; the caller gets a copy.
         """
         return self._kept_table().copy()
 
     def images(self) -> pd.DataFrame:
-        """One row an image seen: image_id, domain, label, width, height (px), cells, reason ("" unless unreadable)."""
-        return self._frame(image_elements())
+        """One row an image seen: image_id, domain, label, width, height (px), cells, reason ("" unless unreadable).
+
+        Then the metadata columns, as in `table`. Read once, then kept; the caller gets a copy.
+        """
+        return self._kept_images().copy()
+
+    @property
+    def metadata(self) -> list[str]:
+        """Names of the metadata columns, such as `group`."""
+        known = {name for element in image_elements() for name in element.columns}
+        return [str(name) for name in self._kept_images() if name not in known]
 
     def detection_rate(self) -> pd.DataFrame:
         """Per domain (the index): images (readable), with_cell, cells, unreadable, rate = with_cell / images."""
@@ -149,20 +160,30 @@ class Store:
 
     def _kept_table(self) -> pd.DataFrame:
         if self._table is None:
-            self._table = self._frame(cell_elements())
+            self._table = self._frame([element for element in cell_elements() if not element.is_array], of_cells=True)
         return self._table
 
-    def _frame(self, elements: Iterable[Element]) -> pd.DataFrame:
-        """The columns of some elements over all shards."""
-        small = [element for element in elements if not element.is_array]
-        self.shards.look_at(range(len(self.shards)))
-        parts: dict[str, list[np.ndarray]] = {element.name: [] for element in small}
-        for number in range(len(self.shards)):  # a shard is opened once for all of them
-            for element in small:
-                parts[element.name].append(self.shards.column(number, element))
+    def _kept_images(self) -> pd.DataFrame:
+        if self._images is None:
+            self._images = self._frame(image_elements(), of_cells=False)
+        return self._images
+
+    def _frame(self, elements: Sequence[Element], of_cells: bool) -> pd.DataFrame:
+        """The columns of small elements and of metadata over all shards."""
+        shards = self.shards
+        shards.look_at(range(len(shards)))
+        metadata: dict[str, Element] = {}
+        parts: list[dict[str, np.ndarray]] = []
+        for number in range(len(shards)):  # a shard is opened once for all of them
+            own = [element for element in shards.elements(number) if element.is_metadata]
+            metadata |= {element.name: element for element in own}
+            part = {element.name: shards.column(number, element) for element in elements}
+            read = shards.of_cells if of_cells else shards.column
+            parts.append(part | {element.name: read(number, element) for element in own})
         columns: dict[str, pd.Series] = {}
-        for element in small:
-            values = np.concatenate([element.rows(0), *parts[element.name]]).reshape(-1, len(element.columns))
+        for element in (*elements, *metadata.values()):
+            found = [part[element.name] if element.name in part else element.rows(_count(part)) for part in parts]
+            values = np.concatenate([element.rows(0), *found]).reshape(-1, len(element.columns))
             for name, column in zip(element.columns, values.T):
                 columns[name] = pd.Series(column, dtype=str if element.is_text else column.dtype)
         return pd.DataFrame(columns)
@@ -177,3 +198,8 @@ class Store:
         if outside.size:
             raise CellfeatError(f"{self.path}: row {outside[0]} is outside the store's 0 to {len(self) - 1}")
         return array.astype(np.int64)
+
+
+def _count(part: dict[str, np.ndarray]) -> int:
+    """Number of rows of the columns of one shard."""
+    return len(next(iter(part.values())))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellfeat.errors import CellfeatError
-from cellfeat.store.schema import Element, Layout, box_fits, cell_elements, finite
+from cellfeat.store.schema import Element, Layout, box_fits, cell_elements, finite, is_text, metadata_element
 
 
 @dataclass
@@ -47,6 +47,7 @@ class ImageResult:
         height: Height of the original image in px, 0 if unreadable.
         reason: Why the image could not be read; "" for a readable one.
         cells: The cells found.
+        metadata: Texts under names of the dataset's own: `group` (the patient), slide, stain ...
     """
 
     image_id: str
@@ -56,6 +57,7 @@ class ImageResult:
     height: int
     reason: str = ""
     cells: list[CellRow] = field(default_factory=list)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def rows_of(image: ImageResult, layout: Layout) -> dict[str, Any]:
@@ -67,6 +69,9 @@ def rows_of(image: ImageResult, layout: Layout) -> dict[str, Any]:
     what = f"image {image.image_id!r}"
     for text in (image.image_id, image.domain, image.label, image.reason):
         _check_text(text, what)
+    for name, text in image.metadata.items():
+        metadata_element(name)
+        _check_text(text, f"{what}: its {name}")
     if not image.image_id:
         raise CellfeatError("an image has an empty image_id; give every image an id of its own")
     if image.reason and image.cells:
@@ -134,10 +139,6 @@ def _row(what: str, value: Any, element: Element, layout: Layout) -> Any:
     return stored
 
 
-def _check_text(text: str, what: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise CellfeatError(f"{what}: {text!r} is not valid Unicode; rename the file to utf-8") from None
-    if "\0" in text:
-        raise CellfeatError(f"{what}: {text!r} holds a NUL character; leave it out")
+def _check_text(text: Any, what: str) -> None:
+    if not is_text(text):
+        raise CellfeatError(f"{what}: {text!r} is no text that HDF5 holds, valid Unicode without NUL; write it so")

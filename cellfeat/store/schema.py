@@ -17,11 +17,12 @@ import numpy as np
 from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 
 FORMAT = "cellfeat-store"
-VERSION = "1.1"  # major: older readers must refuse; minor: something was added that older readers may ignore
+VERSION = "1.2"  # major: older readers must refuse; minor: something was added that older readers may ignore
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 SHARD_FILE = re.compile(rf"{SHARDS}/part-(\d{{5,}})\.h5")
 IMAGES = "images/"  # elements below this group have one row an image, the others one row a cell
+METADATA = "images/metadata/"  # texts of an image under names that its dataset chose
 
 TEXT = "utf-8"
 FEATURE = "float16 or float32"  # the dtype that the layout chooses
@@ -65,6 +66,11 @@ class Element:
     def is_array(self) -> bool:
         """Whether it is one of the large arrays, of which a chunk is one cell."""
         return not self.columns
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it is a metadata column, which a shard has or has not."""
+        return self.name.startswith(METADATA)
 
     @property
     def is_text(self) -> bool:
@@ -155,12 +161,26 @@ def image_elements() -> list[Element]:
     return [element for element in ELEMENTS if element.of_image]
 
 
+def metadata_element(name: str) -> Element:
+    """The element of a metadata column.
+
+    Raises:
+        CellfeatError: A store cannot have a column of this name.
+    """
+    if not is_text(name) or not name or name in (".", "..") or "/" in name:
+        raise CellfeatError(f"metadata column {name!r}: no name that a column can have; leave out slashes")
+    if name in {column for element in ELEMENTS for column in element.columns}:
+        raise CellfeatError(f"metadata column {name!r}: a store has a column of this name already; choose another name")
+    return Element(f"{METADATA}{name}", TEXT, "named by the dataset", columns=(name,), default="")
+
+
 MATRIX_ELEMENTS = ("z", "probabilities", "classes")  # of embeddings and predictions files, besides cell_id
 
 # What a hostile file may cost at most; a store that needs more is not of this format.
 MAX_CELL_BYTES = 1 << 22  # of one cell in one array: 40 times a cell of 256 x 14 x 14 at float16
 MAX_SHARD_ROWS = 1_000_000
 MAX_SHARD_BYTES = 1 << 31  # viewers open files of less than 2 GB
+MAX_METADATA = 64  # columns
 
 BOX_TOLERANCE = 1.0  # px by which a box may pass the image's edge: rounding when boxes are scaled back
 
@@ -265,6 +285,14 @@ def finite(features: np.ndarray) -> np.ndarray:
     if features.dtype != np.float16:
         return np.isfinite(features)
     return features.view(np.uint16) & np.uint16(0x7FFF) < 0x7C00
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that HDF5 can hold: valid Unicode without NUL."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def one_line(error: BaseException) -> str:

@@ -13,7 +13,17 @@ import numpy as np
 from cellfeat import __version__
 from cellfeat.store.chunks import NO_GZIP, pack
 from cellfeat.store.rows import ImageResult
-from cellfeat.store.schema import FORMAT, IMAGES, VERSION, Element, Layout, all_elements, image_elements
+from cellfeat.store.schema import (
+    FORMAT,
+    IMAGES,
+    METADATA,
+    VERSION,
+    Element,
+    Layout,
+    all_elements,
+    image_elements,
+    metadata_element,
+)
 
 TRIED = 16  # chunks of an array on which gzip is tried before it is given up for the rest of the shard
 
@@ -37,6 +47,7 @@ class ShardBuilder:
         }
         # Of each image: its rows of the small elements, and the number of cells up to and with it.
         self._images: list[tuple[dict[str, list[Any]], int]] = []
+        self._metadata: dict[str, Element] = {}  # in the order in which images first had them
         self._chunks: dict[str, list[tuple[bytes, bool]]] = {name: [] for name in layout.arrays}
 
     @property
@@ -59,6 +70,8 @@ class ShardBuilder:
         given = {**vars(image), "cells": cells}
         for element in image_elements():
             rows[element.name] = [given.get(element.name.removeprefix(IMAGES), element.default)]
+        for name, text in image.metadata.items():
+            rows[self._metadata.setdefault(name, metadata_element(name)).name] = [text]
         self._images.append((rows, start + cells))
 
     def finish(self) -> memoryview:
@@ -69,7 +82,8 @@ class ShardBuilder:
         content = BytesIO()  # half the copying of HDF5's own files in memory
         with h5py.File(content, "w") as file:
             file.attrs.update(self._attributes)
-            for element in all_elements():
+            file.create_group(METADATA, track_order=True)  # whoever lists the columns finds them in our order
+            for element in (*all_elements(), *self._metadata.values()):
                 dataset = (self._write_array if element.is_array else self._write_column)(file, element, filters)
                 dataset.attrs.update({"encoding": element.encoding, "encoding_version": element.encoding_version})
         return content.getbuffer()
@@ -85,7 +99,7 @@ class ShardBuilder:
         return made
 
     def _write_column(self, file: h5py.File, element: Element, filters: dict[str, Any]) -> h5py.Dataset:
-        values = [value for columns, _ in self._images for value in columns[element.name]]
+        values = [value for rows, _ in self._images for value in rows.get(element.name, [element.default])]
         if element.is_text:  # variable-length strings lie in the heap, out of the filters' reach
             return file.create_dataset(element.name, (len(values),), h5py.string_dtype(), values)
         shape, dtype = self._layout.form(element)

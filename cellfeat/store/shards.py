@@ -10,12 +10,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 
+from cellfeat.errors import Damaged
 from cellfeat.store import probe
 from cellfeat.store.chunks import PIECE, Chunks, read_rows
-from cellfeat.store.guard import check_memory, damage_named
+from cellfeat.store.guard import check_memory, damage_named, elements_of
 from cellfeat.store.opening import open_shard
-from cellfeat.store.schema import Element, Layout
+from cellfeat.store.schema import REPAIR, Element, Layout
+from cellfeat.store.schema import element as element_named
 
 OPEN_SHARDS = 200  # handles held at a time: below the lowest usual limit of open files, 256
 
@@ -91,6 +94,28 @@ class Shards:
             if element.name not in shard:
                 return element.rows(self.manifest["shards"][number]["images" if element.of_image else "cells"])
             return shard[element.name].asstr()[:] if element.is_text else shard[element.name][:]
+
+    def elements(self, number: int) -> list[Element]:
+        """The elements of one shard, its metadata columns included.
+
+        Raises:
+            CellfeatError: The shard is missing or damaged.
+        """
+        shard = self.open(number)
+        with damage_named(shard.filename):
+            return elements_of(shard)
+
+    def of_cells(self, number: int, element: Element) -> np.ndarray:
+        """A per-image element of one shard, its image's row for each cell.
+
+        Raises:
+            CellfeatError: The shard is missing or damaged.
+        """
+        images = pd.Index(self.column(number, element_named("images/image_id")))
+        owner = self.column(number, element_named("image_id"))
+        if not images.is_unique or (rows := images.get_indexer(owner)).min(initial=0) < 0:
+            raise Damaged(f"{self.file(number)}: does not list the image of each cell once", REPAIR)
+        return self.column(number, element)[rows]
 
     def read(self, element: Element, rows: np.ndarray) -> np.ndarray:
         """Rows of a per-cell element, in the order asked for.

@@ -128,10 +128,10 @@ def _array_problems(shards: Shards, number: int) -> tuple[list[str], list[str]]:
 
 
 def _wrong_numbers(shards: Shards, number: int) -> Iterator[str]:
-    """Rows of the small elements with values out of bounds."""
+    """Rows of the small elements with values out of bounds; texts that are no utf-8 raise."""
     ids = {False: shards.column(number, element("cell_id")), True: shards.column(number, element("images/image_id"))}
-    for small in (candidate for candidate in all_elements() if not candidate.is_array and not candidate.is_text):
-        values = shards.column(number, small).reshape(-1, len(small.columns))
+    for small in (candidate for candidate in shards.elements(number) if not candidate.is_array):
+        values = shards.column(number, small).reshape(-1, len(small.columns))  # texts: that they can be read
         for name, what in _out_of_bounds(small, values, ids[small.of_image]):
             yield f"{'image' if small.of_image else 'cell'} {name!r} has {what}"
 

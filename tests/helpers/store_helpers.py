@@ -62,7 +62,15 @@ def write_frozen(path):
         return CellRow(ramp + k, crop, np.eye(4, dtype=np.uint8), np.float32([k, 2, 29 + k, 40]), score, label)
 
     images = [
-        ImageResult("north/000.jpg", "north", "monocyte", 90, 60, cells=[frozen(0, 0.9, "monocyte"), frozen(1, 0.8)]),
+        ImageResult(
+            "north/000.jpg",
+            "north",
+            "monocyte",
+            90,
+            60,
+            cells=[frozen(0, 0.9, "monocyte"), frozen(1, 0.8)],
+            metadata={"group": "patient 1", "stain": "Wright"},
+        ),
         ImageResult("north/001.jpg", "north", "", 90, 60),
         ImageResult("south/002.jpg", "south", "blast", 90, 60, cells=[frozen(2, 0.7, "blast")]),
         ImageResult("south/003.jpg", "south", "", 0, 0, reason="truncated file"),

@@ -61,6 +61,7 @@ def test_fixed_length_strings_are_read(path):
     [
         ("1.0", "9572b2eda9fc3bb45c4c067fdb20a96b9843388b531483bffa7452111d351571"),
         ("1.1", "879d9b190588f8990814c67bc1728639bc12d511eea271f2bb58e7e390876d80"),
+        ("1.2", "4a84641aacb66b248ba102b8d0caf9bf92dcf2732f70ab1ad4c5dc351eaac4f2"),
     ],
 )
 def test_frozen_stores_are_read(version, digest):
@@ -72,6 +73,8 @@ def test_frozen_stores_are_read(version, digest):
     assert store.images()["reason"].tolist() == ["", "", "", "truncated file"]
     assert store.images()["cells"].tolist() == [2, 0, 1, 0]
     assert store.digest == digest
+    if version not in ("1.0", "1.1"):
+        assert store.table()["group"].tolist() == ["patient 1", "patient 1", ""]
     expected = np.arange(8, dtype=np.float16).reshape(2, 2, 2)
     np.testing.assert_array_equal(store.read("features", [2, 0, 1]), np.stack([expected + 2, expected, expected + 1]))
     np.testing.assert_array_equal(store.read("boxes", [1]), [[1, 2, 30, 40]])

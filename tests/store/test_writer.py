@@ -283,7 +283,7 @@ def nan(shape=SHAPE, value=np.nan):
         ({"box": np.array([5, 5, 92, 9])}, "not XYXY within"),
         ({"box": np.array([5, 5, np.nan, 9])}, "boxes are not finite"),
         ({"score": float("nan")}, "scores are not finite"),
-        ({"label": "a\0b"}, "NUL"),
+        ({"label": "a\0b"}, "without NUL"),
     ],
 )
 def test_bad_cells_are_refused_by_name(tmp_path, changes, message):
@@ -298,7 +298,7 @@ def test_bad_cells_are_refused_by_name(tmp_path, changes, message):
     ("changes", "message"),
     [
         ({"image_id": ""}, "empty image_id"),
-        ({"image_id": "\udcff.jpg"}, "not valid Unicode"),
+        ({"image_id": "\udcff.jpg"}, "no text that HDF5 holds"),
         ({"reason": "broken"}, "both cells and a reason"),
         ({"width": 0}, "0 x 60 px"),
     ],
