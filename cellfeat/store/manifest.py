@@ -84,11 +84,11 @@ def check_seal(store: Path) -> None:
         Damaged: The manifest was changed after it was written.
     """
     path = store / MANIFEST
-    manifest = read_json(path)
+    text = path.read_bytes()  # once: a writer may replace the file between two looks
+    manifest = json.loads(text)
     seal = manifest.get("sha256")
     if seal is None and manifest.get("version") == "1.0":
         return
-    text = path.read_bytes()
     if not isinstance(seal, str) or not re.fullmatch(r"[0-9a-f]{64}", seal):
         raise Damaged(f"{path}: has no seal", RESTORE)
     if hashlib.sha256(text.replace(seal.encode(), UNSEALED.encode(), 1)).hexdigest() != seal:

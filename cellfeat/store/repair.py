@@ -15,7 +15,17 @@ from cellfeat.store.guard import H5PY_ERRORS, own_dataset, text_attribute
 from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import check_seal, read_manifest, write_manifest
 from cellfeat.store.opening import open_file
-from cellfeat.store.schema import FORMAT, MANIFEST, SHARD_FILE, SHARDS, VERSION, check_format, element, one_line
+from cellfeat.store.schema import (
+    FORMAT,
+    MANIFEST,
+    SHARD_FILE,
+    SHARDS,
+    VERSION,
+    check_format,
+    element,
+    one_line,
+    own_folder,
+)
 from cellfeat.store.shards import Shards
 from cellfeat.store.verify import Problem, shard_problems, wrong_digest
 
@@ -64,6 +74,7 @@ def repair(path: str | Path) -> Repair:
         read_manifest(path)  # says what it is instead
     lock = WriterLock(path)
     try:
+        own_folder(path / SHARDS)
         report = Repair()
         manifest = _standing(path, report)
         shards = Shards(path, manifest)
@@ -81,6 +92,7 @@ def repair(path: str | Path) -> Repair:
                 kept.append(entry)
                 seen.update(images)
         if report.dropped or report.rebuilt:
+            lock.check()
             write_manifest(path, {**manifest, "version": VERSION, "shards": kept})
         return report
     except OSError as error:
@@ -151,9 +163,9 @@ def _stated(file: Path, entry: dict[str, Any]) -> dict[str, Any]:
 def _set_aside(path: Path, entry: dict[str, Any], problem: str, report: Repair) -> None:
     file = path / entry["file"]
     if file.is_symlink() or file.exists():
-        target = path / DROPPED / file.name
+        target = own_folder(path / DROPPED) / file.name
         target.parent.mkdir(exist_ok=True)
-        while target.exists():  # of an earlier repair
+        while os.path.lexists(target):  # of an earlier repair
             target = target.with_name(f"{target.stem}+{target.suffix}")
         os.replace(file, target)
     report.dropped[entry["file"]] = problem

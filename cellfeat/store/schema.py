@@ -241,6 +241,17 @@ def shard_file(number: int) -> str:
     return f"{SHARDS}/part-{number:05d}.h5"
 
 
+def own_folder(folder: Path) -> Path:
+    """A folder within a store, absent or real: a link would lead writers out of a stranger's store.
+
+    Raises:
+        CellfeatError: It is a link or a file.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise CellfeatError(f"{folder}: is a link or a file where a store has a folder", "put the folder itself there")
+    return folder
+
+
 def shard_number(file: str) -> int:
     """Number of the shard at `file`, which is relative to the store.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,13 @@ from tqdm import tqdm
 from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.store.guard import damage_named
-from cellfeat.store.manifest import check_seal
+from cellfeat.store.lock import LOCK
+from cellfeat.store.manifest import check_seal, read_manifest
 from cellfeat.store.schema import MANIFEST, REPAIR, SHARDS, Element, all_elements, box_fits, element, finite, one_line
 from cellfeat.store.shards import Shards
 
 BLOCK = 256  # cells read at a time
+LISTING = 5.0  # seconds within which a writer at work lists a shard that it has put in place
 AHEAD = 8  # shards that one child process looks at
 
 
@@ -104,9 +107,31 @@ def _problem(store: Path, file: str, error: CellfeatError) -> Problem:
 
 
 def _unlisted(shards: Shards) -> list[str]:
-    listed = {entry["file"] for entry in shards.manifest["shards"]}
-    files = (shards.path / SHARDS).glob("*") if (shards.path / SHARDS).is_dir() else ()
-    return sorted(file.name for file in files if f"{SHARDS}/{file.name}" not in listed)
+    """Files that the manifest does not list; a writer that is at work lists a shard soon after it is there."""
+    found = set(_files(shards.path)) - _listed(shards.manifest)
+    deadline = time.monotonic() + LISTING
+    while found:
+        found -= _listed(read_manifest(shards.path))
+        if not found or time.monotonic() > deadline or not _maybe_written(shards.path):
+            break
+        time.sleep(LISTING / 20)
+    return sorted(found & set(_files(shards.path)))
+
+
+def _files(store: Path) -> Iterator[str]:
+    """Names in the folder of shards; those that begin with a dot are a writer's own."""
+    folder = store / SHARDS
+    yield from (file.name for file in (folder.iterdir() if folder.is_dir() else ()) if not file.name.startswith("."))
+
+
+def _listed(manifest: dict[str, Any]) -> set[str]:
+    return {entry["file"].removeprefix(f"{SHARDS}/") for entry in manifest["shards"]}
+
+
+def _maybe_written(store: Path) -> bool:
+    """Whether a writer is at work, or one was killed: a writer that ends empties its lock."""
+    lock = store / LOCK
+    return lock.is_file() and lock.stat().st_size > 0
 
 
 def _array_problems(shards: Shards, number: int) -> tuple[list[str], list[str]]:

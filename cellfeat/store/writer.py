@@ -29,6 +29,7 @@ from cellfeat.store.schema import (
     Layout,
     element,
     one_line,
+    own_folder,
     shard_file,
     shard_number,
 )
@@ -90,6 +91,7 @@ class StoreWriter:
         _refuse_other_folder(self.path)
         self._lock = WriterLock(self.path)
         try:
+            own_folder(self.path / SHARDS)
             self._manifest = _stand_or_start(self.path, manifest)
             _remove_orphans(self.path, {shard["file"] for shard in self._manifest["shards"]})
             self._done = self._stored_images()
@@ -148,6 +150,7 @@ class StoreWriter:
         try:
             self._commit()
             self._settle()
+            self._lock.check()
         finally:
             self._finisher.shutdown()
             self._lock.close()
@@ -186,6 +189,7 @@ class StoreWriter:
     def _finish(self, shard: ShardBuilder) -> None:
         """Make a shard part of the store: write, sync, digest, rename, and only then list it."""
         content = shard.finish()
+        self._lock.check()  # else a store that was moved away would be begun again where it was
         with atomic_path(shard.path) as partial:
             partial.write_bytes(content)
         try:
@@ -199,8 +203,10 @@ class StoreWriter:
                     "images": shard.images,
                 }
             )
+            self._lock.check()
             write_manifest(self.path, self._manifest)
-        except OSError:
+            self._lock.check()
+        except (OSError, CannotWrite):
             shard.path.unlink(missing_ok=True)  # nobody lists it, and it fills the disk
             raise
 

@@ -1,9 +1,5 @@
-import json
 import os
-import socket
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import faults
@@ -11,7 +7,7 @@ import pytest
 
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
-from cellfeat.store.lock import LOCK, WriterLock
+from cellfeat.store.lock import LOCK
 
 
 def test_writer_killed_at_random_instants_loses_nothing(tmp_path):
@@ -45,49 +41,6 @@ def test_two_writers_at_once(tmp_path):
     found = faults.rivals(tmp_path, rounds=2)
     assert found["one refused"] == 2
     assert found["rows lost"] == 0
-
-
-def lock_of(path, **holder):
-    path.mkdir()
-    (path / LOCK).write_text(json.dumps({"pid": 1, "host": socket.gethostname(), "start": "2020-01-01", **holder}))
-    return path
-
-
-def test_lock_says_who_holds_it(tmp_path):
-    lock = WriterLock(tmp_path / "store")
-    holder = json.loads((tmp_path / "store" / LOCK).read_text())
-    assert (holder["pid"], holder["host"]) == (os.getpid(), socket.gethostname())
-    with pytest.raises(CellfeatError, match=f"another process is writing .*process {os.getpid()} on .* since 20"):
-        WriterLock(tmp_path / "store")
-    lock.close()
-    assert (tmp_path / "store" / LOCK).read_bytes() == b""
-
-
-def test_lock_of_a_dead_process_is_taken_over(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    WriterLock(lock_of(tmp_path / "store", pid=dead.pid)).close()
-
-
-@pytest.mark.parametrize(("alive", "free"), [(True, False), (False, True)])
-def test_without_flock_the_process_id_tells(tmp_path, monkeypatch, alive, free):
-    monkeypatch.setattr("cellfeat.store.lock.fcntl", None)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    path = lock_of(tmp_path / "store", pid=os.getppid() if alive else dead.pid)
-    if free:
-        WriterLock(path).close()
-    else:
-        with pytest.raises(CellfeatError, match="another process is writing"):
-            WriterLock(path)
-
-
-def test_lock_of_another_machine_is_refused_with_the_words_to_remove_it_by(tmp_path):
-    path = lock_of(tmp_path / "store", host="elsewhere", pid=77)
-    with pytest.raises(CellfeatError, match=r"process 77 on elsewhere .*remove .*\.lock and run again"):
-        WriterLock(path)
-    (path / LOCK).write_text("no JSON")
-    WriterLock(path).close()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")

@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from store_helpers import PROVENANCE, smear, write
+from store_helpers import PROVENANCE, files, smear, write
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, DifferentInputs
 from cellfeat.store import Store
 from cellfeat.store.join import join_parts
 
@@ -25,3 +25,26 @@ def test_parts_of_other_inputs_are_not_mixed(tmp_path):
     with pytest.raises(CellfeatError, match="other inputs"):
         join_parts(parts, tmp_path / "joined")
     assert not (tmp_path / "joined" / "manifest.json").exists()
+
+
+def test_another_store_is_not_overwritten(tmp_path):
+    parts = [write(tmp_path / "a", smear(14)[:8]), write(tmp_path / "b", smear(14)[8:])]
+    other = write(tmp_path / "other", smear(6), shard_cells=2)
+    before = files(other)
+    with pytest.raises(DifferentInputs, match="other: was made with shards"):
+        join_parts(parts, other)
+    (other / "manifest.json").unlink()
+    with pytest.raises(DifferentInputs, match=r"part-00000\.h5: is of another store, which has no manifest\.json"):
+        join_parts(parts, other)
+    assert files(other) == {name: content for name, content in before.items() if name != "manifest.json"}
+
+
+def test_parts_on_another_disk_are_copied(tmp_path, monkeypatch):
+    def no_link(source, target):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", no_link)
+    parts = [write(tmp_path / "a", smear(14)[:8]), write(tmp_path / "b", smear(14)[8:])]
+    join_parts(parts, tmp_path / "joined")
+    assert Store(tmp_path / "joined").verify() == []
+    assert len(Store(tmp_path / "joined")) == 18

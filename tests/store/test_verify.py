@@ -139,3 +139,26 @@ def test_what_is_no_store_is_not_repaired(tmp_path):
     (tmp_path / "shards").mkdir()
     with pytest.raises(CellfeatError, match="no sound shard"):
         repair(tmp_path)
+
+
+def test_a_writer_at_work_is_no_damage(path, monkeypatch):
+    """A shard that is in place and about to be listed, and files that are being written."""
+    manifest = read_manifest(path)
+    write_manifest(path, {**manifest, "shards": manifest["shards"][:-1]})
+    store = Store(path)
+    (path / "shards/.part-00009.h5.77.partial").write_text("being written")
+    (path / ".lock").write_text("{}")
+    monkeypatch.setattr("cellfeat.store.verify.time.sleep", lambda seconds: write_manifest(path, manifest))
+    assert store.verify() == []
+
+
+def test_what_a_killed_writer_left_is_found_in_the_end(path, monkeypatch):
+    monkeypatch.setattr("cellfeat.store.verify.LISTING", 0.05)
+    (path / "shards/part-00077.h5").touch()
+    (path / ".lock").write_text("{}")
+    assert Store(path).verify() == ["shards/part-00077.h5: not listed in the manifest"]
+
+
+def test_labels_that_are_no_utf8_are_found(path):
+    change(path, assign("label", 1, b"\xff"))
+    assert "part-00000.h5: damaged" in Store(path).verify()[0]
