@@ -9,7 +9,6 @@ given open files; `opening` has a child process look at a file before it is open
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cellfeat.core.memory import available_memory
 from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 from cellfeat.store.chunks import PIPELINE, filters_of
 from cellfeat.store.schema import (
@@ -150,17 +150,6 @@ def check_memory(what: str, size: int) -> None:
         raise CellfeatError(
             f"{what}: needs {size / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free; read fewer rows at a time"
         )
-
-
-def available_memory() -> int:
-    """Bytes that a process can take without being killed, as far as the system tells."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):  # a system that does not tell
-        return 1 << 62
 
 
 def _check_chunks(where: str, dataset: h5py.Dataset, remedy: str) -> None:

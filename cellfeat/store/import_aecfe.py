@@ -17,12 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from cellfeat.core.files import sha256_file
+from cellfeat.core.memory import available_memory
 from cellfeat.core.unpickle import ArrayUnpickler, LimitedReader
 from cellfeat.data.crops import crop_cell
 from cellfeat.data.vocabulary import load_vocabulary
 from cellfeat.errors import CellfeatError
-from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
-from cellfeat.store.guard import available_memory
+from cellfeat.store.reader import Store
+from cellfeat.store.rows import CellRow, ImageResult
+from cellfeat.store.writer import StoreWriter
 
 FRAME = 400  # px, side that the reference resizes images to before detection
 CROP_SIZE, CROP_MARGIN = 128, 0.1

@@ -3,18 +3,19 @@
 HDF5 is made for files that are what they say; one that was forged can crash it. Whatever this process will have HDF5
 do with a file, the child does before, with limits on memory and processor time. If the child ends, the file is refused
 with one line and never opened here. A file is looked at once by a process while it stays as it is, and not at all where
-the process wrote it; where no child can be started, files are opened unlooked at.
+the process wrote it. Where no child can be started, files from elsewhere are refused.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cellfeat.core.child import ended, limit_memory, limit_time, start_child
+from cellfeat.errors import CellfeatError, Damaged
 
 if TYPE_CHECKING:
     import h5py
@@ -34,23 +35,33 @@ def trust(path: Path) -> None:
 
 
 def look_at(paths: Iterable[Path]) -> None:
-    """Have a child look at those of the files that are there and were not looked at yet."""
+    """Have a child look at those of the files that are there and were not looked at yet.
+
+    Raises:
+        CellfeatError: No child can be started, so that nobody knows what HDF5 would do with them.
+    """
     waiting = [path for path in paths if path.is_file() and _identity(path) not in _found]
     while waiting:
         said, status = _ask_child(waiting)
         if READY not in said:
-            said, status = [READY, *[DONE] * len(waiting)], 0
+            raise CellfeatError(
+                f"{waiting[0]}: the process that looks at files from elsewhere first ended {ended(status)}",
+                "check the installation with `cellfeat doctor`",
+            )
         answers = said[1:]
         for path, answer in zip(waiting, answers):
             _found[_identity(path)] = "asks for too much memory" if answer == GREEDY else ""
         waiting = waiting[len(answers) :]
         if waiting:  # the child did not live to speak of the first of these
-            how = f"by signal {-status}" if status < 0 else f"with status {status}"
-            _found[_identity(waiting.pop(0))] = f"forged or damaged (a trial process ended {how} on it)"
+            _found[_identity(waiting.pop(0))] = f"forged or damaged (a trial process ended {ended(status)} on it)"
 
 
 def problem(path: Path) -> str:
-    """What the child found out about a file: "" for one that HDF5 can be given."""
+    """What the child found out about a file: "" for one that HDF5 can be given.
+
+    Raises:
+        CellfeatError: As `look_at`.
+    """
     look_at([path])
     return _found.get(_identity(path), "")
 
@@ -62,51 +73,27 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 def _ask_child(paths: list[Path]) -> tuple[list[bytes], int]:
     """What the child said, in lines, and its exit status."""
-    if not sys.executable:
-        return [], 1
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path),
-        "OPENBLAS_NUM_THREADS": "1",  # threads take address space
-        "HDF5_PLUGIN_PATH": "",
-    }
-    names = b"\0".join(os.fsencode(path.absolute()) for path in paths)
-    with suppress(OSError):
-        run = subprocess.run([sys.executable, "-m", __name__], input=names, capture_output=True, env=environment)
-        return run.stdout.split(b"\n")[:-1], run.returncode
-    return [], 1
+    child = start_child(__name__, ("numpy", "h5py"), {"HDF5_PLUGIN_PATH": ""})
+    said, _ = child.communicate(b"\0".join(os.fsencode(path.absolute()) for path in paths))
+    return said.split(b"\n")[:-1], child.returncode
 
 
-def _main() -> None:
+def main() -> None:
     """The child: look at the files named on standard input, and say a line after each."""
     import h5py  # noqa: F401 - loaded before memory is limited
 
     from cellfeat.store import guard  # noqa: F401
 
     names = sys.stdin.buffer.read().split(b"\0")
-    with suppress(ImportError):  # Windows has no limits
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with suppress(ValueError, OSError):  # a lower limit is in force
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    limit_memory(MEMORY)
     _say(READY)
     for name in names:
-        _limit_time()
+        limit_time(SECONDS)
         try:
             _quietly(_look, Path(os.fsdecode(name)))
             _say(DONE)
         except MemoryError:
             _say(GREEDY)
-
-
-def _limit_time() -> None:
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + SECONDS
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def _look(path: Path) -> None:
@@ -124,7 +111,6 @@ def _look(path: Path) -> None:
 
 
 def _elements(handle: h5py.File) -> list[Element]:
-    from cellfeat.errors import Damaged
     from cellfeat.store.guard import elements_of
     from cellfeat.store.schema import all_elements
 
@@ -167,7 +153,3 @@ def _quietly(job: Callable[..., object], *arguments: object) -> None:
 def _say(word: bytes) -> None:
     sys.stdout.buffer.write(word + b"\n")
     sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    _main()

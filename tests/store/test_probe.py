@@ -89,9 +89,36 @@ def test_what_this_process_wrote_needs_no_child(tmp_path, monkeypatch):
     assert Store(write(tmp_path / "store", smear())).verify() == []
 
 
-def test_without_a_child_stores_are_still_read(foreign, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "")
+@pytest.mark.parametrize("python", ["", "/nowhere/python", "/bin/false"])
+def test_without_a_child_files_from_elsewhere_are_refused(foreign, monkeypatch, python):
+    monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(CellfeatError, match=r"no process can be started|ended with status 1") as error:
+        Store(foreign).table()
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert len(Store(foreign).table())  # it was no fault of the files
+
+
+@pytest.mark.parametrize(
+    ("module", "variable"),
+    [
+        ("h5py", ""),
+        ("h5py", "PYTHONPATH"),
+        ("numpy", ""),
+        ("cellfeat", ""),
+        ("resource", ""),
+        ("json", "PYTHONSTARTUP"),
+    ],
+)
+def test_modules_in_an_unpacked_download_are_not_executed(foreign, tmp_path, monkeypatch, module, variable):
+    download = tmp_path / "download"
+    download.mkdir()
+    (download / f"{module}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()\n")
+    monkeypatch.chdir(download)
+    if variable:
+        monkeypatch.setenv(variable, str(download / f"{module}.py" if variable == "PYTHONSTARTUP" else download))
     assert len(Store(foreign).table())
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_file_that_asks_for_too_much_memory_is_refused(foreign, monkeypatch):
