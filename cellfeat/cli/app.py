@@ -265,6 +265,7 @@ def embed(
             raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
         print(embed_aecfe(opened, weights, target, precision=precision))
     else:
+        from cellfeat.data.cell_ids import parts_of
         from cellfeat.data.split import read_split, stratified_split
         from cellfeat.methods import build
         from cellfeat.methods.base import embed_with
@@ -274,7 +275,7 @@ def embed(
             raise CellfeatError(f"--method {method}: embeds nothing, it predicts classes; use `cellfeat compare`")
         table = opened.table()
         part = read_split(split) if split else stratified_split(table)
-        rows = (part.reindex(table["cell_id"]) == "train").to_numpy().nonzero()[0]
+        rows = (parts_of(part, table["cell_id"]) == "train").nonzero()[0]
         print(embed_with(chosen, opened, rows, target.with_suffix(""), target))
 
 

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from cellfeat.errors import CellfeatError
+from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.evaluation.protocol import EvaluationConfig, members, scored_domains
 from cellfeat.evaluation.table import Pair, new_pair
 from cellfeat.store import Predictions
@@ -31,7 +31,7 @@ def predicted_pairs(
         split: "train" or "test" of every cell of `table`, indexed by cell_id.
     """
     labelled = table[table["label"] != ""]
-    part = split.reindex(labelled["cell_id"]).to_numpy(str)
+    part = parts_of(split, labelled["cell_id"])
     cell_id, domain, label = (labelled[name].to_numpy(str) for name in ("cell_id", "domain", "label"))
     pairs = []
     for train, test in product(scored_domains(domain.tolist(), config), repeat=2):
@@ -45,10 +45,8 @@ def predicted_pairs(
 
 def _among(run: Predictions, cell_id: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """(n, k) probabilities of the given cells among the given classes; even where a cell is none of them."""
-    rows = pd.Index(run.cell_id).get_indexer(pd.Index(cell_id))
-    if (rows < 0).any():
-        method, first = run.attributes.get("method"), str(cell_id[rows < 0][0])
-        raise CellfeatError(f"{method} predictions: lack cell {first!r}; predict this store again")
+    source = f"{run.attributes.get('method')} predictions"
+    rows = rows_of(cell_id, run.cell_id, source, "predict this store again")
     columns = pd.Index(run.classes).get_indexer(pd.Index(classes))
     chosen = np.where(columns >= 0, run.probabilities[rows][:, columns], 0).astype(np.float64)
     chosen += np.finfo(np.float32).tiny

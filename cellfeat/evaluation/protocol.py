@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 
@@ -95,10 +96,13 @@ def complete_split(
     Raises:
         CellfeatError: `split` names some cells of a domain and not others.
     """
+    import pandas as pd
+
     made = stratified_split(table, config.test_fraction, config.seed)
     if split is None:
         return made, sorted(set(table["domain"]))
-    known = table["cell_id"].isin(split.index)
+    given = parts_of(split, table["cell_id"], absent="")
+    known = pd.Series(given != "", index=table.index)
     fresh = []
     for domain, covered in known.groupby(table["domain"]):
         if not covered.any():
@@ -109,7 +113,7 @@ def complete_split(
                 f"split: lacks {int((~covered).sum())} of {len(covered)} cells of {domain} (the first is {first!r}); "
                 "give the split.csv of the autoencoder that made the embeddings"
             )
-    return made.mask(known.to_numpy(), split.reindex(made.index)), fresh
+    return made.mask(known.to_numpy(), pd.Series(given, index=made.index)), fresh
 
 
 def reference_split(labelled: pd.DataFrame) -> pd.Series:
@@ -122,7 +126,7 @@ def reference_split(labelled: pd.DataFrame) -> pd.Series:
         if len(cells) > 1:
             _, tested = train_test_split(sorted(cells["cell_id"]), test_size=0.2, random_state=CODE_SPLIT_SEED)
             parts[tested] = "test"
-    return parts.reindex(labelled["cell_id"])
+    return parts
 
 
 def members(

@@ -14,6 +14,7 @@ import pandas as pd
 import cellfeat
 from cellfeat.core.files import sha256_file, write_json, write_text
 from cellfeat.data.alignment import aligned
+from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
@@ -97,7 +98,7 @@ def evaluate(
 def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:
     """How far an embedding tells domains and classes apart on the test part, as it is and aligned by CORAL."""
     z, domain, label = align(one, table), table["domain"].to_numpy(str), table["label"].to_numpy(str)
-    part = split.reindex(table["cell_id"]).to_numpy(str)
+    part = parts_of(split, table["cell_id"])
     tested, learned = part == "test", np.flatnonzero(part == "train")
     views = {method_of(one): z}
     if len(set(domain)) > 1:

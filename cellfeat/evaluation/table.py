@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers
@@ -128,7 +129,7 @@ def cross_domain_table(
         where evaluated, else why not).
 
     Raises:
-        CellfeatError: The embeddings do not hold exactly the cells of `table`, or `split` does not fit it.
+        CellfeatError: The embeddings lack a cell of `table`, or `split` does not fit it.
     """
     config = EvaluationConfig(
         protocols=[protocol],
@@ -163,8 +164,9 @@ def score_pairs(
     """
     known = (table["label"] != "").to_numpy()
     labelled, zs = table[known], [z[known] for z in embeddings]
-    parts = reference_split(labelled) if protocol == "code" else split.reindex(labelled["cell_id"])
-    domain, label, part = (column.to_numpy(str) for column in (labelled["domain"], labelled["label"], parts))
+    parts = reference_split(labelled) if protocol == "code" else split
+    part = parts_of(parts, labelled["cell_id"])
+    domain, label = (labelled[name].to_numpy(str) for name in ("domain", "label"))
 
     pairs: list[Pair] = []
     domains = scored_domains(domain.tolist(), config)
@@ -239,25 +241,14 @@ def align(embeddings: Embeddings, table: pd.DataFrame) -> np.ndarray:
         (n, d) float32.
 
     Raises:
-        CellfeatError: The cells are not those of the table, or a value is not finite.
+        CellfeatError: A cell is not embedded, or a value is not finite.
     """
-    method = method_of(embeddings)
-    index = pd.Index(embeddings.cell_id)
-    if not index.is_unique:
-        raise CellfeatError(
-            f"{method} embeddings: cell {index[index.duplicated()][0]!r} occurs twice; embed the store again"
-        )
-    rows = index.get_indexer(pd.Index(table["cell_id"]))
-    if (rows < 0).any() or len(index) != len(rows):
-        raise CellfeatError(
-            f"{method} embeddings: hold {int((rows >= 0).sum())} of the {len(rows)} cells, and {len(index)} in all; "
-            "embed the store again"
-        )
-    z = np.asarray(embeddings.z, np.float32)[rows]
+    z = np.asarray(embeddings.of(table["cell_id"]), np.float32)
     if not np.isfinite(z).all():
         bad = table["cell_id"].iloc[int(np.flatnonzero(~np.isfinite(z).all(axis=1))[0])]
         raise CellfeatError(
-            f"{method} embeddings: cell {bad!r} has values that are not finite; train the extractor again"
+            f"{method_of(embeddings)} embeddings: cell {bad!r} has values that are not finite",
+            "train the extractor again",
         )
     return z
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cellfeat.data.cell_ids import parts_of
 from cellfeat.evaluation.leaderboard import standing
 from cellfeat.evaluation.predicted import predicted_pairs
 from cellfeat.evaluation.projection import PROJECTION, project
@@ -37,7 +38,7 @@ def score_embeddings(
     pairs = score_pairs(title, zs, table, "paper", split, config)
     domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
     chosen = np.isin(domain, scored_domains(domain[label != ""].tolist(), config))
-    tested = chosen & (split.reindex(table["cell_id"]) == "test").to_numpy()
+    tested = chosen & (parts_of(split, table["cell_id"]) == "test")
     measured = [separation(z[tested], domain[tested], label[tested]) for z in zs]
     rows, xy = project(zs[0][chosen], domain[chosen])
     drawn = {"kind": PROJECTION, "rows": np.flatnonzero(chosen)[rows].tolist(), "xy": xy.round(3).tolist()}

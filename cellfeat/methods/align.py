@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.data.alignment import Alignment, aligned
-from cellfeat.errors import CellfeatError
-from cellfeat.store import Embeddings, read_embeddings, write_embeddings
+from cellfeat.store import read_embeddings, write_embeddings
 
 
 def align_embeddings(
@@ -24,13 +23,11 @@ def align_embeddings(
         anchor: Domain that the others are moved onto; None takes the first in alphabetical order.
 
     Raises:
-        CellfeatError: The anchor is no domain, or a domain has fewer than two of the `rows`.
+        CellfeatError: The file lacks a cell of the store, the anchor is no domain, or a domain has fewer than two of
+            the `rows`.
     """
     found = read_embeddings(source)
-    if found.cell_id.tolist() != table["cell_id"].tolist():
-        raise CellfeatError(f"{source}: holds other cells than the store, or in another order; embed this store again")
-    z = aligned(found.z, table["domain"].to_numpy(str), rows, by, anchor)
-    result = Embeddings(found.cell_id, z, {**found.attributes, "alignment": by})
-    result.attributes["method"] = f"{found.attributes['method']}+{by}"
-    write_embeddings(output, result.cell_id, result.z, result.attributes)
+    z = aligned(found.of(table["cell_id"]), table["domain"].to_numpy(str), rows, by, anchor)
+    said = {**found.attributes, "alignment": by, "method": f"{found.attributes['method']}+{by}"}
+    write_embeddings(output, table["cell_id"].to_numpy(), z, said)
     return Path(output)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from cellfeat.core.files import atomic_path, slug, write_text
+from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import folder as folders
@@ -67,7 +68,9 @@ def explain(
     table = store.table()
     known = table["domain"].isin(dataset.normalisation.number).to_numpy()
     if cell_ids:
-        rows = _rows(table, cell_ids)
+        rows = rows_of(
+            pd.Index(cell_ids).unique(), table["cell_id"], store.path, "`cellfeat export` lists its cell_ids"
+        )
         if not known[rows].all():
             cell = table.iloc[rows[~known[rows]][0]]
             raise CellfeatError(
@@ -75,7 +78,7 @@ def explain(
             )
     else:
         if split is not None:
-            known &= (read_split(Path(split)).reindex(table["cell_id"]) == "test").to_numpy()
+            known &= parts_of(read_split(Path(split)), table["cell_id"]) == "test"
         rows = _some(table[known], per_class)
         if len(rows) == 0:
             raise CellfeatError(f"{split or store.path}: no cell of a domain that {folder} was fitted for")
@@ -130,14 +133,6 @@ def sheet(cells: pd.DataFrame, pictures: Sequence[Image.Image]) -> Image.Image:
                 text = f"{class_style(cell['named']).name} {cell['probability']:.2f}"
                 pen.text((place, top + TILE + 2), text, ink, small)
     return drawn
-
-
-def _rows(table: pd.DataFrame, cell_ids: Sequence[str]) -> np.ndarray:
-    """Rows of the named cells, in the order in which they are named."""
-    places = pd.Index(table["cell_id"]).get_indexer(pd.Index(cell_ids).unique())
-    if unknown := [cell_id for cell_id in cell_ids if cell_id not in set(table["cell_id"])]:
-        raise CellfeatError(f"{unknown[0]}: no such cell_id in the store ({len(unknown)} of {len(cell_ids)} unknown)")
-    return places
 
 
 def _some(table: pd.DataFrame, per_class: int) -> np.ndarray:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
+from cellfeat.data.cell_ids import rows_of
 from cellfeat.errors import CellfeatError
 from cellfeat.store.reader import Store
 from cellfeat.store.schema import cell_elements
@@ -66,8 +66,7 @@ def diff(first: Store, second: Store, tolerance: float = 0.0) -> Difference:
             f"{first.path} has {first.layout}, {second.path} {second.layout}; their cells cannot be compared"
         )
     one, other = first.table(), second.table()
-    where = pd.Series(np.arange(len(other)), index=other["cell_id"])
-    here = one["cell_id"].isin(where.index).to_numpy()
+    here = one["cell_id"].isin(other["cell_id"]).to_numpy()
     result = Difference(
         only_first=one["cell_id"][~here].tolist(),
         only_second=other["cell_id"][~other["cell_id"].isin(one["cell_id"])].tolist(),
@@ -81,9 +80,9 @@ def diff(first: Store, second: Store, tolerance: float = 0.0) -> Difference:
     texts = [element.name for element in cell_elements() if element.is_text]
     numbers = [element.name for element in cell_elements() if not element.is_text]
     rows = np.flatnonzero(here)
+    counterparts = rows_of(one["cell_id"][here], other["cell_id"], second.path)
     for start in range(0, len(rows), BLOCK):
-        mine = rows[start : start + BLOCK]
-        theirs = where[one["cell_id"].iloc[mine]].to_numpy()
+        mine, theirs = rows[start : start + BLOCK], counterparts[start : start + BLOCK]
         words: list[list[str]] = [[] for _ in mine]
         for name in texts:
             for k, (a, b) in enumerate(zip(one[name].iloc[mine], other[name].iloc[theirs])):

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from cellfeat.data.cell_ids import rows_of
 from cellfeat.store.cell_matrix import Kind, read_matrix, write_matrix
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cellfeat.store.reader import Store
 
 KIND = Kind("cellfeat-embeddings", "1.0", "z", "", "an embeddings file", "embed")
@@ -31,6 +34,15 @@ class Embeddings:
     cell_id: np.ndarray
     z: np.ndarray
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, cell_id: Sequence[str] | np.ndarray | pd.Series) -> np.ndarray:
+        """The vectors of these cells, (m, d) float32.
+
+        Raises:
+            CellfeatError: One of them is not embedded.
+        """
+        method = self.attributes.get("method", "the")
+        return self.z[rows_of(cell_id, self.cell_id, f"{method} embeddings", "embed the store again")]
 
 
 def write_embeddings(

@@ -64,7 +64,7 @@ def export(store: Store, output: str | Path, to: str, embeddings: Sequence[str |
         method = str(found.attributes["method"])
         if method in arrays:
             raise CellfeatError(f"{path}: a second file of the method {method!r}; give one a method")
-        arrays[method] = _aligned(store, table.index, found, path)
+        arrays[method] = _vectors(store, table.index, found, path)
         said["embeddings"][method] = found.attributes
     pca = _principal(next(iter(arrays.values()))) if arrays else None
     with atomic_path(output) as partial:
@@ -72,13 +72,10 @@ def export(store: Store, output: str | Path, to: str, embeddings: Sequence[str |
     return output
 
 
-def _aligned(store: Store, names: pd.Index, found: Embeddings, path: str | Path) -> np.ndarray:
+def _vectors(store: Store, names: pd.Index, found: Embeddings, path: str | Path) -> np.ndarray:
     if found.attributes["store_digest"] != store.digest:
         raise CellfeatError(f"{path}: embeds another store than {store.path}; embed this one")
-    places = pd.Index(found.cell_id).get_indexer(names)
-    if (places < 0).any():
-        raise CellfeatError(f"{path}: lacks the cell {names[places < 0][0]!r}; embed the store again")
-    return found.z[places]
+    return found.of(names)
 
 
 def _principal(z: np.ndarray) -> np.ndarray:

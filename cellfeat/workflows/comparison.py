@@ -25,6 +25,7 @@ import pandas as pd
 
 import cellfeat
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
+from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.leaderboard import leaderboard
@@ -65,7 +66,7 @@ class Comparison:
         self.table = self.store.table()
         given = read_split(config.split) if config.split else None
         self.split, _ = complete_split(self.table, given, config.evaluation)
-        self.part = self.split.reindex(self.table["cell_id"]).to_numpy(str)
+        self.part = parts_of(self.split, self.table["cell_id"])
         if config.anchor is not None and config.anchor not in set(self.table["domain"]):
             raise CellfeatError(f"anchor: {config.anchor!r} is no domain of {config.store}")
         labelled = self.table["label"] != ""

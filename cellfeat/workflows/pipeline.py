@@ -256,11 +256,12 @@ class Run:
     def _reconstructions(self) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
         """A few cells of each domain that the autoencoder never saw, beside what it makes of them."""
         from cellfeat.autoencoder import reconstruct
+        from cellfeat.data.cell_ids import parts_of
         from cellfeat.data.split import read_split
 
         store, folder = self._store(), self.output / "autoencoder"
         table = store.table()
-        part = read_split(folder / "split.csv").reindex(table["cell_id"]).to_numpy()
+        part = parts_of(read_split(folder / "split.csv"), table["cell_id"])
         unseen = table[part == "test"]
         chosen = unseen.groupby("domain").sample(frac=1, random_state=0).groupby("domain").head(EXAMPLES)
         rows = chosen.sort_values("domain", kind="stable").index.to_numpy()

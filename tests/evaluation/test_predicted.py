@@ -68,5 +68,5 @@ def test_the_leaderboard_takes_means_over_pairs_and_sd_over_runs():
 def test_predictions_that_lack_a_cell_are_refused():
     one = predictions(0.9)
     one.cell_id, one.probabilities = one.cell_id[:-1], one.probabilities[:-1]
-    with pytest.raises(CellfeatError, match="lack cell 'b/eosinophil9#0'"):
+    with pytest.raises(CellfeatError, match="lacks 1 of 10 cells, the first is 'b/eosinophil9#0'"):
         predicted_pairs("mdd", all_pairs(one), TABLE, SPLIT, CONFIG)

@@ -21,5 +21,8 @@ def test_an_aligned_file_says_what_was_done(tmp_path):
     found = read_embeddings(path)
     assert found.attributes == attributes | {"method": "rcnn+coral", "alignment": "coral"}
     np.testing.assert_allclose(found.z, aligned(z.astype(np.float32), domain, np.arange(40), "coral"), atol=1e-6)
-    with pytest.raises(CellfeatError, match="holds other cells"):
-        align_embeddings(tmp_path / "rcnn.h5", tmp_path / "o.h5", table[::-1], np.arange(40), "coral", None)
+    backwards = align_embeddings(tmp_path / "rcnn.h5", tmp_path / "o.h5", table[::-1], np.arange(40), "coral", None)
+    np.testing.assert_allclose(read_embeddings(backwards).of(found.cell_id), found.z, atol=1e-6)
+    other = table.assign(cell_id=[f"x{k}#0" for k in range(40)])
+    with pytest.raises(CellfeatError, match="lacks 40 of 40 cells"):
+        align_embeddings(tmp_path / "rcnn.h5", tmp_path / "o.h5", other, np.arange(40), "coral", None)

@@ -98,7 +98,7 @@ def test_what_cannot_be_shown_is_refused(fitted, tmp_path, monkeypatch):
 
     refused(r"fit.json: no such file; give the folder that a method was fitted in; there is .*mdd, one of 2", root)
     refused(r"none/fit.json: no such file; give the folder that a method was fitted in$", root / "none")
-    refused("site-c/1: no such cell_id in the store \\(1 of 2 unknown\\)", cell_ids=["site-b/007.png#0", "site-c/1"])
+    refused("lacks 1 of 2 cells, the first is 'site-c/1'", cell_ids=["site-b/007.png#0", "site-c/1"])
     refused("per_class: 0 cells of a class", per_class=0)
     other = make_store(tmp_path / "other", seed=1)
     refused("fit.json: fitted on another store than .*other", on=other)
