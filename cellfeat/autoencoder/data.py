@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cellfeat.autoencoder.network import FEATURE_SHAPE, IMAGE_SIZE
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -130,14 +130,14 @@ def check_shapes(store: Store, crops: bool = True) -> None:
     if len(store) == 0:
         raise CellfeatError("the store has no cells; dump features of some images first")
     if tuple(store.feature_shape) != FEATURE_SHAPE:
-        raise CellfeatError(
+        raise MissingRequirement(
             f"the store's features are {_size(store.feature_shape)} a cell, AE-CFE needs {_size(FEATURE_SHAPE)}: "
             "dump with mask pooling (14 × 14)"
         )
     if crops:
         crop_shape = store.read("crops", slice(0, 1)).shape[1:]
         if crop_shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
-            raise CellfeatError(
+            raise MissingRequirement(
                 f"the store's crops are {_size(crop_shape)}, AE-CFE needs {IMAGE_SIZE}x{IMAGE_SIZE}x3: "
                 f"dump with crop size {IMAGE_SIZE}"
             )

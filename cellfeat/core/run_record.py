@@ -8,13 +8,14 @@
 
 The record is one JSON file, {"inputs": ..., "done": ..., results of `done`}. An unfinished run is worth keeping only if
 it left something to go on from (`resumable`). Otherwise a run with other inputs replaces it, so that a first try that
-failed never blocks a corrected second one.
+failed never blocks a corrected second one. Nothing is removed from a folder that carries no record.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cellfeat.core.files import read_json, write_json
 from cellfeat.errors import CellfeatError, DifferentInputs
 
 RECORD = "record.json"
+STAGE = "stage.json"  # of a pipeline's stage, in whose folder the run that does the work has a record of its own
 SHOWN = 60  # characters of a value in a message: a whole config or digest would hide the sentence
 
 
@@ -34,14 +36,20 @@ class RunRecord:
         inputs: All that the results depend on, as JSON values, such as settings and digests.
         resumable: Glob patterns of files in the folder from which an unfinished run goes on.
         name: File name of the record.
+        cheap: Results of other inputs are replaced, not refused.
     """
 
     def __init__(
-        self, folder: str | Path, inputs: Mapping[str, Any], resumable: Sequence[str] = (), name: str = RECORD
+        self,
+        folder: str | Path,
+        inputs: Mapping[str, Any],
+        resumable: Sequence[str] = (),
+        name: str = RECORD,
+        cheap: bool = False,
     ) -> None:
         self.folder, self.path = Path(folder), Path(folder) / name
         self.inputs = json.loads(json.dumps(dict(inputs)))  # as they will be read: tuples are lists
-        self._resumable = resumable
+        self._resumable, self._cheap = resumable, cheap
 
     def check(self) -> bool:
         """Compare the folder with the inputs, without changing anything.
@@ -50,18 +58,28 @@ class RunRecord:
             True if the run is finished, False if it has to be done or continued.
 
         Raises:
-            DifferentInputs: The folder holds finished or resumable results of other inputs.
+            DifferentInputs: The folder holds finished or resumable results of other inputs, and they are not cheap.
             CellfeatError: The folder holds files, but no record.
         """
+        self.check_owner()
         found = self.read()
-        if found is None:
-            if any(not entry.name.startswith(".") for entry in self._entries()):
-                raise CellfeatError(f"{self.folder}: holds files of something else", "choose another output folder")
+        if found is None or found.get("discarded"):
             return False
-        worth_keeping = found["done"] or self._begun()
-        if worth_keeping and (changed := list(differences(found["inputs"], self.inputs))):
+        changed = list(differences(found["inputs"], self.inputs))
+        if changed and not self._cheap and (found["done"] or self._begun()):
             raise different(self.folder, changed)
-        return bool(found["done"])
+        return bool(found["done"]) and not changed
+
+    def check_owner(self) -> None:
+        """Make sure that the folder is this run's to write: absent, empty, or with a record in it.
+
+        Raises:
+            CellfeatError: It holds files, but no record; or it is a file.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise CellfeatError(f"{self.folder}: is a file", "choose another output folder")
+        if self.read() is None and any(not entry.name.startswith(".") for entry in self._entries()):
+            raise CellfeatError(f"{self.folder}: holds files of something else", "choose another output folder")
 
     def begin(self) -> None:
         """Claim the folder for these inputs; leftovers of a run with other inputs are removed.
@@ -72,10 +90,23 @@ class RunRecord:
         if self.check():
             return
         found = self.read()
-        if found is not None and found["inputs"] != self.inputs:
-            shutil.rmtree(self.folder)
-        if found is None or found["inputs"] != self.inputs:
+        if found is not None and (found["inputs"] != self.inputs or found.get("discarded")):
+            self.discard()
+            found = None
+        if found is None:
             self._write(done=False)
+
+    def discard(self) -> None:
+        """Remove the results in a folder that carries a record; if this is killed, the next `begin` completes it."""
+        found = self.read()
+        if found is None:
+            return
+        write_json(self.path, {"inputs": found["inputs"], "done": False, "discarded": True})
+        for entry in self._entries():
+            if stat.S_ISDIR(entry.lstat().st_mode):
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
     def done(self, **results: Any) -> None:
         """Note that the run is finished, with JSON values worth keeping beside its inputs."""
@@ -98,7 +129,9 @@ class RunRecord:
         write_json(self.path, {"inputs": self.inputs, **content})
 
     def _entries(self) -> list[Path]:
-        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+        """What lies in the folder besides this record and the one of the stage around it."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return [entry for entry in found if entry.name not in (self.path.name, STAGE)]
 
     def _begun(self) -> bool:
         return any(True for pattern in self._resumable for _ in self.folder.glob(pattern))

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 
 Alignment = Literal["coral", "combat"]
 
@@ -43,7 +43,9 @@ def aligned(
         raise CellfeatError(f"anchor {anchor!r}: no such domain; choose from {', '.join(names)}")
     for name in names:
         if (count := int((chosen & (domain == name)).sum())) < MIN_CELLS:
-            raise CellfeatError(f"alignment: {count} cells of {name} to take statistics from, {MIN_CELLS} are needed")
+            raise MissingRequirement(
+                f"alignment: {count} cells of {name} to take statistics from, {MIN_CELLS} are needed"
+            )
     double = z.astype(np.float64)
     learned = {name: double[chosen & (domain == name)] for name in names}
     maps = {"coral": coral, "combat": combat}[by](learned, anchor)

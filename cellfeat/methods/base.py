@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import MissingRequirement
 from cellfeat.store import write_embeddings, write_predictions
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def embed_with(method: EmbeddingMethod, store: Store, rows: np.ndarray, folder: 
         `output`.
 
     Raises:
-        CellfeatError: The method lacks labels, masks or weights, named.
+        MissingRequirement: The method lacks labels, masks or weights, named.
     """
     _demand(method, store, rows)
     method.fit(store, rows, folder)
@@ -152,7 +152,7 @@ def predict_with(
         `output`.
 
     Raises:
-        CellfeatError: The method lacks labels, masks or weights, named.
+        MissingRequirement: The method lacks labels, masks or weights, named.
     """
     _demand(method, store, rows)
     method.fit(store, rows, folder, target_rows if method.adapts else target_rows[:0])
@@ -165,7 +165,7 @@ def predict_with(
 
 def _demand(method: Method, store: Store, rows: Sequence[int] | np.ndarray) -> None:
     if missing := lacking(method, store, np.asarray(rows)):
-        raise CellfeatError(f"{method.name}: lacks {missing}")
+        raise MissingRequirement(f"{method.name}: lacks {missing}")
 
 
 def _attributes(method: Method, store: Store) -> dict[str, Any]:

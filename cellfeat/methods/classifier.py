@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from cellfeat.core.files import read_json, write_json, write_text
 from cellfeat.core.lightning_trainer import check_loss, fit
 from cellfeat.core.tensors import best_device, save_tensors
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader
 
@@ -41,10 +41,10 @@ def numbered_labels(store: Store, rows: np.ndarray, method: str) -> tuple[tuple[
     label = store.table()["label"].to_numpy()
     known = label[rows]
     if (known == "").any():
-        raise CellfeatError(f"{method}: lacks labels: {(known == '').sum()} of the {len(rows)} cells have none")
+        raise MissingRequirement(f"{method}: lacks labels: {(known == '').sum()} of the {len(rows)} cells have none")
     classes = tuple(sorted(set(known)))
     if len(classes) < 2:
-        raise CellfeatError(f"{method}: lacks labels: {len(classes)} classes to learn from, two are needed")
+        raise MissingRequirement(f"{method}: lacks labels: {len(classes)} classes to learn from, two are needed")
     numbers = np.full(len(store), -1, np.int64)
     numbers[rows] = np.searchsorted(classes, known.astype(str))
     return classes, numbers

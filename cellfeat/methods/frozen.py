@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from cellfeat.core.tensors import best_device
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement, MissingWeights
 from cellfeat.methods.backbones import (
     IMAGENET_MEAN,
     IMAGENET_SD,
@@ -91,7 +91,7 @@ class ResNet:
         """
         config = self.config
         if config.weights is None:
-            raise CellfeatError(f"{self.name}: lacks weights: {self.weights_hint}")
+            raise MissingWeights(f"{self.name}: lacks weights: {self.weights_hint}")
         body, mean, sd = self.network(read_weights(config.weights, config.sha256))
         device = best_device()
         network = nn.Sequential(Resize(config.size), body).eval().to(device)
@@ -180,7 +180,7 @@ def timm_model(name: str, size: int) -> Any:
     try:
         import timm
     except ImportError:
-        raise CellfeatError(f"{name}: timm is not installed; pip install 'cellfeat[timm]'") from None
+        raise MissingRequirement(f"{name}: timm is not installed", "pip install 'cellfeat[timm]'") from None
     if not timm.is_model(name.partition(".")[0]):
         raise CellfeatError(f"model {name!r}: timm has none of this name; see timm.list_models()")
     options: dict[str, Any] = {"img_size": size} if name.startswith(("vit_", "deit")) else {}

@@ -17,7 +17,7 @@ from cellfeat.autoencoder.losses import ssim
 from cellfeat.autoencoder.network import IMAGE_SIZE, Autoencoder
 from cellfeat.core.lightning_trainer import check_loss, fit
 from cellfeat.core.tensors import best_device, save_tensors
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader, unknown_labels
 from cellfeat.store import embed_batches
@@ -91,7 +91,7 @@ class ImageAE:
             CellfeatError: The crops are not 128 px, there are no rows, or `folder` holds another run.
         """
         if store.layout.crop_size != IMAGE_SIZE or len(rows) == 0:
-            raise CellfeatError(
+            raise MissingRequirement(
                 f"{self.name}: needs cells with crops of {IMAGE_SIZE} px; there are {len(rows)} "
                 f"with {store.layout.crop_size} px"
             )

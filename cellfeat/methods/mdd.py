@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.augmentation import domain_adaptation
 from cellfeat.methods.backbones import headless
@@ -182,7 +182,9 @@ class MDD:
         """
         config, rows, target_rows = self.config, np.asarray(rows), np.asarray(target_rows)
         if len(target_rows) < 2:
-            raise CellfeatError(f"{self.name}: lacks a target: {len(target_rows)} cells to adapt to, two are needed")
+            raise MissingRequirement(
+                f"{self.name}: lacks a target: {len(target_rows)} cells to adapt to, two are needed"
+            )
         folders.claim(folder, self, store, rows=rows, target_rows=target_rows)
         if (folder / MODEL).exists():
             return

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import check_finite
 from cellfeat.core.tensors import best_device, save_tensors
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
 from cellfeat.store import embed_batches
@@ -90,7 +90,7 @@ class PSD:
                 objective of an iteration is no number; then its cells are named.
         """
         if len(rows) == 0:
-            raise CellfeatError(f"{self.name}: no cells to learn from")
+            raise MissingRequirement(f"{self.name}: no cells to learn from")
         places(store.layout.crop_size, self.config)
         folders.claim(folder, self, store, rows=rows)
         layers: list[PredictiveSparseDecomposition] = []

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cellfeat.core.tensors import best_device
 from cellfeat.data.split import stratified_split
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.augmentation import transfer_learning
 from cellfeat.methods.backbones import (
@@ -162,7 +162,7 @@ class ResNeXt:
         part = stratified_split(store.table().iloc[rows], config.validation_fraction, config.seed).to_numpy()
         learned, validation = rows[part == "train"], rows[part == "test"]
         if len(validation) == 0:
-            raise CellfeatError(f"{self.name}: no class has two images, so none is left to choose the epoch by")
+            raise MissingRequirement(f"{self.name}: no class has two images, so none is left to choose the epoch by")
         weight = class_weights(label[learned], classes, share=2)
         truth = torch.from_numpy(label[validation])
         if config.trained == "last-block" and config.weights is not None:

@@ -7,7 +7,7 @@ In the output folder lie
     scores/<method>.json            its tables, confusion matrices, line of the leaderboard and 2-D map
     leaderboard.csv, table.csv, confusion.json, compare.json, report.html
 
-What stands and was made from the same inputs is not made again.
+Results of the same inputs are kept. A run of other inputs that is finished, or can be continued, is refused.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ import pandas as pd
 
 import cellfeat
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
+from cellfeat.core.run_record import RunRecord
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import read_split
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.evaluation.leaderboard import leaderboard
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split, scored_domains
 from cellfeat.evaluation.variant import score_embeddings, score_predictions
@@ -40,6 +41,7 @@ from cellfeat.workflows.comparison_config import CompareConfig, Entry, load_comp
 
 log = logging.getLogger(__name__)
 
+RESUMABLE = ("fit/**/*.ckpt", "fit/*.pt", "fit/*.safetensors")  # what methods go on from
 EXAMPLES = 4  # reconstructions shown of each domain
 
 
@@ -50,7 +52,8 @@ def run_compare(path: str | Path) -> Path:
         The report.
 
     Raises:
-        CellfeatError: The YAML, a method's name or setting, or a result that stands but was made from other inputs.
+        CellfeatError: A fault in the YAML, results of other inputs, or a fault of a method other than a
+            `MissingRequirement`; a method that lacks what it needs is left out and listed.
     """
     config = load_compare(path)
     return Comparison(config, Path(path).read_text(encoding="utf-8")).run()
@@ -81,13 +84,13 @@ class Comparison:
         write_text(self.output / "split.csv", split.to_csv(index=False, lineterminator="\n"))
         for entry in self.config.methods:
             method = self.methods[entry.title]
-            print(f"{entry.title}: {self.output / 'methods' / slug(entry.title)}")
+            log.info("%s: %s", entry.title, self.output / "methods" / slug(entry.title))
             try:
                 if method.kind == "embedding":
                     self._embedding(entry)
                 else:
                     self._prediction(entry)
-            except NotRun as reason:
+            except MissingRequirement as reason:
                 self._leave_out(entry.title, reason)
         return self._finish()
 
@@ -100,13 +103,13 @@ class Comparison:
             folder, method = self._folder(entry, seed), self._build(entry, seed)
             target = folder / "embeddings.h5"
             make = partial(embed_with, method, self.store, learned, folder / "fit", target)
-            seconds += _once(folder, self._inputs(method), target, make)
+            seconds += _once(RunRecord(folder, self._inputs(method), RESUMABLE), target, make)
             files.setdefault(entry.title, []).append(target)
         for by in self.config.align:
             title = f"{entry.title}+{by}"
             try:
                 files[title] = [self._aligned(path, by, learned) for path in files[entry.title]]
-            except NotRun as reason:
+            except MissingRequirement as reason:
                 self._leave_out(title, reason)
         for title, paths in files.items():
             inputs = {"embeddings": [sha256_file(path) for path in paths]}
@@ -120,7 +123,8 @@ class Comparison:
         folder = source.parent / slug(f"{by}-{anchor or 'first'}")
         target = folder / "embeddings.h5"
         inputs = {"embeddings": sha256_file(source), "anchor": anchor}
-        _once(folder, inputs, target, partial(align_embeddings, source, target, self.table, learned, by, anchor))
+        make = partial(align_embeddings, source, target, self.table, learned, by, anchor)
+        _once(RunRecord(folder, inputs, cheap=True), target, make)
         return target
 
     def _prediction(self, entry: Entry) -> None:
@@ -141,7 +145,7 @@ class Comparison:
                 target = folder / "predictions.h5"
                 inputs = self._inputs(method) | {"train": train, "tests": tests}
                 make = partial(predict_with, method, self.store, rows, seen, asked, folder / "fit", target)
-                seconds += _once(folder, inputs, target, make)
+                seconds += _once(RunRecord(folder, inputs, RESUMABLE), target, make)
                 for test in tests:
                     files.setdefault((train, test), []).append(target)
         inputs = {"predictions": sorted({sha256_file(path) for paths in files.values() for path in paths})}
@@ -155,7 +159,7 @@ class Comparison:
         return build(entry.method, entry.config if seed is None else {**entry.config, "seed": seed})
 
     def _seeds(self, entry: Entry) -> list[int | None]:
-        """The seeds to run a method with; [None] for one without chance, or whose seed is given."""
+        """The seeds to run a method with; [None] for one that draws nothing at random, or whose seed is given."""
         random = "seed" in self.methods[entry.title].Config.model_fields and "seed" not in entry.config
         return list(self.config.evaluation.run_seeds("paper")) if random else [None]
 
@@ -164,9 +168,9 @@ class Comparison:
 
     def _ready(self, entry: Entry, rows: np.ndarray) -> None:
         if missing := lacking(self.methods[entry.title], self.store, rows):
-            raise NotRun(f"lacks {missing}")
+            raise MissingRequirement(f"lacks {missing}")
 
-    def _leave_out(self, title: str, reason: NotRun) -> None:
+    def _leave_out(self, title: str, reason: MissingRequirement) -> None:
         self.not_run[title] = str(reason)
         log.warning("%s: not run: %s", title, reason)
 
@@ -233,31 +237,20 @@ class Comparison:
         )
 
 
-class NotRun(Exception):
-    """Why a method of a comparison is left out, while the rest goes on."""
-
-
-def _once(folder: Path, inputs: dict[str, Any], target: Path, make: Callable[[], Any]) -> float:
-    """Make `target`, in `folder`, unless it stands; returns the seconds that it took, then or now.
+def _once(record: RunRecord, target: Path, make: Callable[[], Any]) -> float:
+    """Make `target`, in the record's folder, unless it is there; returns the seconds that it took, then or now.
 
     Raises:
-        CellfeatError: It was made, or begun, from other inputs.
-        NotRun: The method cannot do it, in its own words.
+        DifferentInputs: It was made, or begun, from other inputs.
+        MissingRequirement: The method lacks what it needs.
     """
-    path = folder / "record.json"
-    found: dict[str, Any] = read_json(path) if path.is_file() else {"inputs": inputs, "done": False, "seconds": 0.0}
-    if changed := [name for name in inputs if found["inputs"].get(name) != inputs[name]]:
-        raise CellfeatError(f"{folder}: was made with another {changed[0]}; remove it or choose another output")
-    if not (found["done"] and target.is_file()):
-        write_json(path, found)
+    if not (record.check() and target.is_file()):
+        record.begin()
         start = time.monotonic()
-        try:
-            make()
-        except CellfeatError as error:
-            raise NotRun(str(error)) from error
-        found["seconds"] += time.monotonic() - start
-        write_json(path, found | {"done": True})
-    return float(found["seconds"])
+        make()
+        record.done(seconds=time.monotonic() - start)
+    found = record.read()
+    return float(found["seconds"]) if found else 0.0
 
 
 def _captions(table: pd.DataFrame, rows: np.ndarray) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.core.files import digest, read_json, sha256_file, write_json, write_text
+from cellfeat.core.run_record import STAGE, RunRecord, differences
 from cellfeat.core.settings import read_yaml
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import load_config, portable
 from cellfeat.detection.train_net import find_config, scores_table, train
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, DifferentInputs
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.workflows.dump import DumpConfig, dump, summary_table
 
+log = logging.getLogger(__name__)
+
 EXAMPLES = 6  # reconstructions shown of each domain
+COPY = "pipeline.yaml"  # in the output folder: the YAML of the last run
 STAGES = ("detector", "dump", "autoencoder", "embed", "evaluate", "report")
 
 
@@ -78,16 +82,21 @@ def load_pipeline(path: str | Path) -> PipelineConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step: what it depends on, and how to make it in its folder.
+    """One step of a pipeline.
 
-    A costly stage goes on with what an interrupted one left, and is never thrown away unasked; the others are made anew
-    when what they depend on has changed.
+    Attributes:
+        name: Also the name of its folder.
+        inputs: What its result depends on, besides the stages before it.
+        make: Makes the result in its folder.
+        costly: A result of other inputs is refused; that of another stage is replaced.
+        resumable: Files in its folder from which an interrupted run goes on.
     """
 
     name: str
     inputs: dict[str, Any]
     make: Callable[[Path], None]
-    costly: bool
+    costly: bool = False
+    resumable: tuple[str, ...] = ()
 
 
 class Run:
@@ -98,7 +107,8 @@ class Run:
         self.output = config.output
 
     def run(self, start: str | None = None) -> Path:
-        """Make what is not there yet.
+        """Do the stages whose results are not there yet. Nothing is written or removed before all settings, names and
+        folders were checked.
 
         Args:
             start: Redo this stage and all after it.
@@ -107,47 +117,61 @@ class Run:
             The report.
 
         Raises:
-            CellfeatError: An unknown stage, or an artefact that stands but was made from other inputs.
+            CellfeatError: An unknown stage, a result of other inputs, or a folder that is not of this pipeline.
         """
         if start is not None and start not in STAGES:
             raise CellfeatError(f"--from {start}: no such stage; choose from {', '.join(STAGES)}")
-        if start is not None:
-            for name in STAGES[STAGES.index(start) :]:
-                shutil.rmtree(self.output / name, ignore_errors=True)
-        previous = ""
-        for build in (self._detector, self._dump, self._autoencoder, self._embed, self._evaluate, self._report):
-            previous = self._complete(build(), previous)
+        kept = STAGES.index(start) if start else len(STAGES)
+        steps = list(self._steps())
+        self._check(steps, kept)
+        for _, record in steps[kept:]:
+            record.discard()
+        for stage, record in steps:
+            if _is_done(stage, record):
+                log.info("%s: already done, %s", stage.name, record.folder)
+                continue
+            log.info("%s: %s", stage.name, record.folder)
+            record.begin()
+            write_text(self.output / COPY, self.text)
+            stage.make(record.folder)
+            record.done()
         return self.output / "report" / "report.html"
 
-    def _complete(self, stage: Stage, previous: str) -> str:
-        """Skip, resume or make a stage; returns the digest of everything it depends on."""
-        folder = self.output / stage.name
-        record = folder / "stage.json"
-        wanted = {"inputs": {**stage.inputs, "before": previous}}
-        key = digest(wanted)
-        if record.is_file():
-            found = read_json(record)
-            changed = [name for name in wanted["inputs"] if found["inputs"].get(name) != wanted["inputs"][name]]
-            if changed and stage.costly:
-                what = "result of the stage before it" if changed == ["before"] else changed[0]
-                raise CellfeatError(
-                    f"{folder}: was made with another {what}; redo it with --from {stage.name} or choose another output"
-                )
-            if found["done"] and not changed:
-                print(f"{stage.name}: stands, {folder}")
-                return key
-            if not stage.costly:
-                shutil.rmtree(folder)
-        elif folder.exists():
-            raise CellfeatError(f"{folder}: is not of this pipeline; choose another output folder")
-        print(f"{stage.name}: {folder}")
-        write_json(record, wanted | {"done": False})
-        stage.make(folder)
-        write_json(record, wanted | {"done": True})
-        return key
+    def _steps(self) -> Iterator[tuple[Stage, RunRecord]]:
+        """Each stage with its record, whose inputs contain the digest of all that the stages before it depend on."""
+        before = ""
+        for build in (self._detector, self._dump, self._autoencoder, self._embed, self._evaluate, self._report):
+            stage = build()
+            inputs = {**stage.inputs, "before": before}
+            before = digest({"inputs": inputs})
+            folder = self.output / stage.name
+            yield stage, RunRecord(folder, inputs, stage.resumable, STAGE, cheap=not stage.costly)
+
+    def _check(self, steps: Sequence[tuple[Stage, RunRecord]], kept: int) -> None:
+        """What can be checked before the first stage: names, and that each file to replace is of this pipeline."""
+        detector, domains = self.config.detector, {open_dataset(name).spec.domain for name in self.config.dump.datasets}
+        for name in (*detector.train, *detector.test):
+            open_dataset(name)
+        if (anchor := self.config.autoencoder.anchor) is not None and anchor not in domains:
+            raise CellfeatError(
+                f"autoencoder.anchor: {anchor!r} is no domain of dump.datasets",
+                f"choose from {', '.join(sorted(domains))}",
+            )
+        copy = self.output / COPY
+        if (
+            copy.exists()
+            and copy.read_text(encoding="utf-8") != self.text
+            and not any(r.path.exists() for _, r in steps)
+        ):
+            raise CellfeatError(f"{copy}: is not of this pipeline", "choose another output folder")
+        for _, record in steps:
+            record.check_owner()
+        for stage, record in steps[:kept]:
+            _is_done(stage, record)
 
     def _detector(self) -> Stage:
-        return Stage("detector", self._detector_inputs(), self._make_detector, costly=True)
+        resumable = ("last_checkpoint", "*.pth")
+        return Stage("detector", self._detector_inputs(), self._make_detector, True, resumable)
 
     def _detector_inputs(self) -> dict[str, Any]:
         cfg = self._detector_cfg()
@@ -172,7 +196,7 @@ class Run:
             detector = build_detector(self._weighted_cfg(), self.config.detector.engine)
             scores = {name: evaluate_dataset(detector, name) for name in cfg.DATASETS.TEST}
             write_json(folder / "evaluation.json", scores)
-        print(scores_table(scores))
+        log.info("%s", scores_table(scores))
 
     def _weighted_cfg(self) -> CfgNode:
         cfg = self._detector_cfg().clone()
@@ -183,7 +207,7 @@ class Run:
     def _dump(self) -> Stage:
         def make(folder: Path) -> None:
             dump(self._weighted_cfg(), stage.datasets, folder / "store", options, detector.engine)
-            print(summary_table(read_json(folder / "store" / "summary.json")))
+            log.info("%s", summary_table(read_json(folder / "store" / "summary.json")))
 
         stage, detector = self.config.dump, self.config.detector
         options = DumpConfig(**stage.model_dump(exclude={"datasets"}))
@@ -193,18 +217,17 @@ class Run:
             for record in open_dataset(name).records()
         ]
         inputs = {"options": options.model_dump(), "datasets": stage.datasets, "images": digest(images)}
-        return Stage("dump", inputs, make, costly=True)
+        return Stage("dump", inputs, make, True, ("store/shards/*.h5",))
 
     def _autoencoder(self) -> Stage:
-        from cellfeat.autoencoder import train_autoencoder
+        def make(folder: Path) -> None:
+            from cellfeat.autoencoder import train_autoencoder
+
+            train_autoencoder(self._store(), folder, options)
 
         options = self.config.autoencoder
-        return Stage(
-            "autoencoder",
-            {"options": options.model_dump()},
-            lambda folder: print(train_autoencoder(self._store(), folder, options)),
-            costly=True,
-        )
+        resumable = ("checkpoints/*.ckpt", "autoencoder.safetensors")
+        return Stage("autoencoder", {"options": options.model_dump()}, make, True, resumable)
 
     def _embed(self) -> Stage:
         def make(folder: Path) -> None:
@@ -215,7 +238,7 @@ class Run:
             embed(self._store(), self.output / "autoencoder" / "autoencoder.safetensors", folder / "aecfe.h5")
             embed_with(build("rcnn"), self._store(), np.arange(0), folder, folder / "rcnn.h5")
 
-        return Stage("embed", {}, make, costly=False)
+        return Stage("embed", {}, make)
 
     def _evaluate(self) -> Stage:
         def make(folder: Path) -> None:
@@ -224,13 +247,13 @@ class Run:
             evaluate(self._store(), self._embeddings(), folder, options, self.output / "autoencoder" / "split.csv")
 
         options = self.config.evaluation
-        return Stage("evaluate", {"options": options.model_dump()}, make, costly=False)
+        return Stage("evaluate", {"options": options.model_dump()}, make)
 
     def _report(self) -> Stage:
         def make(folder: Path) -> None:
             from cellfeat.reporting.report import write_report
 
-            path = write_report(
+            write_report(
                 folder / "report.html",
                 self._store(),
                 self._embeddings(),
@@ -241,9 +264,8 @@ class Run:
                 reconstructions=self._reconstructions(),
                 same_site=self._same_site(),
             )
-            print(path)
 
-        return Stage("report", {"config": self.text}, make, costly=False)
+        return Stage("report", {"config": self.text}, make)
 
     def _store(self) -> Any:
         from cellfeat.store import Store
@@ -274,11 +296,23 @@ class Run:
         return {spec.domain: spec.same_site_as for spec in specs if spec.same_site_as}
 
 
+def _is_done(stage: Stage, record: RunRecord) -> bool:
+    """`RunRecord.check`; a refusal says how to redo the stage."""
+    try:
+        return record.check()
+    except DifferentInputs as error:
+        before = record.read()
+        changed = [key for key, _, _ in differences(before["inputs"] if before else {}, record.inputs)]
+        what = error.what
+        if changed == ["before"]:
+            what = f"{record.folder}: was made from another result of the stage before it"
+        raise DifferentInputs(what, f"redo it with --from {stage.name}, or choose another output") from None
+
+
 def run_pipeline(path: str | Path, start: str | None = None) -> Path:
     """Run a pipeline's YAML to its report; see `Run.run`."""
     config = load_pipeline(path)
     run = Run(config, Path(path).read_text(encoding="utf-8"))
-    write_text(config.output / "pipeline.yaml", run.text)
     with _data_root(config.data_root):
         return run.run(start)
 

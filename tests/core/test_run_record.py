@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cellfeat.core.run_record import RunRecord, differences
+from cellfeat.core.run_record import STAGE, RunRecord, differences
 from cellfeat.errors import CellfeatError, DifferentInputs
 
 INPUTS = {"config": {"lr": 0.1, "seed": 0}, "store": "abc"}
@@ -64,6 +64,52 @@ def test_a_kill_before_the_record_was_in_place_leaves_a_folder_that_can_be_used(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".record.json.123.partial").write_text("{")
     begun(tmp_path / "run")
+
+
+def test_cheap_results_of_other_inputs_are_replaced(tmp_path):
+    begun(tmp_path / "run", cheap=True).done()
+    (tmp_path / "run" / "plot.png").write_text("old")
+    record = begun(tmp_path / "run", CHANGED, cheap=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["record.json"]
+    assert record.read()["inputs"] == CHANGED
+
+
+def test_discarding_removes_nothing_from_a_folder_without_a_record(tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    RunRecord(tmp_path, INPUTS).discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_kill_while_results_are_removed_does_not_leave_them_as_whole(tmp_path, monkeypatch):
+    record = begun(tmp_path / "run", resumable=("*.ckpt",))
+    (tmp_path / "run" / "last.ckpt").write_text("old")
+    (tmp_path / "run" / "images").mkdir()
+    record.done()
+    with monkeypatch.context() as killed:
+        killed.setattr("shutil.rmtree", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            record.discard()
+    begun(tmp_path / "run", CHANGED, resumable=("*.ckpt",))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["record.json"]
+
+
+def test_a_stage_and_the_run_inside_it_have_a_record_each(tmp_path):
+    stage = begun(tmp_path / "run", name=STAGE)
+    begun(tmp_path / "run").done()
+    begun(tmp_path / "run", CHANGED, cheap=True).done()
+    assert stage.read() == {"inputs": INPUTS, "done": False}
+    stage.discard()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [STAGE]
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(CellfeatError, match="run: is a file"):
+        RunRecord(tmp_path / "run", INPUTS).check()
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"inputs": 1, "done": false}', "{"])

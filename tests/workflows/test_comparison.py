@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from cellfeat import methods
+from cellfeat import errors, methods
 from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError
 from cellfeat.store import CellRow, ImageResult, StoreWriter
@@ -30,7 +30,7 @@ class OracleConfig(BaseModel):
     adapts: bool = False
     weights: Path | None = None
     needs_weights: bool = False
-    fails: bool = False
+    fails: str = ""  # the error's type
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Oracle:
 
     def fit(self, store, rows, folder, target_rows):
         if self.config.fails:
-            raise CellfeatError("oracle: the loss is not a number in step 3")
+            raise getattr(errors, self.config.fails)("oracle: step 3")
         FITTED.append((self.config.seed, store.table()["domain"][rows[0]], len(target_rows)))
 
     def predict(self, store, rows, folder):
@@ -132,16 +132,26 @@ def test_a_random_method_has_a_run_a_seed_and_one_that_adapts_a_fit_a_target(tmp
 def test_what_cannot_be_run_is_listed_and_the_rest_goes_on(tmp_path, store):
     entries = [
         "rcnn",
-        *({"method": "oracle", "label": key, "config": {key: True}} for key in ("needs_weights", "fails")),
+        {"method": "oracle", "label": "unweighted", "config": {"needs_weights": True}},
+        {"method": "oracle", "label": "lacking", "config": {"fails": "MissingRequirement"}},
     ]
     report = run_compare(write(tmp_path, store, methods=entries, align=[]))
     not_run = read_json(tmp_path / "out" / "compare.json")["not_run"]
     assert not_run == {
-        "needs_weights": "lacks weights: give the path of the file in its config",
-        "fails": "oracle: the loss is not a number in step 3",
+        "unweighted": "lacks weights: give the path of the file in its config",
+        "lacking": "oracle: step 3",
     }
     assert "step 3" in report.read_text()
     assert set(pd.read_csv(tmp_path / "out" / "leaderboard.csv")["method"]) == {"rcnn"}
+
+
+@pytest.mark.parametrize("kind", ["CellfeatError", "Damaged", "CannotWrite"])
+def test_any_other_fault_ends_a_comparison_and_a_corrected_one_goes_on(tmp_path, store, kind):
+    entry = {"method": "oracle", "config": {"seed": 0, "fails": kind}}
+    with pytest.raises(getattr(errors, kind), match="step 3"):
+        run_compare(write(tmp_path, store, methods=["rcnn", entry], align=[]))
+    entry["config"]["fails"] = ""
+    assert run_compare(write(tmp_path, store, methods=["rcnn", entry], align=[])).is_file()
 
 
 def test_where_nothing_can_be_run_the_reasons_are_told(tmp_path, store):
@@ -152,7 +162,7 @@ def test_where_nothing_can_be_run_the_reasons_are_told(tmp_path, store):
 def test_a_result_of_another_config_is_not_thrown_away(tmp_path, store):
     entry = {"method": "colour", "config": {"side": 4}}
     run_compare(write(tmp_path, store, methods=[entry], align=[]))
-    with pytest.raises(CellfeatError, match="colour/run: was made with another config"):
+    with pytest.raises(CellfeatError, match=r"colour/run: was made with config\.side = 4, now it is 5"):
         run_compare(write(tmp_path, store, methods=[entry | {"config": {"side": 5}}], align=[]))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cellfeat.core.files import read_json, write_json
+from cellfeat.core.files import read_json
 from cellfeat.data.synthetic import write_sites
 from cellfeat.errors import CellfeatError
 from cellfeat.workflows.demo import PIPELINE
@@ -73,7 +73,7 @@ def test_the_whole_road_ends_in_a_report(finished):
     assert (output / "pipeline.yaml").read_text() == finished[0].read_text()
 
 
-def test_what_stands_is_not_made_again(finished):
+def test_results_of_the_same_settings_are_kept(finished):
     path, output = finished
     before = times(output)
     run_pipeline(path)
@@ -88,16 +88,16 @@ def test_from_redoes_a_stage_and_those_after_it(finished):
     assert changed == {"evaluate", "report"}
 
 
-def test_an_interrupted_stage_is_finished(finished):
+def test_a_stage_killed_before_its_record_was_written_is_done(finished):
     path, output = finished
-    record = read_json(output / "report" / "stage.json")
-    write_json(output / "report" / "stage.json", record | {"done": False})
-    (output / "report" / "report.html").unlink()
+    for file in (output / "report").iterdir():
+        file.unlink()
+    (output / "report" / ".stage.json.1.partial").write_text("{")
     run_pipeline(path)
     assert (output / "report" / "report.html").is_file()
 
 
-def test_a_cheap_stage_is_made_anew_when_its_settings_change(finished, pipeline, tmp_path):
+def test_a_cheap_stage_is_redone_when_its_settings_change(finished, pipeline, tmp_path):
     _, output = finished
     before = times(output)
     run_pipeline(write(tmp_path / "p.yaml", pipeline | {"evaluation": {"runs": 2, "protocols": ["paper"]}}))
@@ -108,8 +108,12 @@ def test_a_cheap_stage_is_made_anew_when_its_settings_change(finished, pipeline,
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("dump", {"datasets": ["site-a"], "score_threshold": 0.0}, "dump: was made with another datasets"),
-        ("autoencoder", {"epochs": 2}, "autoencoder: was made with another options"),
+        (
+            "dump",
+            {"datasets": ["site-a"], "score_threshold": 0.0},
+            r"dump: was made with datasets = .*; redo it with --from dump",
+        ),
+        ("autoencoder", {"epochs": 2}, r"autoencoder: was made with options\.epochs = 1, now it is 2"),
     ],
 )
 def test_a_costly_stage_of_other_inputs_is_not_thrown_away(finished, pipeline, tmp_path, key, value, words):
@@ -117,10 +121,43 @@ def test_a_costly_stage_of_other_inputs_is_not_thrown_away(finished, pipeline, t
         run_pipeline(write(tmp_path / "p.yaml", {**pipeline, key: value}))
 
 
-def test_a_foreign_folder_is_left_alone(pipeline, tmp_path):
-    (tmp_path / "out" / "detector").mkdir(parents=True)
-    with pytest.raises(CellfeatError, match="not of this pipeline"):
-        run_pipeline(write(tmp_path / "p.yaml", {**pipeline, "output": str(tmp_path / "out")}))
+@pytest.fixture
+def own_copy(finished, pipeline, tmp_path):
+    """The finished run in a folder that a test may change: (config, output folder)."""
+    shutil.copytree(finished[1], tmp_path / "run")
+    return {**pipeline, "output": str(tmp_path / "run")}, tmp_path / "run"
+
+
+@pytest.mark.parametrize("start", [None, "detector", "report"])
+def test_folders_of_something_else_are_left_alone(pipeline, tmp_path, start):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.html").write_text("mine")
+    with pytest.raises(CellfeatError, match="report: holds files of something else; choose another output folder"):
+        run_pipeline(write(tmp_path / "p.yaml", {**pipeline, "output": str(tmp_path)}), start)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["p.yaml", "report", "thesis.html"]
+
+
+def test_a_pipeline_of_something_else_is_left_alone(pipeline, tmp_path):
+    (tmp_path / "pipeline.yaml").write_text("mine")
+    with pytest.raises(CellfeatError, match=r"pipeline\.yaml: is not of this pipeline"):
+        run_pipeline(write(tmp_path / "p.yaml", {**pipeline, "output": str(tmp_path)}))
+    assert (tmp_path / "pipeline.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "start"),
+    [
+        ({"dump": {"datasets": ["site-a", "nowhere"], "score_threshold": 0.0}}, "evaluate"),
+        ({"autoencoder": {"anchor": "nowhere"}}, "dump"),
+        ({"autoencoder": {"anchor": "site-a", "epochs": 2}}, "embed"),
+    ],
+)
+def test_nothing_is_removed_before_all_was_checked(own_copy, tmp_path, change, start):
+    config, output = own_copy
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    with pytest.raises(CellfeatError):
+        run_pipeline(write(tmp_path / "p.yaml", config | change), start)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
 def test_trained_weights_can_be_brought_along(finished, pipeline, tmp_path):
