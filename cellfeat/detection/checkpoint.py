@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cellfeat.core.files import atomic_path, sha256_file
-from cellfeat.core.unpickle import ArrayUnpickler
+from cellfeat.core.pickle_file import read_pickle
+from cellfeat.core.tensors import load_tensors
 from cellfeat.errors import CellfeatError
 
 State = dict[str, Tensor]
@@ -56,46 +55,23 @@ def read_state(path: str | Path) -> State:
         CellfeatError: Another format, a damaged file, or a pickle of more than arrays.
     """
     path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if path.suffix == ".pkl":
-            with open(path, "rb") as handle:
-                content = ArrayUnpickler(handle, encoding="latin1").load()
-        elif path.suffix in (".pth", ".pt"):
-            _check_size(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise CellfeatError("weights are read from .pth, .safetensors or a model-zoo .pkl")
-    except CellfeatError as error:
-        raise CellfeatError(f"{path}: {error}") from None
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"names {named[1]}, which a file of arrays does not need; not loaded" if named else "damaged pickle"
-        raise CellfeatError(f"{path}: {reason}") from None
-    except Exception as error:  # each format's reader raises its own
-        raise CellfeatError(f"{path}: cannot be read as weights ({' '.join(str(error).split())[:200]})") from None
+    if path.suffix == ".safetensors":
+        return load_tensors(path, "give the path of the weights", "restore it")
+    if path.suffix not in (".pkl", ".pth", ".pt"):
+        raise CellfeatError(f"{path}: weights are read from .pth, .safetensors or a model-zoo .pkl")
+    content = read_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: holds no parameters by name")
-    state = {name: torch.as_tensor(value) for name, value in content.items() if isinstance(value, (Tensor, np.ndarray))}
+    state = {
+        name: torch.from_numpy(value)
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
+    }
     if not state:
         raise CellfeatError(f"{path}: holds no parameters by name")
     return state
-
-
-def _check_size(path: Path) -> None:
-    """Refuse a checkpoint that inflates: torch.save packs nothing, so its parts are no larger than the file."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-        if size > path.stat().st_size:
-            raise CellfeatError(
-                f"inflates from {path.stat().st_size} to {size} bytes, as no checkpoint does; not loaded"
-            )
 
 
 def load_weights(

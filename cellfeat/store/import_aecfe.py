@@ -2,12 +2,12 @@
 
 Its feature files hold, by image name, `feats` (k, 14, 14, 256), `rois` (k, 4) as rows and columns (y0, x0, y1, x1) in
 an image resized to 400 x 400 px, `label` (the site's code) and perhaps `masks` (400, 400, k). Its image files hold the
-images (h, w, 3) uint8 RGB by the same names. The files are read by a restricted unpickler (`cellfeat.core.unpickle`).
+images (h, w, 3) uint8 RGB by the same names. Nothing in the files is run
+(`cellfeat.core.pickle_file`).
 """
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cellfeat.core.files import sha256_file
-from cellfeat.core.memory import available_memory
-from cellfeat.core.unpickle import ArrayUnpickler, LimitedReader
+from cellfeat.core.pickle_file import read_pickle
 from cellfeat.data.crops import crop_cell
 from cellfeat.data.vocabulary import load_vocabulary
 from cellfeat.errors import CellfeatError
@@ -117,16 +116,7 @@ def _field(source: str | Path, content: dict, key: str, name: str) -> Any:
 
 
 def _load(path: Path) -> dict:
-    try:
-        with gzip.open(path, "rb") as file:
-            content = ArrayUnpickler(LimitedReader(file, available_memory() // 2), encoding="latin1").load()
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file") from None
-    except CellfeatError as error:
-        raise CellfeatError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle raises anything
-        reason = " ".join(str(error).split())[:200]
-        raise CellfeatError(f"{path}: not a gzip-pickled file of arrays, or damaged ({reason})") from None
+    content = read_pickle(path)
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: holds no dict by image name; give a file of the reference implementation")
     return content

@@ -171,5 +171,5 @@ def test_a_checkpoint_that_inflates_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "sound.pth") as sound, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
         for name in sound.namelist():
             bomb.writestr(name, sound.read(name))
-    with pytest.raises(CellfeatError, match=r"bomb\.pth: inflates from \d+ to \d+ bytes"):
+    with pytest.raises(CellfeatError, match=r"bomb\.pth: its parts are compressed"):
         read_state(tmp_path / "bomb.pth")
