@@ -11,7 +11,6 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "__init__.py")
 EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
-UMAP = ["umap-learn>=0.5.7"]  # maps of embeddings; without it they are drawn by t-SNE
 TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6", "scikit-image>=0.22"]
 
 setup(
@@ -53,8 +52,9 @@ setup(
         "torchvision>=0.19",
         "tqdm>=4.66",
         "typer>=0.12",
+        "umap-learn>=0.5.7",  # maps of embeddings
     ],
-    extras_require={"export": EXPORT, "explain": EXPLAIN, "test": TEST, "timm": TIMM, "umap": UMAP},
+    extras_require={"export": EXPORT, "explain": EXPLAIN, "test": TEST, "timm": TIMM},
     entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -1,11 +1,10 @@
-"""The paper's numbers, as data, and which of ours they may stand beside."""
+"""The numbers of the publications, as data, and which of ours may be compared with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 
-import numpy as np
 import pandas as pd
 
 
@@ -13,10 +12,11 @@ def load_published(name: str = "accuracy") -> pd.DataFrame:
     """Published numbers, as fractions.
 
     Args:
-        name: "accuracy" (source, method, train, test, metric, value, sd, classes, note), "detection" (source, metric,
-            value, note), "domains" (domain, images, note): how many images the paper's domains hold, where known, or
-            "elsewhere" (source, method, where, data, metric, value, note, reference): results on data that are not
-            these domains; `where` says whether to set them beside ours within or across domains.
+        name: "accuracy" (source, table, method, train, test, metric, value, sd, classes, note): Tables 1 and 2 of the
+            AE-CFE paper, "detection" (source, metric, value, note), "domains" (domain, images, approximate, note): how
+            many images the paper's domains hold, or "elsewhere" (source, method, where, data, metric, value, up_to,
+            note, reference): results on data that are not these domains; `where` says whether to compare them with ours
+            within or across domains, `up_to` is the end of a range of which `value` is the start.
     """
     with as_file(files("cellfeat.evaluation") / "published" / f"{name}.csv") as path:
         table = pd.read_csv(path)
@@ -38,7 +38,7 @@ def published_beside_ours(
         ours_train, ours_test (our names) and differs: what tells our data from the paper's, "" where nothing does.
     """
     same_site = same_site or {}
-    domains = load_published("domains").set_index("domain")["images"]
+    domains = load_published("domains").set_index("domain")
     ours = scored.drop_duplicates(["train", "test"])[["train", "test", "classes"]]
     ours = ours.rename(columns={"train": "ours_train", "test": "ours_test", "classes": "ours_classes"})
     for side in ("train", "test"):
@@ -48,14 +48,14 @@ def published_beside_ours(
     return matched.drop(columns="ours_classes")
 
 
-def _differences(row: dict, images: Mapping[str, int], published_images: pd.Series) -> list[str]:
+def _differences(row: dict, images: Mapping[str, int], domains: pd.DataFrame) -> list[str]:
     found = []
     for name, site in {row["ours_train"]: row["train"], row["ours_test"]: row["test"]}.items():
-        have, theirs = images.get(name, 0), published_images.get(site, np.nan)
-        if np.isnan(theirs):
-            found.append(f"the size of {site} is not published")
-        elif have != theirs:
-            found.append(f"{have:,} of {theirs:,.0f} images of {site}")
+        have, theirs = images.get(name, 0), domains.loc[site]
+        if theirs["approximate"] == "yes":
+            found.append(f"{have:,} of around {theirs['images']:,} images of {site}")
+        elif have != theirs["images"]:
+            found.append(f"{have:,} of {theirs['images']:,} images of {site}")
     classes = len(row["ours_classes"].split(";")) if row["ours_classes"] else 0
     if classes != row["classes"]:
         found.append(f"{classes} of {row['classes']} classes")

@@ -13,7 +13,7 @@ import pandas as pd
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.evaluation.leaderboard import standing
 from cellfeat.evaluation.predicted import predicted_pairs
-from cellfeat.evaluation.projection import PROJECTION, project
+from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.protocol import EvaluationConfig, scored_domains
 from cellfeat.evaluation.run import confusion_entry
 from cellfeat.evaluation.separation import separation
@@ -32,7 +32,7 @@ def score_embeddings(
         table: The rows of the cross-domain table.
         confusions: The entries of confusion.json.
         standings: The lines of the leaderboard, one a classifier.
-        map: kind ("UMAP" or "t-SNE"), rows (of the store) and xy of the cells drawn.
+        map: kind ("UMAP" or "t-SNE"), rows (of the store) and xy of the cells drawn, or the reason why there are none.
     """
     zs = [align(read_embeddings(path), table) for path in paths]
     pairs = score_pairs(title, zs, table, "paper", split, config)
@@ -40,8 +40,9 @@ def score_embeddings(
     chosen = np.isin(domain, scored_domains(domain[label != ""].tolist(), config))
     tested = chosen & (parts_of(split, table["cell_id"]) == "test")
     measured = [separation(z[tested], domain[tested], label[tested]) for z in zs]
-    rows, xy = project(zs[0][chosen], domain[chosen])
-    drawn = {"kind": PROJECTION, "rows": np.flatnonzero(chosen)[rows].tolist(), "xy": xy.round(3).tolist()}
+    flat = project(zs[0][chosen], domain[chosen])
+    drawn = {"kind": flat.kind, "rows": np.flatnonzero(chosen)[flat.rows].tolist(), "xy": flat.points.round(3).tolist()}
+    drawn["reason"] = flat.reason
     return _plain(pairs, measured) | {"map": drawn}
 
 

@@ -81,10 +81,11 @@ def _maps(scored: Mapping[str, Mapping[str, Any]], cells: pd.DataFrame) -> list[
     domain, label = cells["domain"].to_numpy(str), cells["label"].to_numpy(str)
     shown = []
     for title, one in scored.items():
-        if one["map"] and one["map"]["rows"]:
-            rows, xy = np.array(one["map"]["rows"]), np.array(one["map"]["xy"])
-            uri = sections.png(plots.scatter(xy, domain[rows], label[rows]))
-            shown.append({"method": method_name(title), "uri": uri, "kind": one["map"]["kind"], "shown": len(rows)})
+        if one["map"]:
+            rows, xy = np.array(one["map"]["rows"], int), np.array(one["map"]["xy"])
+            uri = sections.png(plots.scatter(xy, domain[rows], label[rows])) if len(rows) else None
+            said = {"kind": one["map"]["kind"], "shown": len(rows), "reason": one["map"]["reason"]}
+            shown.append({"method": method_name(title), "uri": uri, **said})
     return shown
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 import cellfeat
 from cellfeat.core.files import atomic_path, slug, write_text
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation.projection import PROJECTION, project
+from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.run import read_all
 from cellfeat.evaluation.table import align
 from cellfeat.reporting import explore_plots, plots
@@ -34,7 +34,7 @@ def explore(store: Store, embeddings: Sequence[str | Path], output: str | Path) 
     """Draw the classes, mean crops and colours of each domain, and each embedding in two and three dimensions.
 
     `output` gets classes.png, mean_images.png, colours.png, for each method map_2d_<method>.png and
-    map_3d_<method>.png (none for fewer than ten cells), and explore.html, which holds them all.
+    map_3d_<method>.png (the page says why where there is none), and explore.html, which holds them all.
 
     Args:
         store: The cells.
@@ -69,9 +69,7 @@ def explore(store: Store, embeddings: Sequence[str | Path], output: str | Path) 
         "store": {"digest": store.digest, "cells": len(store)},
         "domains": sorted(pixels.crop),
         "figures": {name: png(picture) for name, picture in figures.items()},
-        "kind": PROJECTION,
         "maps": shown,
-        "given": len(vectors),
     }
     page = output / "explore.html"
     write_text(page, environment().get_template("explore.html.j2").render(context))
@@ -84,17 +82,16 @@ def _maps(vectors: Mapping[str, np.ndarray], table: pd.DataFrame) -> tuple[dict[
     domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
     pictures: dict[str, bytes] = {}
     shown = []
-    with tqdm(total=2 * len(vectors), desc=PROJECTION, unit="map", disable=not vectors) as progress:
+    with tqdm(total=2 * len(vectors), desc="maps", unit="map", disable=not vectors) as progress:
         for method, z in vectors.items():
-            size = {"d": z.shape[1], "of": len(z)}
-            drawn = {}
-            for dimensions, draw in ((2, plots.scatter), (3, explore_plots.scatter_3d)):
-                rows, points = project(z, domain, dimensions=dimensions)
-                if len(rows):
-                    drawn[f"map_{dimensions}d_{slug(method)}"] = draw(points, domain[rows], label[rows])
+            said: dict[str, Any] = {"method": method_name(method), "d": z.shape[1], "of": len(z)}
+            for dimensions, place, draw in ((2, "flat", plots.scatter), (3, "solid", explore_plots.scatter_3d)):
+                drawn = project(z, domain, dimensions=dimensions)
+                said |= {"kind": drawn.kind, "reason": drawn.reason, "shown": len(drawn.rows)}
+                if not drawn.reason:
+                    picture = draw(drawn.points, domain[drawn.rows], label[drawn.rows])
+                    pictures[f"map_{dimensions}d_{slug(method)}"] = picture
+                    said[place] = png(picture)
                 progress.update()
-            if drawn:
-                pictures |= drawn
-                uris = dict(zip(("flat", "solid"), map(png, drawn.values())))
-                shown.append({"method": method_name(method), "shown": len(rows), **size, **uris})
+            shown.append(said)
     return pictures, shown

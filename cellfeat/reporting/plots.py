@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -198,9 +200,15 @@ def plain(axes: Axes) -> None:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """A figure as a PNG of `DPI`."""
+    """A figure as a PNG of `DPI`; every figure is written here.
+
+    Names of classes, domains and methods are text: a dollar sign in them begins no formula.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with rc_context({"text.parse_math": False}):  # of labels that are made while drawing
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 

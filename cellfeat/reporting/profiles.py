@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from cellfeat.core.files import atomic_path, write_text
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.projection import project
 from cellfeat.reporting.palette import in_reading_order
-from cellfeat.reporting.plots import scatter
+from cellfeat.reporting.plots import png_bytes, scatter
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +94,16 @@ def report_profiles(
     write_text(output / "f1.csv", f1.to_csv(index=False, lineterminator="\n"))
     write_text(output / "signatures.csv", signatures.to_csv(index=False, lineterminator="\n"))
     top = signatures["signature"].to_numpy()[:TOP]
-    rows, xy = project(z, domain)
+    flat = project(z[:, top], domain, kind="t-SNE")
     figures = {
         "class_means.png": class_means(z[:, top], label),
         "heat_map.png": heat_map(z[:, top], label),
-        "tsne.png": scatter(xy, domain[rows], label[rows]),
         "lda.png": scatter(_lda(z, label), domain, label),
     }
+    if flat.reason:
+        log.warning("%s: not drawn: %s", output / "tsne.png", flat.reason)
+    else:
+        figures["tsne.png"] = scatter(flat.points, domain[flat.rows], label[flat.rows])
     if dictionary is not None:
         figures["dictionary.png"] = kernels(dictionary)
     for name, content in figures.items():
@@ -126,7 +128,7 @@ def kernels(dictionary: np.ndarray) -> bytes:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(picture, interpolation="nearest")
     axes.axis("off")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def class_means(z: np.ndarray, label: np.ndarray) -> bytes:
@@ -142,7 +144,7 @@ def class_means(z: np.ndarray, label: np.ndarray) -> bytes:
         axes.margins(x=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
     panels[-1].set_xlabel("signature, by importance")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def heat_map(z: np.ndarray, label: np.ndarray) -> bytes:
@@ -157,7 +159,7 @@ def heat_map(z: np.ndarray, label: np.ndarray) -> bytes:
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.set_xlabel("signature, by importance")
     figure.colorbar(image, ax=axes, label="class mean − mean (sd)")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _lda(z: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -165,9 +167,3 @@ def _lda(z: np.ndarray, label: np.ndarray) -> np.ndarray:
     scaled = StandardScaler().fit_transform(z)
     axes = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit_transform(scaled, label)[:, :2]
     return np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # two classes have one discriminant
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

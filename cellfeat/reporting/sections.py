@@ -13,7 +13,7 @@ import pandas as pd
 
 from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation.projection import PROJECTION, project
+from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.published import load_published
 from cellfeat.reporting import plots
 from cellfeat.reporting.palette import class_style, in_reading_order, method_name
@@ -151,12 +151,12 @@ def projections(embeddings: Sequence[tuple[Embeddings, np.ndarray]], table: pd.D
     """The embedding of each method flattened to two dimensions."""
     shown = []
     for one, z in embeddings:
-        rows, xy = project(z, table["domain"].to_numpy(str))
-        if len(rows):
-            picture = plots.scatter(xy, table["domain"].to_numpy(str)[rows], table["label"].to_numpy(str)[rows])
-            name = method_name(str(one.attributes["method"]))
-            size = {"shown": len(rows), "of": len(z), "d": z.shape[1]}
-            shown.append({"method": name, "uri": png(picture), "kind": PROJECTION, **size})
+        domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
+        flat = project(z, domain)
+        uri = None if flat.reason else png(plots.scatter(flat.points, domain[flat.rows], label[flat.rows]))
+        name = method_name(str(one.attributes["method"]))
+        size = {"shown": len(flat.rows), "of": len(z), "d": z.shape[1]}
+        shown.append({"method": name, "uri": uri, "kind": flat.kind, "reason": flat.reason, **size})
     return shown
 
 

@@ -33,13 +33,20 @@ def test_without_embeddings_the_rest_stands(store, tmp_path):
 
 
 def test_a_handful_of_cells_with_hostile_names(tmp_path):
-    store = make_store(tmp_path / "store", {"<b>site": ("<i>x", "$b & 'c'$")}, per_class=2)
+    store = make_store(tmp_path / "store", {"<b>site": ("<i>x", "$x^{$ & 'c'")}, per_class=2)
     table = store.table()
     attributes = {"method": "<u>m", "config": "{}", "store_digest": store.digest}
     write_embeddings(tmp_path / "z.h5", table["cell_id"].to_numpy(str), separable(table), attributes)
     text, _ = check_page(explore(store, [tmp_path / "z.h5"], tmp_path / "out"))
     assert "&lt;b&gt;site" in text
-    assert "Too few cells to draw." in text
+    assert "Not drawn: 4 cells, 10 are needed." in text
+
+
+def test_a_collapsed_embedding_is_said_to_be_one(store, tmp_path):
+    attributes = {"method": "aecfe", "config": "{}", "store_digest": store.digest}
+    write_embeddings(tmp_path / "z.h5", store.table()["cell_id"], np.full((len(store), 50), 0.5), attributes)
+    text, _ = check_page(explore(store, [tmp_path / "z.h5"], tmp_path / "out"))
+    assert "Not drawn: the embeddings of all 105 cells are equal: the method has collapsed." in text
 
 
 def test_a_store_without_cells_is_refused(tmp_path):
@@ -52,7 +59,7 @@ def test_a_store_without_cells_is_refused(tmp_path):
 
 def test_embeddings_of_other_cells_are_refused_before_anything_is_drawn(store, tmp_path):
     ids = store.table()["cell_id"].to_numpy(str)
-    for digest, message in (("0" * 64, "another store"), (store.digest, "hold 104 of the 105 cells")):
+    for digest, message in (("0" * 64, "another store"), (store.digest, "lacks 1 of 105 cells")):
         attributes = {"method": "aecfe", "config": "{}", "store_digest": digest}
         write_embeddings(tmp_path / "z.h5", ids[1:], np.zeros((len(ids) - 1, 2)), attributes)
         with pytest.raises(CellfeatError, match=message):

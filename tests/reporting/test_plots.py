@@ -26,6 +26,15 @@ def test_outline_lies_on_the_edge_of_the_mask():
     assert (drawn[:4] == 200).all()  # faded: 0.35 of 100 and 0.65 of white
 
 
+def test_names_are_never_formulas():
+    site, label = np.array(["$x^{$"] * 12), np.array(["$\\frac{", "a_{b}$"] * 6)
+    xy = np.random.default_rng(0).normal(size=(12, 2))
+    entry = {"train": "$x^{$", "test": "$x^{$", "classes": ["$\\frac{", "$y$"], "counts": [[3, 1], [0, 4]]}
+    assert plots.scatter(xy, site, label).startswith(b"\x89PNG")
+    assert plots.confusions([entry], ["$x^{$"]).startswith(b"\x89PNG")
+    assert plots.curves({"$x^{$": (xy[:, 0], {"$\\frac{": xy[:, 1], "b": xy[:, 1]})}, "epoch").startswith(b"\x89PNG")
+
+
 def test_pictures_are_what_they_claim_to_be():
     crops = np.zeros((2, 8, 8, 3), np.uint8)
     assert plots.strip(crops, crops[..., 0]).startswith(b"\xff\xd8")
