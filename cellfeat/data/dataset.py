@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cellfeat.data.annotations import (
-    Box,
-    CocoImage,
-    fraction_to_pixels,
-    read_box_table,
-    read_coco,
-    read_table,
-    read_yolo,
-)
-from cellfeat.data.images import UnreadableImage, image_size
-from cellfeat.data.masks import CATEGORIES, MaskItem, box_annotation, image_entry, masks_to_coco
-from cellfeat.data.spec import BoxSource, DatasetSpec, MaskSource
+from cellfeat.data.annotations import Box, read_table
+from cellfeat.data.images import UnreadableImage
+from cellfeat.data.masks import CATEGORIES, MaskItem, image_entry, masks_to_coco
+from cellfeat.data.reference import LeftOut, ReferenceCells, Summary
+from cellfeat.data.spec import DatasetSpec, MaskSource
 from cellfeat.data.vocabulary import load_vocabulary
 from cellfeat.errors import CellfeatError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 SPLITS = ("train", "val")
@@ -109,15 +105,19 @@ class Dataset:
             CellfeatError: The dataset brings no masks and no boxes, a source is missing or damaged, a source names an
                 image that is missing, or sizes differ.
         """
-        if self.spec.masks:
-            return self._coco_from_masks(self.spec.masks)
-        if self.spec.coco:
-            return self._coco_from_file()
-        if self.spec.boxes:
-            return self._coco_from_boxes()
-        raise CellfeatError(
-            f"dataset {self.spec.name} brings no masks, boxes or COCO file: a detector cannot learn from it"
-        )
+        coco, summary = self._annotated
+        _say(str(summary))
+        return coco
+
+    def summary(self) -> Summary:
+        """What the dataset holds: images, annotated images, cells, and what was left out and why.
+
+        Raises:
+            CellfeatError: As `records` and `coco`.
+        """
+        if not (self.spec.masks or self.spec.coco or self.spec.boxes):
+            return Summary(self.name, len(self._kept), 0, 0, 0)
+        return self._annotated[1]
 
     # --- files and labels ---------------------------------------------------------------------------------------------
 
@@ -152,9 +152,8 @@ class Dataset:
         elif source.kind == "csv":
             codes.update(self._codes_in_table())
         elif source.kind == "coco":
-            for key, image in self._coco_file.items():
-                names = set(image.categories)
-                codes[key] = names.pop() if len(names) == 1 else ""
+            for key, names in self._reference.class_names().items():
+                codes[key] = str(names.pop()) if len(names) == 1 else ""
         return codes
 
     def _codes_in_table(self) -> dict[str, str]:
@@ -211,55 +210,35 @@ class Dataset:
     # --- instances ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _coco_file(self) -> dict[str, CocoImage]:
-        path = self.folder / str(self.spec.coco)
-        if not path.is_file():
-            raise CellfeatError(f"{path}: no such file; datasets/README.md says which prepare script makes it")
-        images = {self._key(name): image for name, image in read_coco(path, self.spec.coco_categories).items()}
-        self._check_present(images, path)
-        return images
-
-    @cached_property
-    def _boxes(self) -> tuple[Mapping[str, list[Box]], bool]:
-        """Boxes of each annotated image, and whether they are fractions."""
-        source = self.spec.boxes
-        assert isinstance(source, BoxSource)
-        if source.kind == "csv":
-            path = self.folder / str(source.file)
-            table, fractions = read_box_table(path)
-            table = {self._key(name): boxes for name, boxes in table.items()}
-            self._check_present(table, path)
-            return table, fractions
-        folder = self.folder / str(source.folder)
-        if not folder.is_dir():
-            raise CellfeatError(f"dataset {self.spec.name}: no folder {folder} of boxes; see datasets/README.md")
-        texts = {key: folder / PurePosixPath(key).with_suffix(".txt") for key in self._files}
-        return {key: read_yolo(text, source.classes) for key, text in texts.items() if text.is_file()}, True
-
-    def _boxes_in_pixels(self, key: str, height: int, width: int) -> list[Box]:
-        table, fractions = self._boxes
-        boxes = table[key]
-        boxes = [fraction_to_pixels(box, height, width) for box in boxes] if fractions else boxes
-        if empty := [box for box in boxes if box[2] <= box[0] or box[3] <= box[1]]:
-            raise CellfeatError(
-                f"{self._image_id(key)}: box {empty[0]} (XYXY px) is empty or outside the image; mend it"
-            )
-        return boxes
+    def _reference(self) -> ReferenceCells:
+        return ReferenceCells(self.spec, self.folder, self._files)
 
     def _reference_boxes(self) -> dict[str, tuple[Box, ...]]:
-        """XYXY px boxes of the kept images that have them; an image that cannot be read has none."""
-        found: dict[str, tuple[Box, ...]] = {}
-        if self.spec.coco:
-            for key, image in self._coco_file.items():
-                found[key] = tuple((x, y, x + w, y + h) for x, y, w, h in (one["bbox"] for one in image.instances))
-        elif self.spec.boxes:
-            for key in self._kept.keys() & self._boxes[0].keys():
-                try:
-                    height, width = image_size(self._files[key])
-                except UnreadableImage:
-                    continue
-                found[key] = tuple(self._boxes_in_pixels(key, height, width))
-        return found
+        """XYXY px boxes of the fully annotated images; an image that cannot be read has none."""
+        if not (self.spec.coco or self.spec.boxes):
+            return {}
+        boxes = {}
+        for key in self._kept:
+            with suppress(UnreadableImage):
+                if key in self._reference and not (image := self._reference.of(key)).crowds:
+                    boxes[key] = tuple(cell.box for cell in image.cells)
+        return boxes
+
+    @cached_property
+    def _annotated(self) -> tuple[dict[str, Any], Summary]:
+        """The annotated images as COCO, and what was found."""
+        left_out = LeftOut()
+        if self.spec.masks:
+            coco = self._coco_from_masks(self.spec.masks)
+        elif self.spec.coco or self.spec.boxes:
+            coco = self._coco_from_annotations(left_out)
+        else:
+            raise CellfeatError(
+                f"dataset {self.spec.name} brings no masks, boxes or COCO file: a detector cannot learn from it"
+            )
+        masks = sum("segmentation" in annotation for annotation in coco["annotations"])
+        images, cells = len(coco["images"]), len(coco["annotations"])
+        return coco, Summary(self.name, len(self._kept), images, cells, masks, left_out.reasons())
 
     def _coco_from_masks(self, source: MaskSource) -> dict[str, Any]:
         folder = self.folder / source.folder
@@ -276,37 +255,43 @@ class Dataset:
             )
         return masks_to_coco(items, source.threshold, source.min_area)
 
-    def _coco_from_file(self) -> dict[str, Any]:
-        coco = self._empty_coco(key for key in self._kept if key in self._coco_file)
-        for entry, key in zip(coco["images"], (key for key in self._kept if key in self._coco_file)):
-            image = self._coco_file[key]
+    def _coco_from_annotations(self, left_out: LeftOut) -> dict[str, Any]:
+        coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
+        left_out.absent = self._reference.absent
+        for key in self._kept:
+            if key not in self._reference:
+                continue
+            try:
+                image = self._reference.of(key)
+                number = len(coco["images"]) + 1
+                entry = image_entry(number, self._image_id(key), self._files[key], um_per_px=self.spec.um_per_px)
+            except UnreadableImage:
+                left_out.unreadable += 1
+                continue
             if image.size != (entry["height"], entry["width"]):
                 raise CellfeatError(
                     f"{self.folder / str(self.spec.coco)}: {key} is {image.size[1]} x {image.size[0]} px there, "
                     f"the file {entry['width']} x {entry['height']} px; they must agree"
                 )
+            if left_out.count(image):
+                continue
+            coco["images"].append(entry)
             for instance in image.instances:
                 number = len(coco["annotations"]) + 1
                 coco["annotations"].append({"id": number, "image_id": entry["id"], "category_id": 1, **instance})
+        if not coco["images"]:
+            reasons = "".join(f"; left out: {count} {reason}" for reason, count in left_out.reasons().items())
+            raise CellfeatError(
+                f"dataset {self.name}: none of its {len(self._kept)} images is annotated{reasons}",
+                "check its boxes or COCO file",
+            )
         return coco
 
-    def _coco_from_boxes(self) -> dict[str, Any]:
-        keys = [key for key in self._kept if key in self._boxes[0]]
-        coco = self._empty_coco(keys)
-        for entry, key in zip(coco["images"], keys):
-            for box in self._boxes_in_pixels(key, entry["height"], entry["width"]):
-                coco["annotations"].append(box_annotation(len(coco["annotations"]) + 1, entry["id"], box))
-        return coco
 
-    def _empty_coco(self, keys: Any) -> dict[str, Any]:
-        """A COCO dictionary with the images of these keys, in their order, and no annotations yet."""
-        images = [
-            image_entry(number, self._image_id(key), self._files[key], um_per_px=self.spec.um_per_px)
-            for number, key in enumerate(keys, start=1)
-        ]
-        if not images:
-            raise CellfeatError(f"dataset {self.name}: none of its images is annotated; check its boxes or COCO file")
-        return {"images": images, "annotations": [], "categories": CATEGORIES}
+@cache
+def _say(text: str) -> None:
+    """Log a text once: training and evaluation open the same dataset again and again."""
+    log.info(text)
 
 
 def split_of(image_id: str) -> str:

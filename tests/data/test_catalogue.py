@@ -154,17 +154,17 @@ def test_faulty_coco_files(site):
     box = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}
     faults = {
         "no list 'annotations'": {"annotations": None},
-        "images\\[0\\] has no height, width": {"images": [{"id": 1, "file_name": "a.png"}]},
+        "image 1 has no height, width": {"images": [{"id": 1, "file_name": "a.png"}]},
         "id 1 occurs twice in images": {"images": [image, image]},
-        "file_name occurs twice": {"images": [image, image | {"id": 2}], "annotations": []},
-        "1 of its images are not in .*first gone.png": {
+        "file_name a.png occurs twice": {"images": [image, image | {"id": 2}], "annotations": []},
+        "none of its 1 images is in .*first gone.png": {
             "images": [image | {"file_name": "gone.png"}],
             "annotations": [box],
         },
         "belongs to image 9": {"images": [image], "annotations": [box | {"image_id": 9}]},
         "has category 9": {"images": [image], "annotations": [box | {"category_id": 9}]},
         "positive sides": {"images": [image], "annotations": [box | {"bbox": [1, 2, 0, 4]}]},
-        "neither polygons nor RLE": {"images": [image], "annotations": [box | {"segmentation": [[1, 2]]}]},
+        "neither polygons nor RLE": {"images": [image], "annotations": [box | {"segmentation": [1, 2]}]},
         "31 px there": {"images": [image | {"height": 31}], "annotations": [box]},
         "categories cell, RBC; name": {"categories": [{"id": 7, "name": "cell"}, {"id": 8, "name": "RBC"}]},
     }
