@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,6 +38,8 @@ class ImageRecord:
         label: One of the 13 classes, "" where unknown.
         um_per_px: Micrometres a pixel, None where unknown.
         boxes: Reference boxes, XYXY in px of the image, where the dataset brings boxes or a COCO file; else empty.
+        group: What must stay on one side of a split, such as the patient; "" where unknown. Names count in a domain.
+        metadata: The columns that the dataset keeps of its table, such as slide and stain; "" where unknown.
     """
 
     image_id: str
@@ -44,6 +48,18 @@ class ImageRecord:
     label: str
     um_per_px: float | None
     boxes: tuple[Box, ...] = ()
+    group: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stored_metadata(self) -> dict[str, str]:
+        """What a store keeps beside the image: the column `group`, where it is known, and the metadata."""
+        return ({"group": self.group} if self.group else {}) | dict(self.metadata)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What a store takes from the dataset, as JSON values: digests of listings are made of it."""
+        return [self.image_id, self.label, self.um_per_px, *([self.stored_metadata] if self.stored_metadata else [])]
 
 
 class Dataset:
@@ -52,8 +68,8 @@ class Dataset:
     Attributes:
         spec: What the catalogue says about it.
         folder: `<data root>/<name>`.
-        split: "train", "val" or None for all. An image belongs to val (about 20 %) if the SHA-256 of its image id,
-            read as a number, is divisible by 5; this never changes when images are added or taken away.
+        split: "train", "val" or None for all; see `split_of`. The part of an image never changes when images are
+            added or taken away.
     """
 
     def __init__(self, spec: DatasetSpec, folder: Path, split: str | None = None):
@@ -80,7 +96,14 @@ class Dataset:
         boxes = self._reference_boxes()
         return [
             ImageRecord(
-                self._image_id(key), path, spec.domain, self._labels[key] or "", spec.um_per_px, boxes.get(key, ())
+                self._image_id(key),
+                path,
+                spec.domain,
+                self._labels[key] or "",
+                spec.um_per_px,
+                boxes.get(key, ()),
+                self._groups.get(key, ""),
+                {name: self._columns[name].get(key, "") for name in spec.metadata},
             )
             for key, path in kept.items()
         ]
@@ -158,18 +181,50 @@ class Dataset:
 
     def _codes_in_table(self) -> dict[str, str]:
         source = self.spec.labels
-        path = self.folder / str(source.file)
+        return self._read_columns(str(source.file), (source.code_column,))[source.code_column]
+
+    def _read_columns(self, table: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Columns of a table of images: name to the value of each image that the table lists."""
+        path, file_column = self.folder / table, self.spec.labels.file_column
         rows, columns = read_table(path)
-        for column in (source.file_column, source.code_column):
+        for column in (file_column, *names):
             if column not in columns:
                 raise CellfeatError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
-        keys = [self._key(row[source.file_column]) for row in rows]
+        keys = [self._key(row[file_column]) for row in rows]
         if twice := [key for key, count in Counter(keys).items() if count > 1]:
             raise CellfeatError(
                 f"{path}: {twice[0]} is listed twice ({len(twice)} such images); keep one line for each"
             )
         self._check_present(keys, path)
-        return {key: row[source.code_column] for key, row in zip(keys, rows)}
+        return {name: {key: row[name].strip() for key, row in zip(keys, rows)} for name in names}
+
+    @cached_property
+    def _columns(self) -> dict[str, dict[str, str]]:
+        """The columns that the dataset keeps of its table."""
+        return self._read_columns(str(self.spec.images_table), self.spec.columns) if self.spec.columns else {}
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        """The group of the images that have one."""
+        source = self.spec.group
+        if source is None:
+            return {}
+        if source.column is not None:
+            return self._columns[source.column]
+        if source.folder is not None:
+            level = source.folder
+            folders = {key: PurePosixPath(key).parent.parts for key in self._files}
+            groups = {key: parts[level - 1] for key, parts in folders.items() if len(parts) >= level}
+        else:
+            found = {key: re.search(str(source.pattern), key) for key in self._files}
+            groups = {key: match[1 if match.re.groups else 0] or "" for key, match in found.items() if match}
+        if not any(groups.values()):
+            how = f"folder {source.folder}" if source.folder is not None else f"pattern {source.pattern!r}"
+            raise CellfeatError(
+                f"dataset {self.spec.name}: group: {how} gives none of its {len(self._files)} images a group",
+                f"correct it; the first image is {next(iter(self._files))}",
+            )
+        return groups
 
     @cached_property
     def _labels(self) -> dict[str, str | None]:
@@ -184,9 +239,14 @@ class Dataset:
         """The images of the split."""
         if self.split is None:
             return list(self._files)
-        part = [key for key in self._files if split_of(self._image_id(key)) == self.split]
+        groups, domain = self._groups, self.spec.domain
+        units = {key: f"{domain}/{groups[key]}" if groups.get(key) else self._image_id(key) for key in self._files}
+        part = [key for key, unit in units.items() if split_of(unit) == self.split]
         if not part:
-            raise CellfeatError(f"dataset {self.name}: none of its {len(self._files)} images falls into it; add images")
+            what = "groups" if self._groups else "images"
+            raise CellfeatError(
+                f"dataset {self.name}: none of its {len(set(units.values()))} {what} falls into it; add {what}"
+            )
         return part
 
     @cached_property
@@ -294,9 +354,13 @@ def _say(text: str) -> None:
     log.info(text)
 
 
-def split_of(image_id: str) -> str:
-    """ "val" for about one image in five, else "train"; depends on the image id alone."""
-    number = int(hashlib.sha256(image_id.encode()).hexdigest(), 16)
+def split_of(unit: str) -> str:
+    """ "val" if the SHA-256 of a name, read as a number, is divisible by 5, which is about one in five, else "train".
+
+    Args:
+        unit: `<domain>/<group>` of an image whose group is known, else its image id: a group stays on one side.
+    """
+    number = int(hashlib.sha256(unit.encode()).hexdigest(), 16)
     return "val" if number % 5 == 0 else "train"
 
 
