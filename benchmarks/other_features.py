@@ -128,9 +128,7 @@ def add(
     )
     height, width = picture.shape[:2]
     found = [CellRow(*cell) for cell in zip(*columns)]
-    writer.add(
-        ImageResult(name, record.domain, record.label, width, height, cells=found, metadata=record.stored_metadata)
-    )
+    writer.add(ImageResult(name, record.domain, record.label, width, height, cells=found))
 
 
 def extractor(model: MaskRCNN, level: str | None) -> Extract:

@@ -52,7 +52,18 @@ class CannotWrite(CellfeatError):
 
 
 class MissingRequirement(CellfeatError):
-    """A method lacks what it needs: labels, an optional package, a dataset."""
+    """A method lacks what it needs: labels, masks, a target domain, an optional package, a dataset.
+
+    Args:
+        what: As of `CellfeatError`.
+        remedy: As of `CellfeatError`.
+        lacking: The requirement in one word: "cells", "labels", "masks", "weights", "target",
+            "package" or "dataset".
+    """
+
+    def __init__(self, what: str, remedy: str = "", lacking: str = "") -> None:
+        super().__init__(what, remedy)
+        self.lacking = lacking
 
 
 class MissingWeights(MissingRequirement):

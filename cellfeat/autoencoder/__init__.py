@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cellfeat.autoencoder.config import AutoencoderConfig
-    from cellfeat.autoencoder.embedding import embed, encode, reconstruct
+    from cellfeat.autoencoder.embedding import encode, reconstruct
     from cellfeat.autoencoder.losses import domain_alignment_loss
     from cellfeat.autoencoder.network import Autoencoder
     from cellfeat.autoencoder.scaling import scale_features
@@ -18,7 +18,6 @@ _HOME = {
     "Autoencoder": "network",
     "AutoencoderConfig": "config",
     "domain_alignment_loss": "losses",
-    "embed": "embedding",
     "encode": "embedding",
     "load_autoencoder": "weights",
     "reconstruct": "embedding",
@@ -31,7 +30,6 @@ __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
     "domain_alignment_loss",
-    "embed",
     "encode",
     "load_autoencoder",
     "reconstruct",

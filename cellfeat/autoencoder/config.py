@@ -25,59 +25,93 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class AutoencoderConfig(BaseModel):
-    """Settings of `train_autoencoder`.
-
-    Attributes:
-        preset: "paper" reproduces the publication; "transfer" makes embeddings that carry across laboratories. Other
-            settings that are given win over the preset's.
-        epochs: Passes over the training part.
-        batch_size: Cells a step, over all processes together.
-        lr: Learning rate of Adam.
-        schedule: "constant", or "cosine": the rate falls to 0 along half a cosine.
-        network: "paper", or "pooled" with a path from each channel's mean and deviation to the latent, see
-            `PooledAutoencoder`.
-        scaling: Of the features: by the range of each "cell" (paper), or by the statistics of each "channel" over all
-            cells, or over those of the cell's own "domain".
-        profile_weight: Weight of the profile loss, see `cellfeat.autoencoder.profile`; needs the network "pooled".
-            Profiles are standardised over each domain with the scaling "domain", else over all cells.
-        thumbnail_weight: Weight of the thumbnails' mean squared error over their variance, see
-            `cellfeat.autoencoder.thumbnail`; needs the network "pooled".
-        masked_images: Whiten what lies outside the cell's mask before an image or a thumbnail is a target.
-        beta: Weight of the domain alignment loss.
-        beta_warmup_epochs: Epochs over which the weight rises linearly from 0 to `beta`.
-        anchor: Domain that all others are aligned to; None takes the first in alphabetical order.
-        relative_alignment: Divide z by its mean standard deviation over the batch before it is aligned: otherwise the
-            loss falls when z shrinks.
-        kl_reduction: "mean" averages the divergence over all matrix elements (reference implementation), "sum" adds
-            them up (the paper's formula, 2500 times as much).
-        image_fraction: Share of each batch, drawn at random, that the image loss is computed on. The estimate is
-            unbiased; the image decoder is 95 % of the arithmetic, so a smaller share is faster almost in proportion.
-        precision: "bf16" computes convolutions in bfloat16 (weights and losses stay float32).
-        test_fraction: Share of each domain that training never sees.
-        seed: Of the split, the first weights, the order of the cells and the choice of images.
-    """
+    """Settings of `train_autoencoder`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["paper", "transfer"] = "paper"
-    epochs: int = Field(150, ge=1)
-    batch_size: int = Field(1500, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    network: Literal["paper", "pooled"] = "paper"
-    scaling: Literal["cell", "channel", "domain"] = "cell"
-    profile_weight: float = Field(0.0, ge=0)
-    thumbnail_weight: float = Field(0.0, ge=0)
-    masked_images: bool = False
-    beta: float = Field(5.0, ge=0)
-    beta_warmup_epochs: int = Field(0, ge=0)
-    anchor: str | None = None
-    relative_alignment: bool = False
-    kl_reduction: Literal["mean", "sum"] = "mean"
-    image_fraction: float = Field(1.0, gt=0, le=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    test_fraction: float = Field(0.2, gt=0, lt=1)
-    seed: int = Field(0, ge=0)
+    preset: Literal["paper", "transfer"] = Field(
+        "paper",
+        description=(
+            "'paper' reproduces the publication; 'transfer' makes embeddings that carry across laboratories. "
+            "Other settings that are given win over the preset's."
+        ),
+    )
+    epochs: int = Field(150, ge=1, description="Passes over the training part.")
+    batch_size: int = Field(1500, ge=1, description="Cells a step, over all processes together.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="'constant', or 'cosine': the rate falls to 0 along half a cosine."
+    )
+    network: Literal["paper", "pooled"] = Field(
+        "paper",
+        description=(
+            "'paper', or 'pooled' with a path from each channel's mean and deviation to the latent, see "
+            "`PooledAutoencoder`."
+        ),
+    )
+    scaling: Literal["cell", "channel", "domain"] = Field(
+        "cell",
+        description=(
+            "Of the features: by the range of each 'cell' (paper), or by the statistics of each 'channel' over "
+            "all cells, or over those of the cell's own 'domain'."
+        ),
+    )
+    profile_weight: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "Weight of the profile loss, see `cellfeat.autoencoder.profile`; needs the network 'pooled'. Profiles"
+            " are standardised over each domain with the scaling 'domain', else over all cells."
+        ),
+    )
+    thumbnail_weight: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "Weight of the thumbnails' mean squared error over their variance, see "
+            "`cellfeat.autoencoder.thumbnail`; needs the network 'pooled'."
+        ),
+    )
+    masked_images: bool = Field(
+        False, description="Whiten what lies outside the cell's mask before an image or a thumbnail is a target."
+    )
+    beta: float = Field(5.0, ge=0, description="Weight of the domain alignment loss.")
+    beta_warmup_epochs: int = Field(
+        0, ge=0, description="Epochs over which the weight rises linearly from 0 to `beta`."
+    )
+    anchor: str | None = Field(
+        None, description="Domain that all others are aligned to; None takes the first in alphabetical order."
+    )
+    relative_alignment: bool = Field(
+        False,
+        description=(
+            "Divide z by its mean standard deviation over the batch before it is aligned: otherwise the loss "
+            "falls when z shrinks."
+        ),
+    )
+    kl_reduction: Literal["mean", "sum"] = Field(
+        "mean",
+        description=(
+            "'mean' averages the divergence over all matrix elements (reference implementation), 'sum' adds them "
+            "up (the paper's formula, 2500 times as much)."
+        ),
+    )
+    image_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description=(
+            "Share of each batch, drawn at random, that the image loss is computed on. The estimate is unbiased; "
+            "the image decoder is 95 % of the arithmetic, so a smaller share is faster almost in proportion."
+        ),
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="'bf16' computes convolutions in bfloat16 (weights and losses stay float32)."
+    )
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of each domain that training never sees.")
+    seed: int = Field(
+        0, ge=0, description="Of the split, the first weights, the order of the cells and the choice of images."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -41,6 +41,7 @@ class CellDataset(Dataset):
     def __init__(self, store: Store, domain: np.ndarray, masked: bool = False) -> None:
         """Read from `store`; `domain` (len(store),) int64 numbers the domain of each row; `masked` whitens crops."""
         self.store = store
+        self.cell_id = store.table()["cell_id"].to_numpy(str)
         self.domain = domain
         self._masked = masked
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from cellfeat.autoencoder.scaling import ChannelScaling, channel_statistics
 from cellfeat.autoencoder.weights import load_autoencoder
 from cellfeat.core.tensors import best_device
 from cellfeat.errors import CellfeatError
-from cellfeat.store import Store, embed_batches, write_embeddings
+from cellfeat.store import Store, embed_batches
 
 log = logging.getLogger(__name__)
 
@@ -25,42 +24,21 @@ ENOUGH_CELLS = 50
 """Of a domain that training has not seen; the statistics of fewer are rough."""
 
 
-def embed(
-    store: Store, weights: str | Path, output: str | Path, batch_size: int = 256, precision: str = "fp32"
-) -> Path:
-    """Embed every cell of a store with the encoder and write the embeddings, in the order of the store.
+def encode(store: Store, weights: str | Path, batch_size: int = 256, precision: str = "fp32") -> np.ndarray:
+    """Embed every cell of a store with the encoder.
 
     Args:
         store: Feature store with (256, 14, 14) features; its crops are not read.
         weights: .safetensors written by `train_autoencoder`.
-        output: Embeddings file, method "aecfe".
         batch_size: Cells at once; changes speed and memory only.
         precision: "fp32", or "bf16" for convolutions in bfloat16; the encoder's last normalisations divide by the
             spread of a few numbers each, which widens bfloat16's rounding to a few hundredths of z.
 
     Returns:
-        `output`.
+        z (len(store), 50) float32 in [-1, 1], in the order of the store.
 
     Raises:
         CellfeatError: The store's features or the weights do not fit the network, or the precision is unknown.
-    """
-    z, card = encode(store, weights, batch_size, precision)
-    attributes = {
-        "method": "aecfe",
-        "config": json.dumps(card["config"] | {"embed_precision": precision}),
-        "store_digest": store.digest,
-        "weights_sha256": card["weights_sha256"],
-    }
-    write_embeddings(output, store.table()["cell_id"].to_numpy(), z, attributes)
-    return Path(output)
-
-
-def encode(
-    store: Store, weights: str | Path, batch_size: int = 256, precision: str = "fp32"
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Latents (len(store), 50) float32 of every cell in the order of the store, and the card of the weights.
-
-    Arguments and errors are those of `embed`.
     """
     if precision not in ("fp32", "bf16"):
         raise CellfeatError(f"precision {precision!r}: choose fp32 or bf16")
@@ -73,7 +51,7 @@ def encode(
         return network.encode(_scaled(network, store, rows, group, device)).float().cpu().numpy()
 
     with torch.inference_mode(), autocast:
-        return embed_batches(store, "embed", batch_size, latents), card
+        return embed_batches(store, "embed", batch_size, latents)
 
 
 def reconstruct(store: Store, weights: str | Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -137,7 +137,7 @@ class AutoencoderModule(lightning.LightningModule):
         losses = {"loss": loss, **losses}
         self._latents.append((z.detach().cpu(), domain.cpu()))
         self.log_dict(losses, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(h))
-        check_loss(loss, self, self._dataset.store, batch.rows)
+        check_loss(loss, self, self._dataset.cell_id, batch.rows)
         return loss
 
     def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from cellfeat.autoencoder.network import Autoencoder
 from cellfeat.autoencoder.pooled_network import build_network
 from cellfeat.core.files import read_json, sha256_file, write_json
 from cellfeat.core.tensors import load_tensors, save_tensors
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 
 ARCHITECTURE = "AE-CFE"
 CARD_VERSION = 1
@@ -47,27 +47,36 @@ def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
             parameters are not those of the card's network; the message lists all that differ.
     """
     path = Path(path)
-    card_path = path.with_suffix(".json")
+    card = read_card(path)
+    tensors = load_tensors(path, "train the autoencoder first", "restore it or train again")
+    config = card.get("config", {})
+    network = build_network(config.get("network", "paper"), config.get("scaling", "cell"), len(card.get("domains", ())))
+    _check_parameters(path, tensors, network.state_dict())
+    if card.get("weights_sha256") != sha256_file(path):
+        card_name = path.with_suffix(".json").name
+        raise Damaged(f"{path}: not the weights that {card_name} describes", "restore both files together")
+    network.load_state_dict(tensors)
+    return network.eval(), card
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card beside the weights `path`.
+
+    Raises:
+        CellfeatError: It is missing, damaged, of a newer version or not the card of an AE-CFE network.
+    """
+    card_path = Path(path).with_suffix(".json")
     card = read_json(card_path)
     if not isinstance(card, dict) or not isinstance(card.get("card_version"), int):
         raise CellfeatError(
             f"{card_path}: not the card of an autoencoder; name the .safetensors file that train-ae wrote"
         )
     if card["card_version"] > CARD_VERSION:
-        raise CellfeatError(
-            f"{card_path}: card version {card['card_version']} is newer than this cellfeat reads ({CARD_VERSION}); "
-            "update cellfeat"
-        )
+        newer = f"{card_path}: card version {card['card_version']} is newer than this cellfeat reads ({CARD_VERSION})"
+        raise NewerFormat(newer, "update cellfeat")
     if card.get("architecture") != ARCHITECTURE:
         raise CellfeatError(f"{card_path}: architecture {card.get('architecture')!r}, expected {ARCHITECTURE!r}")
-    tensors = load_tensors(path, "train the autoencoder first", "restore it or train anew")
-    config = card.get("config", {})
-    network = build_network(config.get("network", "paper"), config.get("scaling", "cell"), len(card.get("domains", ())))
-    _check_parameters(path, tensors, network.state_dict())
-    if card.get("weights_sha256") != sha256_file(path):
-        raise CellfeatError(f"{path}: not the weights that {card_path.name} describes; restore both files together")
-    network.load_state_dict(tensors)
-    return network.eval(), card
+    return card
 
 
 def _check_parameters(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

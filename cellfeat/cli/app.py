@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from cellfeat import __version__
+from cellfeat.cli import methods
 from cellfeat.cli.store_commands import register
 from cellfeat.errors import CellfeatError
 
@@ -255,28 +256,23 @@ def embed(
     precision: Precision = "fp32",
 ) -> None:
     """Embed every cell of a store."""
+    from cellfeat.data.cell_ids import parts_of
+    from cellfeat.data.split import read_split, stratified_split
+    from cellfeat.methods import build
+    from cellfeat.methods.base import embed_with
     from cellfeat.store import Store
 
     opened, target = Store(store), output or store / "embeddings" / f"{method.replace(':', '-')}.h5"
-    if method == "aecfe":
-        from cellfeat.autoencoder import embed as embed_aecfe
-
-        if weights is None:
-            raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
-        print(embed_aecfe(opened, weights, target, precision=precision))
-    else:
-        from cellfeat.data.cell_ids import parts_of
-        from cellfeat.data.split import read_split, stratified_split
-        from cellfeat.methods import build
-        from cellfeat.methods.base import embed_with
-
-        chosen = build(method, {"weights": weights} if weights else {})
-        if chosen.kind != "embedding":
-            raise CellfeatError(f"--method {method}: embeds nothing, it predicts classes; use `cellfeat compare`")
-        table = opened.table()
-        part = read_split(split) if split else stratified_split(table)
-        rows = (parts_of(part, table["cell_id"]) == "train").nonzero()[0]
-        print(embed_with(chosen, opened, rows, target.with_suffix(""), target))
+    if method == "aecfe" and weights is None:
+        raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
+    options = {"weights": str(weights)} if weights else {}
+    chosen = build(method, options | ({"embed_precision": precision} if method == "aecfe" else {}))
+    if chosen.kind != "embedding":
+        raise CellfeatError(f"--method {method}: embeds nothing, it predicts classes; use `cellfeat compare`")
+    table = opened.table()
+    part = read_split(split) if split else stratified_split(table)
+    rows = (parts_of(part, table["cell_id"]) == "train").nonzero()[0]
+    print(embed_with(chosen, opened, rows, target.with_suffix(""), target))
 
 
 @app.command()
@@ -356,6 +352,7 @@ def report(
 
 
 register(app)
+methods.register(app)
 
 
 def _show_progress_messages() -> None:

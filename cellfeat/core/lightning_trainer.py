@@ -9,18 +9,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import CheckpointIO
 from tqdm import tqdm
 
+from cellfeat.core.tensors import load_checkpoint, save_checkpoint
 from cellfeat.errors import CellfeatError
-
-if TYPE_CHECKING:
-    from cellfeat.store import Store
 
 
 def fit(
@@ -37,12 +36,16 @@ def fit(
 
     Args:
         module: It makes its own data loaders; a batch has `rows`, the store rows of its cells.
-        checkpoints: Folder of last.ckpt, written after each epoch.
+        checkpoints: Folder of last.ckpt, written after each epoch, whole or not at all.
         title: Of the progress bar.
         epochs: At most.
         cells: In an epoch, for the progress bar.
         precision: "bf16" computes in bfloat16 where autocast does; weights stay float32.
         callbacks: More of Lightning's, such as early stopping.
+
+    Raises:
+        Damaged: checkpoints/last.ckpt cannot be read.
+        CannotWrite: A checkpoint cannot be written.
     """
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets these
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -59,6 +62,7 @@ def fit(
                 ModelCheckpoint(checkpoints, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
                 _Progress(title, epochs, cells),
             ],
+            plugins=[WholeCheckpoints()],
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             logger=False,
@@ -69,31 +73,89 @@ def fit(
     return trainer
 
 
-def check_loss(loss: torch.Tensor, module: lightning.LightningModule, store: Store, rows: torch.Tensor) -> None:
-    """Refuse to go on from a loss that is no number.
+class WholeCheckpoints(CheckpointIO):
+    """Checkpoints that are whole or absent and are read without running code.
+
+    Lightning's own writer puts them into TMPDIR and copies them over the old file, so that a kill loses both.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """See `cellfeat.core.tensors.save_checkpoint`."""
+        save_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """See `cellfeat.core.tensors.load_checkpoint`."""
+        return load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove the file."""
+        Path(path).unlink(missing_ok=True)
+
+
+class _From(Callback):
+    """A callback that ignores every epoch before `earliest` (from 0)."""
+
+    earliest = 0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.current_epoch >= self.earliest:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+class Stopping(_From, EarlyStopping):
+    """Stop when the logged "score" has not risen for `patience` epochs, counted from the epoch `earliest`."""
+
+    def __init__(self, patience: int, earliest: int = 0) -> None:
+        super().__init__("score", mode="max", patience=patience, check_on_train_epoch_end=True)
+        self.earliest = earliest
+
+
+class BestEpoch(_From, ModelCheckpoint):
+    """Keep best.ckpt, the weights of the epoch with the highest logged "score", from the epoch `earliest` on."""
+
+    def __init__(self, checkpoints: Path, earliest: int = 0) -> None:
+        super().__init__(
+            checkpoints,
+            "best",
+            monitor="score",
+            mode="max",
+            save_weights_only=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self.earliest = earliest
+
+
+def check_loss(loss: torch.Tensor, module: lightning.LightningModule, cell_id: np.ndarray, rows: torch.Tensor) -> None:
+    """Refuse to continue from a loss that is not a finite number.
+
+    Args:
+        loss: Scalar.
+        module: The module that is trained; it gives epoch and step.
+        cell_id: (n,) cell ids of the whole store.
+        rows: (m,) int64, store rows of the batch's cells.
 
     Raises:
         CellfeatError: The loss is NaN or infinite; the message has the epoch, the step and the batch's cell ids.
     """
-    where, mend = f"epoch {module.current_epoch}, step {module.global_step}: the loss", "lower the learning rate (lr)"
-    check_finite(float(loss.detach()), where, mend, store, np.asarray(rows.cpu()))
+    where = f"epoch {module.current_epoch}, step {module.global_step}: the loss"
+    check_finite(float(loss.detach()), where, "lower the learning rate (lr)", cell_id[np.asarray(rows.cpu())])
 
 
-def check_finite(value: float, where: str, mend: str, store: Store, rows: np.ndarray) -> None:
-    """Refuse to go on from what is minimised if it is no number.
+def check_finite(value: float, where: str, remedy: str, cell_id: Sequence[str] | np.ndarray) -> None:
+    """Refuse to continue from what is minimised if it is not a finite number.
 
     Args:
         value: What is minimised, over one batch.
         where: Step and name of the value, for the message.
-        mend: What may help beside looking at the cells.
-        rows: Store rows of the batch's cells.
+        remedy: What may help beside looking at the cells.
+        cell_id: Ids of the batch's cells.
 
     Raises:
         CellfeatError: The value is NaN or infinite; the message has `where` and the cell ids.
     """
     if not math.isfinite(value):
-        cells = ", ".join(store.table()["cell_id"].to_numpy()[rows])
-        raise CellfeatError(f"{where} is {value}; look at these cells or {mend}: {cells}")
+        raise CellfeatError(f"{where} is {value}", f"look at these cells or {remedy}: {', '.join(cell_id)}")
 
 
 class _Progress(Callback):

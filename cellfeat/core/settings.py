@@ -1,13 +1,16 @@
-"""YAML and mappings checked against pydantic models; what is wrong becomes one line that names the place."""
+"""YAML and mappings checked against pydantic models: errors in one line, and the fields as a user is told of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from cellfeat.errors import CellfeatError
 
@@ -44,3 +47,44 @@ def read_yaml(model: type[Model], path: str | Path, noun: str) -> Model:
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: not a {noun}: it has no keys")
     return parse(model, content, str(path))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a model, as a user is told of it.
+
+    Attributes:
+        name: Its name.
+        values: What it may be: "int", "float > 0", "cell | channel | domain".
+        default: As YAML; "" where it has to be given.
+        description: One sentence or two.
+    """
+
+    name: str
+    values: str
+    default: str
+    description: str
+
+
+def describe_settings(model: type[BaseModel]) -> Iterator[Setting]:
+    """Every field of a pydantic model; descriptions come from the fields."""
+    for name, field in model.model_fields.items():
+        missing = field.is_required() or field.default_factory is not None
+        default = "" if missing else yaml.safe_dump(field.default, default_flow_style=True).removesuffix("\n...\n")
+        yield Setting(name, _values(field), default.strip(), field.description or "")
+
+
+def _values(field: FieldInfo) -> str:
+    bounds = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    limits = [f"{bounds[k]} {getattr(rule, k)}" for rule in field.metadata for k in bounds if hasattr(rule, k)]
+    return " ".join([_type(field.annotation), ", ".join(limits)]).strip()
+
+
+def _type(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " | ".join(str(choice) for choice in get_args(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(_type(part) for part in get_args(annotation))
+    if get_origin(annotation) is not None:
+        return f"{_type(get_origin(annotation))} of {', '.join(_type(part) for part in get_args(annotation))}"
+    return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))

@@ -1,8 +1,11 @@
-"""Tensors as safetensors files, and the device they are worked on: what the autoencoder and the methods share."""
+"""Tensors on disk, as safetensors files and as checkpoints, and the device that works on them."""
 
 from __future__ import annotations
 
+import io
+import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -10,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cellfeat.core.files import atomic_path
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CannotWrite, CellfeatError, Damaged
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -36,6 +39,42 @@ def load_tensors(path: Path, make: str, remake: str) -> dict[str, Tensor]:
         raise CellfeatError(f"{path}: no such file; {make}") from None
     except (SafetensorError, OSError) as error:
         raise CellfeatError(f"{path}: not a readable safetensors file ({error}); {remake}") from None
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers and texts in dicts and lists with torch.save, whole or not at all.
+
+    Raises:
+        CannotWrite: The disk is full, read-only or out of reach; what was at `path` before is kept.
+    """
+    buffer = io.BytesIO()  # torch.save into a file hides the disk's answer in a RuntimeError
+    torch.save(state, buffer)
+    try:
+        with atomic_path(path) as partial:
+            partial.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        remedy = "free space or choose another folder, and run again: it continues from the checkpoint before"
+        raise CannotWrite(f"{path}: {error.strerror or error}", remedy) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote, onto the CPU; only tensors and plain values are built from the file.
+
+    Raises:
+        CellfeatError: There is no such file.
+        Damaged: It is cut or changed.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CellfeatError(f"{path}: no such file") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        remedy = "remove it; the same command then trains from the start"
+        raise Damaged(f"{path}: not a readable checkpoint ({reason})", remedy) from None
+    if not isinstance(state, dict):
+        raise Damaged(f"{path}: not a checkpoint", "remove it; the same command then trains from the start")
+    return state
 
 
 def best_device() -> torch.device:

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.network import LATENT_SIZE
-from cellfeat.methods.aecfe import AECFE
+from cellfeat.methods.aecfe import AECFE, AECFEConfig
 
 HIDDEN = 500  # as in Tzeng et al. 2017
 
@@ -67,10 +66,12 @@ class AdversarialModule(AutoencoderModule):
         return confusion + discrimination
 
 
-class AAEConfig(AutoencoderConfig):
-    """Settings of `AAE`: those of AE-CFE; `beta` weighs the adversary."""
+class AAEConfig(AECFEConfig):
+    """Settings of `AAE`: those of AE-CFE; `beta` weighs the adversary, which has no use for the form of L_DA."""
 
-    beta: float = Field(1.0, gt=0)
+    without_effect: ClassVar[dict[str, Any]] = {"relative_alignment": False, "kl_reduction": "mean"}
+
+    beta: float = Field(1.0, gt=0, description="Weight of the adversary's losses.")
 
 
 class AAE(AECFE):
@@ -78,4 +79,5 @@ class AAE(AECFE):
 
     Config: ClassVar[type[BaseModel]] = AAEConfig
     Module: ClassVar[type[AutoencoderModule]] = AdversarialModule
+    title: ClassVar[str] = "AE-CFE aligned by an adversary in place of L_DA"
     name: ClassVar[str] = "aae"

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel
 
-from cellfeat.autoencoder.config import AutoencoderConfig
-from cellfeat.methods.aecfe import AECFE
+from cellfeat.methods.aecfe import AECFE, AECFEConfig
 
 
-class AEConfig(AutoencoderConfig):
-    """Settings of `AE`: those of AE-CFE, `beta` is 0."""
+class AEConfig(AECFEConfig):
+    """Settings of `AE`: those of AE-CFE, without those of the alignment."""
 
-    beta: float = Field(0.0, ge=0, le=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_alignment_of_a_preset(cls, given: Any) -> Any:
-        return {"beta": 0.0, **given} if isinstance(given, dict) else given
+    without_effect: ClassVar[dict[str, Any]] = {
+        "beta": 0.0,
+        "beta_warmup_epochs": 0,
+        "relative_alignment": False,
+        "kl_reduction": "mean",
+    }
 
 
 class AE(AECFE):
     """The same network on the same features, trained to reconstruct and nothing else."""
 
     Config: ClassVar[type[BaseModel]] = AEConfig
+    title: ClassVar[str] = "AE-CFE without alignment"
     name: ClassVar[str] = "ae"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel
 
-from cellfeat.errors import MissingRequirement
+from cellfeat.errors import MissingRequirement, MissingWeights
 from cellfeat.store import write_embeddings, write_predictions
 
 if TYPE_CHECKING:
@@ -33,13 +32,18 @@ class Method(Protocol):
         Config: Its settings: frozen, extra="forbid", with a `seed` if and only if the method is random, and `weights`
             (a local path or None) where it starts from trained ones. A method that needs them may have a
             `weights_hint`: what to download.
+        title: A few words for lists and reports.
         name: As in the registry; the stem of its files.
         kind: "embedding" or "prediction".
         needs: Of "labels", "masks" and "weights", those that it cannot do without (as configured).
+
+    One that starts from what another run learned may have `provenance(folder)`: attributes (a dict of texts) of the
+    file that is written, in place of those of its config.
     """
 
     Config: ClassVar[type[BaseModel]]
     kind: ClassVar[Kind]
+    title: ClassVar[str]
 
     @property
     def name(self) -> str: ...
@@ -91,24 +95,30 @@ class PredictionMethod(Method, Protocol):
         """The k classes that were learned, and (len(rows), k) float32 probabilities in the order of `rows`."""
 
 
-def lacking(method: Method, store: Store, rows: np.ndarray) -> str:
-    """What `method` needs and does not have, in prose; "" where nothing is missing.
+def demand(method: Method, store: Store, rows: np.ndarray) -> None:
+    """Refuse a method that lacks what it needs.
 
     Args:
         rows: The cells that it would learn from.
+
+    Raises:
+        MissingRequirement: `lacking` is "labels" or "masks".
+        MissingWeights: Its weights are not named, or there is no such file.
     """
+    weights = getattr(method.config, "weights", None)
     if "labels" in method.needs:
         known = set(store.table()["label"].to_numpy()[rows]) - {""}
         if len(known) < 2:
-            return f"labels: {len(known)} of the classes to learn from are known, two are needed"
+            reason = f"{len(known)} of the classes to learn from are known, two are needed"
+            raise MissingRequirement(f"{method.name}: lacks labels: {reason}", lacking="labels")
     if "masks" in method.needs and not _has_masks(store, rows):
-        return "masks: those of the store tell nothing, every one is empty or full"
-    weights = getattr(method.config, "weights", None)
+        reason = "every mask of the store is empty or full"
+        raise MissingRequirement(f"{method.name}: lacks masks: {reason}", lacking="masks")
     if "weights" in method.needs and weights is None:
-        return f"weights: {getattr(method, 'weights_hint', 'give the path of the file in its config')}"
+        hint = getattr(method, "weights_hint", "give the path of the file in its config")
+        raise MissingWeights(f"{method.name}: lacks weights: {hint}", lacking="weights")
     if weights is not None and not Path(weights).is_file():
-        return f"weights: {weights}: no such file"
-    return ""
+        raise MissingWeights(f"{method.name}: lacks weights: {weights}: no such file", lacking="weights")
 
 
 def embed_with(method: EmbeddingMethod, store: Store, rows: np.ndarray, folder: Path, output: str | Path) -> Path:
@@ -122,12 +132,17 @@ def embed_with(method: EmbeddingMethod, store: Store, rows: np.ndarray, folder: 
         `output`.
 
     Raises:
-        MissingRequirement: The method lacks labels, masks or weights, named.
+        MissingRequirement: See `demand`.
     """
-    _demand(method, store, rows)
+    demand(method, store, rows)
     method.fit(store, rows, folder)
+    return write_embedded(method, store, folder, output)
+
+
+def write_embedded(method: EmbeddingMethod, store: Store, folder: Path, output: str | Path) -> Path:
+    """Write the embeddings of every cell by a method that was fitted in `folder`; returns `output`."""
     z = method.embed(store, folder)
-    write_embeddings(output, store.table()["cell_id"].to_numpy(), z, _attributes(method, store))
+    write_embeddings(output, store.table()["cell_id"].to_numpy(), z, _attributes(method, store, folder))
     log.info("%s: %d cells, %d-d", output, *z.shape)
     return Path(output)
 
@@ -152,25 +167,21 @@ def predict_with(
         `output`.
 
     Raises:
-        MissingRequirement: The method lacks labels, masks or weights, named.
+        MissingRequirement: See `demand`.
     """
-    _demand(method, store, rows)
+    demand(method, store, rows)
     method.fit(store, rows, folder, target_rows if method.adapts else target_rows[:0])
     classes, probabilities = method.predict(store, test_rows, folder)
     cell_id = store.table()["cell_id"].to_numpy()[test_rows]
-    write_predictions(output, cell_id, classes, probabilities, _attributes(method, store))
+    write_predictions(output, cell_id, classes, probabilities, _attributes(method, store, folder))
     log.info("%s: %d cells, %d classes", output, *probabilities.shape)
     return Path(output)
 
 
-def _demand(method: Method, store: Store, rows: Sequence[int] | np.ndarray) -> None:
-    if missing := lacking(method, store, np.asarray(rows)):
-        raise MissingRequirement(f"{method.name}: lacks {missing}")
-
-
-def _attributes(method: Method, store: Store) -> dict[str, Any]:
+def _attributes(method: Any, store: Store, folder: Path) -> dict[str, Any]:
     config = json.dumps(method.config.model_dump(mode="json"), sort_keys=True)
-    return {"method": method.name, "config": config, "store_digest": store.digest}
+    further = method.provenance(folder) if hasattr(method, "provenance") else {}
+    return {"method": method.name, "config": config, "store_digest": store.digest} | further
 
 
 def _has_masks(store: Store, rows: np.ndarray, looked_at: int = 64) -> bool:

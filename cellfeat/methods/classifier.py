@@ -11,14 +11,13 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from cellfeat.core.files import read_json, write_json, write_text
-from cellfeat.core.lightning_trainer import check_loss, fit
-from cellfeat.core.tensors import best_device, save_tensors
+from cellfeat.core.lightning_trainer import BestEpoch, Stopping, check_loss, fit
+from cellfeat.core.tensors import best_device, load_checkpoint, save_tensors
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader
@@ -36,15 +35,17 @@ def numbered_labels(store: Store, rows: np.ndarray, method: str) -> tuple[tuple[
     """The classes of the cells `rows`, sorted, and (len(store),) int64 their numbers; -1 for every other cell.
 
     Raises:
-        CellfeatError: A cell of `rows` has no label, or all have the same.
+        MissingRequirement: A cell of `rows` has no label, or all have the same.
     """
     label = store.table()["label"].to_numpy()
     known = label[rows]
     if (known == "").any():
-        raise MissingRequirement(f"{method}: lacks labels: {(known == '').sum()} of the {len(rows)} cells have none")
+        reason = f"{(known == '').sum()} of the {len(rows)} cells have none"
+        raise MissingRequirement(f"{method}: lacks labels: {reason}", lacking="labels")
     classes = tuple(sorted(set(known)))
     if len(classes) < 2:
-        raise MissingRequirement(f"{method}: lacks labels: {len(classes)} classes to learn from, two are needed")
+        reason = f"{len(classes)} classes to learn from, two are needed"
+        raise MissingRequirement(f"{method}: lacks labels: {reason}", lacking="labels")
     numbers = np.full(len(store), -1, np.int64)
     numbers[rows] = np.searchsorted(classes, known.astype(str))
     return classes, numbers
@@ -73,7 +74,6 @@ class ClassifierModule(lightning.LightningModule):
         sampler: Of the batches.
         loss: (network, batch, step) to a scalar; step counts from 0.
         score: Judges the network in evaluation mode after each epoch; the higher, the better.
-        earliest: First epoch that may be chosen as the best.
         optimizer: Makes the optimiser of the parameters that are trained.
         schedule: Makes the schedule of the learning rate, stepped after each epoch.
         seed: Of dropout.
@@ -90,12 +90,11 @@ class ClassifierModule(lightning.LightningModule):
         optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
         schedule: Callable[[torch.optim.Optimizer], Any],
         seed: int,
-        earliest: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
         self.history: list[dict[str, float]] = []
-        self._dataset, self._sampler, self._seed, self._earliest = dataset, sampler, seed, earliest
+        self._dataset, self._sampler, self._seed = dataset, sampler, seed
         self._loss, self._score, self._optimizer, self._schedule = loss, score, optimizer, schedule
         self._schedule_state: dict[str, Any] | None = None
 
@@ -117,7 +116,7 @@ class ClassifierModule(lightning.LightningModule):
         """Loss of one batch, refused if it is no number."""
         torch.manual_seed(self._seed % 2**31 * 2**32 + self.global_step)  # dropout is the same after a resume
         loss = self._loss(self.network, batch, self.global_step)
-        check_loss(loss, self, self._dataset.store, batch.rows)
+        check_loss(loss, self, self._dataset.cell_id, batch.rows)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
         return loss
 
@@ -127,8 +126,7 @@ class ClassifierModule(lightning.LightningModule):
         with torch.inference_mode():
             score = self._score(self.network)
         self.network.train()
-        # Before the earliest epoch: below every score, and rising, so that nobody loses patience.
-        self.log("score", score if self.current_epoch >= self._earliest else self.current_epoch - 1e6)
+        self.log("score", score)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         loss = float(self.trainer.callback_metrics["loss"])
         self.history.append({"epoch": self.current_epoch, "loss": loss, "score": score, "lr": rate})
@@ -147,23 +145,21 @@ class ClassifierModule(lightning.LightningModule):
 
 
 def train(
-    module: ClassifierModule, folder: Path, title: str, epochs: int, cells: int, patience: int, precision: str = "fp32"
+    module: ClassifierModule,
+    folder: Path,
+    title: str,
+    epochs: int,
+    cells: int,
+    patience: int,
+    precision: str = "fp32",
+    earliest: int = 0,
 ) -> None:
     """Train until the score has not risen for `patience` epochs; the network is left with the best epoch's weights.
 
-    Resumes from the checkpoints in `folder`, which gets metrics.csv; the checkpoints go when the training ends.
+    Resumes from the checkpoints in `folder`, which gets metrics.csv. The epochs before `earliest` (from 0) cannot be
+    the best and do not count as epochs without a rise.
     """
     checkpoints = folder / "checkpoints"
-    best = ModelCheckpoint(
-        checkpoints,
-        "best",
-        monitor="score",
-        mode="max",
-        save_weights_only=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    stopping = EarlyStopping("score", mode="max", patience=patience, check_on_train_epoch_end=True)
     with torch.random.fork_rng():
         fit(
             module,
@@ -172,10 +168,10 @@ def train(
             epochs=epochs,
             cells=cells,
             precision=precision,
-            callbacks=[stopping, best],
+            callbacks=[Stopping(patience, earliest), BestEpoch(checkpoints, earliest)],
         )
     write_text(folder / "metrics.csv", pd.DataFrame(module.history).to_csv(index=False, lineterminator="\n"))
-    module.load_state_dict(folders.load_checkpoint(checkpoints / "best.ckpt")["state_dict"])
+    module.load_state_dict(load_checkpoint(checkpoints / "best.ckpt")["state_dict"])
 
 
 def save_classifier(folder: Path, network: nn.Module, classes: tuple[str, ...], normalisation: Normalisation) -> None:

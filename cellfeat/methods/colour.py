@@ -20,17 +20,12 @@ BATCH = 1024
 
 
 class ColourConfig(BaseModel):
-    """Settings of `Colour`.
-
-    Attributes:
-        bins: Of each channel's histogram.
-        side: Height and width, in pixels, that the crop is shrunk to.
-    """
+    """Settings of `Colour`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bins: int = Field(16, ge=2, le=256)
-    side: int = Field(24, ge=1)
+    bins: int = Field(16, ge=2, le=256, description="Of each channel's histogram.")
+    side: int = Field(24, ge=1, description="Height and width, in pixels, that the crop is shrunk to.")
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,7 @@ class Colour:
     config: ColourConfig
     Config: ClassVar[type[BaseModel]] = ColourConfig
     kind: ClassVar[Kind] = "embedding"
+    title: ClassVar[str] = "Colour histograms and coarse pixels, the floor"
     name: ClassVar[str] = "colour"
     needs: ClassVar[frozenset[str]] = frozenset()
 

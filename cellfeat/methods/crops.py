@@ -96,7 +96,9 @@ class CropDataset(Dataset):
         self.normalisation = normalisation
         self._augment = augment
         self._masked = masked
-        self._domain = store.table()["domain"].map(normalisation.number).fillna(-1).to_numpy(np.int64)
+        table = store.table()
+        self.cell_id = table["cell_id"].to_numpy(str)
+        self._domain = table["domain"].map(normalisation.number).fillna(-1).to_numpy(np.int64)
 
     def __getitem__(self, batch: tuple[np.ndarray, int]) -> CropBatch:
         rows, seed = batch

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cellfeat.core import tensors
-from cellfeat.core.files import atomic_path, read_json, write_json
+from cellfeat.core.files import read_json, write_json
 from cellfeat.errors import CellfeatError
-from cellfeat.methods import build
+from cellfeat.methods.registry import build
 
 if TYPE_CHECKING:
     from cellfeat.methods.base import Method
@@ -68,22 +66,3 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         CellfeatError: It is missing or damaged.
     """
     return tensors.load_tensors(path, "fit the method first", "remove it and fit again")
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers and texts in dicts and lists, whole or not at all."""
-    with atomic_path(path) as partial:
-        torch.save(state, partial)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote; nothing but tensors and plain values is ever built from the file.
-
-    Raises:
-        CellfeatError: It is damaged.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CellfeatError(f"{path}: not a readable checkpoint ({reason}); remove it and fit again") from None

@@ -44,21 +44,14 @@ DINOBLOOM = {
 
 
 class FrozenConfig(BaseModel):
-    """Settings of `ResNet`.
-
-    Attributes:
-        weights: Local file of the network's parameters, .safetensors or .pth.
-        sha256: Digest that the file must have (or its first eight digits or more).
-        size: Side in px that the crops are brought to.
-        batch_size: Cells at a time.
-    """
+    """Settings of `ResNet`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weights: str | None = None
-    sha256: str | None = None
-    size: int = Field(224, ge=14)
-    batch_size: int = Field(32, ge=1)
+    weights: str | None = Field(None, description="Local file of the network's parameters, .safetensors or .pth.")
+    sha256: str | None = Field(None, description="Digest that the file must have (or its first eight digits or more).")
+    size: int = Field(224, ge=14, description="Side in px that the crops are brought to.")
+    batch_size: int = Field(32, ge=1, description="Cells at a time.")
 
 
 @dataclass(frozen=True)
@@ -69,10 +62,11 @@ class ResNet:
     Config: ClassVar[type[BaseModel]] = FrozenConfig
     kind: ClassVar[Kind] = "embedding"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    title: ClassVar[str] = "ResNet-101 trained on ImageNet"
 
     @property
     def name(self) -> str:
-        """ "resnet"."""
+        """As in the registry."""
         return "resnet"
 
     @property
@@ -91,7 +85,7 @@ class ResNet:
         """
         config = self.config
         if config.weights is None:
-            raise MissingWeights(f"{self.name}: lacks weights: {self.weights_hint}")
+            raise MissingWeights(f"{self.name}: lacks weights: {self.weights_hint}", lacking="weights")
         body, mean, sd = self.network(read_weights(config.weights, config.sha256))
         device = best_device()
         network = nn.Sequential(Resize(config.size), body).eval().to(device)
@@ -114,13 +108,14 @@ class ResNet:
 class TimmConfig(FrozenConfig):
     """Settings of `Timm`: those of `ResNet`, and `model`, the name that timm has for the network."""
 
-    model: str
+    model: str = Field(description="The name that timm has for the network; what follows the colon of the name.")
 
 
 class Timm(ResNet):
     """Any network of timm (the extra `timm`) without its head, as `timm:<model>`."""
 
     Config: ClassVar[type[BaseModel]] = TimmConfig
+    title: ClassVar[str] = "Any network of timm without its head"
 
     @property
     def name(self) -> str:
@@ -146,17 +141,18 @@ class Timm(ResNet):
 class DinoBloomConfig(FrozenConfig):
     """Settings of `DinoBloom`: those of `ResNet`, and `model`, the size of the vision transformer."""
 
-    model: Literal["s", "b", "l", "g"] = "b"
+    model: Literal["s", "b", "l", "g"] = Field("b", description="Size of the vision transformer.")
 
 
 class DinoBloom(ResNet):
     """DINOv2 trained on blood and bone marrow (Koch et al., "DinoBloom", MICCAI 2024); the class token."""
 
     Config: ClassVar[type[BaseModel]] = DinoBloomConfig
+    title: ClassVar[str] = "DinoBloom, DINOv2 trained on blood and marrow"
 
     @property
     def name(self) -> str:
-        """ "dinobloom"."""
+        """As in the registry."""
         return "dinobloom"
 
     @property
@@ -180,7 +176,7 @@ def timm_model(name: str, size: int) -> Any:
     try:
         import timm
     except ImportError:
-        raise MissingRequirement(f"{name}: timm is not installed", "pip install 'cellfeat[timm]'") from None
+        raise MissingRequirement(f"{name}: timm is not installed", "pip install 'cellfeat[timm]'", "package") from None
     if not timm.is_model(name.partition(".")[0]):
         raise CellfeatError(f"model {name!r}: timm has none of this name; see timm.list_models()")
     options: dict[str, Any] = {"img_size": size} if name.startswith(("vit_", "deit")) else {}

@@ -55,23 +55,15 @@ def _block(channels_in: int, channels_out: int, kernel: int, groups: int, stride
 
 
 class ImageAEConfig(BaseModel):
-    """Settings of `ImageAE`.
-
-    Attributes:
-        epochs: Passes over the training cells.
-        batch_size: Cells a step.
-        lr: Learning rate of Adam.
-        precision: "bf16" computes convolutions in bfloat16.
-        seed: Of the first weights and the order of the cells.
-    """
+    """Settings of `ImageAE`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(150, ge=1)
-    batch_size: int = Field(32, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    precision: str = Field("fp32", pattern="^(fp32|bf16)$")
-    seed: int = Field(0, ge=0)
+    epochs: int = Field(150, ge=1, description="Passes over the training cells.")
+    batch_size: int = Field(32, ge=1, description="Cells a step.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    precision: str = Field("fp32", pattern="^(fp32|bf16)$", description="'bf16' computes convolutions in bfloat16.")
+    seed: int = Field(0, ge=0, description="Of the first weights and the order of the cells.")
 
 
 @dataclass(frozen=True)
@@ -81,6 +73,7 @@ class ImageAE:
     config: ImageAEConfig
     Config: ClassVar[type[BaseModel]] = ImageAEConfig
     kind: ClassVar[Kind] = "embedding"
+    title: ClassVar[str] = "Autoencoder of the crops alone"
     name: ClassVar[str] = "image-ae"
     needs: ClassVar[frozenset[str]] = frozenset()
 
@@ -160,5 +153,5 @@ class _Module(lightning.LightningModule):
     def training_step(self, batch: CropBatch, _: int) -> Tensor:
         image_hat = self.network.decode_images(self.network.decode_features(self.network.encode(batch.images)))
         loss = 1 - ssim(image_hat, (batch.images + 1) / 2)
-        check_loss(loss, self, self._dataset.store, batch.rows)
+        check_loss(loss, self, self._dataset.cell_id, batch.rows)
         return loss

@@ -111,51 +111,43 @@ def _head(width: int, classes: int) -> nn.Module:
 
 
 class MDDConfig(BaseModel):
-    """Settings of `MDD`.
-
-    Attributes:
-        model: Network of torchvision that gives the features.
-        weights: Local file with its ImageNet weights; None starts from scratch.
-        sha256: Digest that the file must have.
-        size: Side in px that the crops are brought to.
-        width: Of the bottleneck and the heads.
-        margin: γ.
-        trade_off: η.
-        reversal: Factor of the reversed gradient that the warm start nears.
-        warm_start_steps: Steps after which the factor is at 46 % of it.
-        epochs: At most.
-        batch_size: Cells of the source a step; as many of the target follow.
-        lr: Of SGD with momentum 0.9 and weight decay 0.0005; a tenth after every `lr_epochs`.
-        lr_epochs: See `lr`.
-        selection: The epoch is chosen, without a label of the target, by the lowest entropy of its predictions or by
-            their highest soft neighbourhood density ("snd").
-        earliest: First epoch, from 0, that may be chosen: a network that has learned little calls all cells the same,
-            and both measures like that.
-        patience: Epochs without a better one before the training stops.
-        precision: "bf16" computes convolutions in bfloat16.
-        seed: Of weights, order and augmentations.
-    """
+    """Settings of `MDD`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "resnet18"
-    weights: str | None = None
-    sha256: str | None = None
-    size: int = Field(128, ge=16)
-    width: int = Field(1024, ge=1)
-    margin: float = Field(4.0, gt=0)
-    trade_off: float = Field(1.0, ge=0)
-    reversal: float = Field(0.1, ge=0)
-    warm_start_steps: int = Field(1000, ge=1)
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(32, ge=2)
-    lr: float = Field(1e-3, gt=0)
-    lr_epochs: int = Field(20, ge=1)
-    selection: Literal["entropy", "snd"] = "snd"
-    earliest: int = Field(10, ge=0)
-    patience: int = Field(10, ge=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(0, ge=0)
+    model: str = Field("resnet18", description="Network of torchvision that gives the features.")
+    weights: str | None = Field(None, description="Local file with its ImageNet weights; None starts from scratch.")
+    sha256: str | None = Field(None, description="Digest that the file must have.")
+    size: int = Field(128, ge=16, description="Side in px that the crops are brought to.")
+    width: int = Field(1024, ge=1, description="Of the bottleneck and the heads.")
+    margin: float = Field(4.0, gt=0, description="γ.")
+    trade_off: float = Field(1.0, ge=0, description="η.")
+    reversal: float = Field(0.1, ge=0, description="Factor of the reversed gradient that the warm start nears.")
+    warm_start_steps: int = Field(1000, ge=1, description="Steps after which the factor is at 46 % of it.")
+    epochs: int = Field(50, ge=1, description="At most.")
+    batch_size: int = Field(32, ge=2, description="Cells of the source a step; as many of the target follow.")
+    lr: float = Field(
+        1e-3, gt=0, description="Of SGD with momentum 0.9 and weight decay 0.0005; a tenth after every `lr_epochs`."
+    )
+    lr_epochs: int = Field(20, ge=1, description="See `lr`.")
+    selection: Literal["entropy", "snd"] = Field(
+        "snd",
+        description=(
+            "The epoch is chosen, without a label of the target, by the lowest entropy of its predictions or by "
+            "their highest soft neighbourhood density ('snd')."
+        ),
+    )
+    earliest: int = Field(
+        10,
+        ge=0,
+        description=(
+            "First epoch, from 0, that may be chosen: a network that has learned little calls all cells the same,"
+            " and both measures like that."
+        ),
+    )
+    patience: int = Field(10, ge=1, description="Epochs without a better one before the training stops.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="'bf16' computes convolutions in bfloat16.")
+    seed: int = Field(0, ge=0, description="Of weights, order and augmentations.")
 
 
 @dataclass(frozen=True)
@@ -165,6 +157,7 @@ class MDD:
     config: MDDConfig
     Config: ClassVar[type[BaseModel]] = MDDConfig
     kind: ClassVar[Kind] = "prediction"
+    title: ClassVar[str] = "Margin disparity discrepancy, the HAHO challenge article's"
     name: ClassVar[str] = "mdd"
     adapts: ClassVar[bool] = True
 
@@ -182,9 +175,8 @@ class MDD:
         """
         config, rows, target_rows = self.config, np.asarray(rows), np.asarray(target_rows)
         if len(target_rows) < 2:
-            raise MissingRequirement(
-                f"{self.name}: lacks a target: {len(target_rows)} cells to adapt to, two are needed"
-            )
+            reason = f"{len(target_rows)} cells to adapt to, two are needed"
+            raise MissingRequirement(f"{self.name}: lacks a target: {reason}", lacking="target")
         folders.claim(folder, self, store, rows=rows, target_rows=target_rows)
         if (folder / MODEL).exists():
             return
@@ -215,9 +207,9 @@ class MDD:
             optimizer=lambda parameters: torch.optim.SGD(parameters, config.lr, momentum=0.9, weight_decay=5e-4),
             schedule=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, config.lr_epochs, 0.1),
             seed=config.seed,
-            earliest=min(config.earliest, config.epochs - 1),
         )
-        train(module, folder, self.name, config.epochs, 2 * len(rows), config.patience, config.precision)
+        earliest = min(config.earliest, config.epochs - 1)
+        train(module, folder, self.name, config.epochs, 2 * len(rows), config.patience, config.precision, earliest)
         save_classifier(folder, network, classes, normalisation)
         log.info("%s: %d classes from %d cells, adapted to %d", folder, len(classes), len(rows), len(target_rows))
 

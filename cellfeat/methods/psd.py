@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import check_finite
-from cellfeat.core.tensors import best_device, save_tensors
+from cellfeat.core.tensors import best_device, load_checkpoint, save_checkpoint, save_tensors
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
@@ -41,35 +41,25 @@ EMBED_BATCH = 32  # crops at a time: 64 MB of codes
 
 
 class PSDConfig(BaseModel):
-    """Settings of `PSD`.
-
-    Attributes:
-        kernels: Columns of the dictionary, of each layer; the size of the profile.
-        patch: Side of a patch, px.
-        step: Distance of neighbouring patches in a profile, px.
-        layers: 2 codes the first layer's codes once more, after the maximum over 2 × 2 neighbouring patches.
-        pooling: Of the last layer's codes over the crop.
-        iterations: Batches that each layer learns from.
-        patches: Random patches (or places, in the second layer) in a batch.
-        sparsity: λ, the price of a code's ‖z‖₁; the mean squared length of a normalised patch is 1.
-        prediction: α, how much a code keeps to what the encoder predicts.
-        code_steps: Steps of FISTA.
-        seed: Of the patches and the order of learning.
-    """
+    """Settings of `PSD`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kernels: int = Field(1024, ge=2)
-    patch: int = Field(20, ge=2)
-    step: int = Field(5, ge=1)
-    layers: Literal[1, 2] = 1
-    pooling: Literal["mean", "max"] = "mean"
-    iterations: int = Field(100, ge=1)
-    patches: int = Field(2000, ge=2)
-    sparsity: float = Field(0.3, gt=0)
-    prediction: float = Field(1.0, ge=0)
-    code_steps: int = Field(30, ge=1)
-    seed: int = Field(0, ge=0)
+    kernels: int = Field(1024, ge=2, description="Columns of the dictionary, of each layer; the size of the profile.")
+    patch: int = Field(20, ge=2, description="Side of a patch, px.")
+    step: int = Field(5, ge=1, description="Distance of neighbouring patches in a profile, px.")
+    layers: Literal[1, 2] = Field(
+        1, description="2 codes the first layer's codes once more, after the maximum over 2 × 2 neighbouring patches."
+    )
+    pooling: Literal["mean", "max"] = Field("mean", description="Of the last layer's codes over the crop.")
+    iterations: int = Field(100, ge=1, description="Batches that each layer learns from.")
+    patches: int = Field(2000, ge=2, description="Random patches (or places, in the second layer) in a batch.")
+    sparsity: float = Field(
+        0.3, gt=0, description="λ, the price of a code's ‖z‖₁; the mean squared length of a normalised patch is 1."
+    )
+    prediction: float = Field(1.0, ge=0, description="α, how much a code keeps to what the encoder predicts.")
+    code_steps: int = Field(30, ge=1, description="Steps of FISTA.")
+    seed: int = Field(0, ge=0, description="Of the patches and the order of learning.")
 
 
 @dataclass(frozen=True)
@@ -79,6 +69,7 @@ class PSD:
     config: PSDConfig
     Config: ClassVar[type[BaseModel]] = PSDConfig
     kind: ClassVar[Kind] = "embedding"
+    title: ClassVar[str] = "WBC-Profiler, predictive sparse decomposition of patches"
     name: ClassVar[str] = "psd"
     needs: ClassVar[frozenset[str]] = frozenset()
 
@@ -90,7 +81,7 @@ class PSD:
                 objective of an iteration is no number; then its cells are named.
         """
         if len(rows) == 0:
-            raise MissingRequirement(f"{self.name}: no cells to learn from")
+            raise MissingRequirement(f"{self.name}: no cells to learn from", lacking="cells")
         places(store.layout.crop_size, self.config)
         folders.claim(folder, self, store, rows=rows)
         layers: list[PredictiveSparseDecomposition] = []
@@ -122,22 +113,22 @@ class PSD:
         history: list[dict[str, float]] = []
         checkpoint = folder / f"checkpoint{number}.pt"
         if checkpoint.exists():
-            state = folders.load_checkpoint(checkpoint)
+            state = load_checkpoint(checkpoint)
             learner.load(state["learner"])
             history = state["history"]
-        title = f"{self.name} layer {number}"
+        title, cell_id = f"{self.name} layer {number}", store.table()["cell_id"].to_numpy(str)
         with tqdm(total=config.iterations, initial=len(history), desc=title, unit="batch") as progress:
             for iteration in range(len(history), config.iterations):
                 order = torch.Generator().manual_seed(config.seed * config.iterations + iteration)
                 vectors, cells = draw(iteration + 1)
                 measured = learner.step(vectors.to(device), order)
                 where = f"{title}, iteration {iteration}: the objective"
-                check_finite(measured["objective"], where, "try another sparsity", store, cells)
+                check_finite(measured["objective"], where, "try another sparsity", cell_id[cells])
                 history.append({"iteration": iteration} | measured)
                 progress.set_postfix(error=f"{measured['error']:.4f}", nonzero=f"{measured['nonzero']:.1f}")
                 progress.update()
                 if len(history) % CHECKPOINT_EVERY == 0:
-                    folders.save_checkpoint(checkpoint, {"learner": learner.state(), "history": history})
+                    save_checkpoint(checkpoint, {"learner": learner.state(), "history": history})
         write_text(folder / f"metrics{number}.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
         save_tensors(_weights(folder, number), psd.state_dict())
         checkpoint.unlink(missing_ok=True)

@@ -35,6 +35,7 @@ class Quantiles:
     config: QuantilesConfig
     Config: ClassVar[type[BaseModel]] = QuantilesConfig
     kind: ClassVar[Kind] = "embedding"
+    title: ClassVar[str] = "Quantiles of colour within the mask"
     name: ClassVar[str] = "quantiles"
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
 

@@ -31,6 +31,7 @@ class RCNN:
     config: RCNNConfig
     Config: ClassVar[type[BaseModel]] = RCNNConfig
     kind: ClassVar[Kind] = "embedding"
+    title: ClassVar[str] = "The detector's features, averaged"
     name: ClassVar[str] = "rcnn"
     needs: ClassVar[frozenset[str]] = frozenset()
 

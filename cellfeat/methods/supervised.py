@@ -46,44 +46,38 @@ log = logging.getLogger(__name__)
 
 
 class SupervisedConfig(BaseModel):
-    """Settings of `ResNeXt` and `Finetune`.
-
-    Attributes:
-        model: Network of torchvision.
-        weights: Local file with its ImageNet weights; None starts from scratch, and then all of it is trained.
-        sha256: Digest that the file must have.
-        trained: What is trained: "all"; "last-block" with the layers behind it; or, with "svm", nothing but a support
-            vector machine on the penultimate layer's output.
-        masked: Blacken what lies outside the cell's mask.
-        size: Side in px that the crops are brought to.
-        validation_fraction: Of the training cells, to choose the epoch by: 1/9 of 90 % makes 80/10/10.
-        label_smoothing: Share of each label that is spread over all classes.
-        epochs: At most.
-        batch_size: Cells a step.
-        lr: Of RAdam; a tenth after `plateau` epochs without a lower validation loss.
-        plateau: See `lr`.
-        patience: Epochs without a lower validation loss before the training stops.
-        precision: "bf16" computes convolutions in bfloat16.
-        seed: Of weights, split, order and augmentations.
-    """
+    """Settings of `ResNeXt` and `Finetune`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "resnext50_32x4d"
-    weights: str | None = None
-    sha256: str | None = None
-    trained: Literal["all", "last-block", "svm"] = "all"
-    masked: bool = False
-    size: int = Field(128, ge=16)
-    validation_fraction: float = Field(1 / 9, gt=0, lt=1)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(32, ge=2)
-    lr: float = Field(1e-3, gt=0)
-    plateau: int = Field(4, ge=1)
-    patience: int = Field(10, ge=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(0, ge=0)
+    model: str = Field("resnext50_32x4d", description="Network of torchvision.")
+    weights: str | None = Field(
+        None,
+        description="Local file with its ImageNet weights; None starts from scratch, and then all of it is trained.",
+    )
+    sha256: str | None = Field(None, description="Digest that the file must have.")
+    trained: Literal["all", "last-block", "svm"] = Field(
+        "all",
+        description=(
+            "What is trained: 'all'; 'last-block' with the layers behind it; or, with 'svm', nothing but a "
+            "support vector machine on the penultimate layer's output."
+        ),
+    )
+    masked: bool = Field(False, description="Blacken what lies outside the cell's mask.")
+    size: int = Field(128, ge=16, description="Side in px that the crops are brought to.")
+    validation_fraction: float = Field(
+        1 / 9, gt=0, lt=1, description="Of the training cells, to choose the epoch by: 1/9 of 90 % makes 80/10/10."
+    )
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of each label that is spread over all classes.")
+    epochs: int = Field(50, ge=1, description="At most.")
+    batch_size: int = Field(32, ge=2, description="Cells a step.")
+    lr: float = Field(
+        1e-3, gt=0, description="Of RAdam; a tenth after `plateau` epochs without a lower validation loss."
+    )
+    plateau: int = Field(4, ge=1, description="See `lr`.")
+    patience: int = Field(10, ge=1, description="Epochs without a lower validation loss before the training stops.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="'bf16' computes convolutions in bfloat16.")
+    seed: int = Field(0, ge=0, description="Of weights, split, order and augmentations.")
 
 
 @dataclass(frozen=True)
@@ -94,10 +88,11 @@ class ResNeXt:
     Config: ClassVar[type[BaseModel]] = SupervisedConfig
     kind: ClassVar[Kind] = "prediction"
     adapts: ClassVar[bool] = False
+    title: ClassVar[str] = "ResNeXt-50 trained on labels, the supervised upper bound in its own domain"
 
     @property
     def name(self) -> str:
-        """ "resnext"."""
+        """As in the registry."""
         return "resnext"
 
     @property
@@ -192,9 +187,11 @@ class ResNeXt:
 class FinetuneConfig(SupervisedConfig):
     """Settings of `Finetune`: those of `ResNeXt`, at the size that ImageNet's networks were trained at."""
 
-    model: str = "vgg16"
-    size: int = Field(224, ge=16)
-    lr: float = Field(1e-4, gt=0)
+    model: str = Field("vgg16", description="Network of torchvision; what follows the colon of the name.")
+    size: int = Field(224, ge=16, description="Side in px that the crops are brought to.")
+    lr: float = Field(
+        1e-4, gt=0, description="Of RAdam; a tenth after `plateau` epochs without a lower validation loss."
+    )
 
 
 @dataclass(frozen=True)
@@ -205,6 +202,7 @@ class Finetune(ResNeXt):
     """
 
     Config: ClassVar[type[BaseModel]] = FinetuneConfig
+    title: ClassVar[str] = "Transfer learning from ImageNet, the Leukopy article's"
 
     @property
     def name(self) -> str:

@@ -34,7 +34,7 @@ from cellfeat.evaluation.protocol import EvaluationConfig, complete_split, score
 from cellfeat.evaluation.variant import score_embeddings, score_predictions
 from cellfeat.methods import build
 from cellfeat.methods.align import align_embeddings
-from cellfeat.methods.base import embed_with, lacking, predict_with
+from cellfeat.methods.base import demand, embed_with, predict_with
 from cellfeat.reporting.compare_report import write_compare_report
 from cellfeat.store import Store, read_predictions
 from cellfeat.workflows.comparison_config import CompareConfig, Entry, load_compare
@@ -167,8 +167,7 @@ class Comparison:
         return self.output / "methods" / slug(entry.title) / ("run" if seed is None else f"seed-{seed}")
 
     def _ready(self, entry: Entry, rows: np.ndarray) -> None:
-        if missing := lacking(self.methods[entry.title], self.store, rows):
-            raise MissingRequirement(f"lacks {missing}")
+        demand(self.methods[entry.title], self.store, rows)
 
     def _leave_out(self, title: str, reason: MissingRequirement) -> None:
         self.not_run[title] = str(reason)

@@ -16,7 +16,7 @@ class Entry(BaseModel):
     """One method to compare.
 
     Attributes:
-        method: Its name, see `cellfeat.methods.NAMES`.
+        method: Its name, see `cellfeat.methods.method_names`.
         config: Settings that differ from its defaults. With a `seed` it is run once, else once a run if it is random.
         label: What it is called in tables and folders; default: its name.
     """

@@ -211,28 +211,39 @@ class Run:
 
         stage, detector = self.config.dump, self.config.detector
         options = DumpConfig(**stage.model_dump(exclude={"datasets"}))
-        images = [record.identity for name in stage.datasets for record in open_dataset(name).records()]
+        images = [
+            [record.image_id, record.label, record.um_per_px]
+            for name in stage.datasets
+            for record in open_dataset(name).records()
+        ]
         inputs = {"options": options.model_dump(), "datasets": stage.datasets, "images": digest(images)}
         return Stage("dump", inputs, make, True, ("store/shards/*.h5",))
 
     def _autoencoder(self) -> Stage:
         def make(folder: Path) -> None:
-            from cellfeat.autoencoder import train_autoencoder
+            from cellfeat.data.split import stratified_split
 
-            train_autoencoder(self._store(), folder, options)
+            store = self._store()
+            part = stratified_split(store.table(), options.test_fraction, options.seed).to_numpy()
+            self._aecfe().fit(store, np.flatnonzero(part == "train"), folder)
 
         options = self.config.autoencoder
         resumable = ("checkpoints/*.ckpt", "autoencoder.safetensors")
         return Stage("autoencoder", {"options": options.model_dump()}, make, True, resumable)
 
+    def _aecfe(self) -> Any:
+        from cellfeat.methods import build
+
+        return build("aecfe", self.config.autoencoder.model_dump())
+
     def _embed(self) -> Stage:
         def make(folder: Path) -> None:
-            from cellfeat.autoencoder import embed
             from cellfeat.methods import build
-            from cellfeat.methods.base import embed_with
+            from cellfeat.methods.base import embed_with, write_embedded
 
-            embed(self._store(), self.output / "autoencoder" / "autoencoder.safetensors", folder / "aecfe.h5")
-            embed_with(build("rcnn"), self._store(), np.arange(0), folder, folder / "rcnn.h5")
+            store = self._store()
+            write_embedded(self._aecfe(), store, self.output / "autoencoder", folder / "aecfe.h5")
+            embed_with(build("rcnn"), store, np.arange(0), folder, folder / "rcnn.h5")
 
         return Stage("embed", {}, make)
 
@@ -273,7 +284,6 @@ class Run:
 
     def _reconstructions(self) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
         """A few cells of each domain that the autoencoder never saw, beside what it makes of them."""
-        from cellfeat.autoencoder import reconstruct
         from cellfeat.data.cell_ids import parts_of
         from cellfeat.data.split import read_split
 
@@ -283,9 +293,9 @@ class Run:
         unseen = table[part == "test"]
         chosen = unseen.groupby("domain").sample(frac=1, random_state=0).groupby("domain").head(EXAMPLES)
         rows = chosen.sort_values("domain", kind="stable").index.to_numpy()
-        images = reconstruct(store, folder / "autoencoder.safetensors", rows).transpose(0, 2, 3, 1)
+        images = self._aecfe().reconstruct(store, rows, folder)
         captions = [f"{cell.domain} {cell.label}".strip() for cell in table.loc[rows].itertuples()]
-        return store.read("crops", rows), {"aecfe": (images * 255).round().astype(np.uint8)}, captions
+        return store.read("crops", rows), {"aecfe": images}, captions
 
     def _same_site(self) -> dict[str, str]:
         specs = [open_dataset(name).spec for name in self.config.dump.datasets]

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import json
 import logging
 
 import numpy as np
 import pytest
 import torch
 
-from cellfeat.autoencoder import Autoencoder, embed, load_autoencoder, reconstruct, save_autoencoder, scale_features
+from cellfeat.autoencoder import Autoencoder, encode, load_autoencoder, reconstruct, save_autoencoder, scale_features
 from cellfeat.autoencoder.pooled_network import build_network
 from cellfeat.errors import CellfeatError
-from cellfeat.store import read_embeddings
 
 
 @pytest.fixture
@@ -18,21 +16,15 @@ def weights(tmp_path):
     return save_autoencoder(tmp_path / "autoencoder.safetensors", Autoencoder(), {"config": {"beta": 5.0}})
 
 
-def test_embeddings_are_the_encoders_in_store_order(make_store, weights, tmp_path):
+def test_embeddings_are_the_encoders_in_store_order(make_store, weights):
     store = make_store(cells=7, crop_size=32)  # the encoder needs no crops
-    network, card = load_autoencoder(weights)
-    embeddings = read_embeddings(embed(store, weights, tmp_path / "aecfe.h5", batch_size=3))
+    network, _ = load_autoencoder(weights)
+    z = encode(store, weights, batch_size=3)
     with torch.no_grad():
         expected = network.encode(scale_features(torch.from_numpy(store.read("features", slice(None)))))
-    np.testing.assert_allclose(embeddings.z, expected.numpy(), atol=1e-3)
-    assert embeddings.cell_id.tolist() == store.table()["cell_id"].tolist()
-    assert embeddings.attributes["method"] == "aecfe"
-    assert embeddings.attributes["store_digest"] == store.digest
-    assert embeddings.attributes["weights_sha256"] == card["weights_sha256"]
-    assert json.loads(embeddings.attributes["config"]) == {"beta": 5.0, "embed_precision": "fp32"}
-
-    half = read_embeddings(embed(store, weights, tmp_path / "half.h5", precision="bf16"))
-    assert 0 < np.abs(half.z - expected.numpy()).mean() < 0.1
+    np.testing.assert_allclose(z, expected.numpy(), atol=1e-3)
+    half = encode(store, weights, precision="bf16")
+    assert 0 < np.abs(half - expected.numpy()).mean() < 0.1
 
 
 def test_reconstruction_is_the_image_decoders(make_store, weights):
@@ -54,7 +46,7 @@ def test_a_domain_that_training_has_not_seen_is_scaled_by_its_own_statistics(mak
     path = save_autoencoder(tmp_path / "autoencoder.safetensors", network, card)
     store = make_store(cells=9)  # a third of them of matek
     with caplog.at_level(logging.INFO):
-        z = read_embeddings(embed(store, path, tmp_path / "z.h5")).z
+        z = encode(store, path)
     assert "domain matek: not seen in training, its features are scaled by its own 3 cells" in caplog.text
     assert "domain matek: the statistics of 3 cells are rough" in caplog.text
 
@@ -66,9 +58,8 @@ def test_a_domain_that_training_has_not_seen_is_scaled_by_its_own_statistics(mak
     np.testing.assert_allclose(z[new], expected.numpy(), atol=1e-3)
 
 
-def test_bad_input_is_named(make_store, weights, tmp_path):
+def test_bad_input_is_named(make_store, weights):
     with pytest.raises(CellfeatError, match="precision 'fp16'"):
-        embed(make_store(cells=3), weights, tmp_path / "z.h5", precision="fp16")
+        encode(make_store(cells=3), weights, precision="fp16")
     with pytest.raises(CellfeatError, match="256x7x7 a cell, AE-CFE needs 256x14x14"):
-        embed(make_store(features=np.zeros((3, 256, 7, 7)), name="box"), weights, tmp_path / "z.h5")
-    assert not (tmp_path / "z.h5").exists()
+        encode(make_store(features=np.zeros((3, 256, 7, 7)), name="box"), weights)

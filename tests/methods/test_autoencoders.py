@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,11 +10,13 @@ import torch
 from crop_stores import make_store
 from torch import nn
 
-from cellfeat.autoencoder import load_autoencoder, module
+from cellfeat.autoencoder import Autoencoder, load_autoencoder, module, save_autoencoder
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import build
 from cellfeat.methods.aae import confusion_loss, discrimination_loss
+from cellfeat.methods.base import embed_with
 from cellfeat.methods.image_ae import ImageAutoencoder
+from cellfeat.store import read_embeddings
 
 QUICK = {"epochs": 2, "batch_size": 6, "image_fraction": 0.01}
 
@@ -86,6 +89,36 @@ def test_the_autoencoder_is_trained_on_the_rows_given(store, tmp_path, name):
     assert ("discriminator_loss" in metrics) == (name == "aae")
     with pytest.raises(CellfeatError, match="choose another output directory"):
         method.fit(store, rows[1:], tmp_path / name)
+
+
+def test_trained_weights_embed_without_training_and_say_how_they_were_made(store, tmp_path):
+    weights = save_autoencoder(tmp_path / "autoencoder.safetensors", Autoencoder(), {"config": {"beta": 5.0}})
+    _, card = load_autoencoder(weights)
+    method = build("aecfe", {"weights": str(weights), "embed_precision": "bf16"})
+    found = read_embeddings(embed_with(method, store, np.arange(4), tmp_path / "fit", tmp_path / "z.h5"))
+    assert not (tmp_path / "fit").exists()
+    assert found.attributes["method"] == "aecfe"
+    assert found.attributes["store_digest"] == store.digest
+    assert found.attributes["weights_sha256"] == card["weights_sha256"]
+    assert json.loads(found.attributes["config"]) == {"beta": 5.0, "embed_precision": "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("aae", {"relative_alignment": True}),
+        ("aae", {"kl_reduction": "sum"}),
+        ("ae", {"beta": 2.0}),
+        ("ae", {"beta_warmup_epochs": 3}),
+        ("ae", {"kl_reduction": "sum"}),
+    ],
+)
+def test_settings_without_effect_are_refused(name, setting):
+    with pytest.raises(CellfeatError, match=f"{name}: .*{next(iter(setting))} has no effect on this method"):
+        build(name, setting)
+    config = build(name, {"preset": "transfer"}).config
+    assert not config.relative_alignment  # the preset's own
+    assert type(config).model_validate(config.model_dump()) == config
 
 
 def test_domains_without_training_cells_do_not_anchor(store, tmp_path):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import build
-from cellfeat.methods.base import embed_with, lacking, predict_with
+from cellfeat.methods.base import demand, embed_with, predict_with
 from cellfeat.store import read_embeddings, read_predictions
 
 
@@ -60,15 +60,17 @@ def test_predictions_are_written_and_targets_shown_to_those_that_adapt(store, tm
     ("needs", "config", "rows", "words"),
     [
         ("labels", {}, [0, 2], "labels: 1 of the classes"),
-        ("masks", {}, [0, 1], "masks: those of the store"),
+        ("masks", {}, [0, 1], "masks: every mask of the store"),
         ("weights", {}, [0, 1], "weights: give the path"),
         ("weights", {"weights": "none.pth"}, [0, 1], "weights: none.pth: no such file"),
     ],
 )
 def test_what_a_method_lacks_is_named(store, tmp_path, needs, config, rows, words):
     method = Constant(Config(**config), frozenset({needs}))
-    assert lacking(method, store, np.array(rows)).startswith(words)
-    with pytest.raises(CellfeatError, match="constant: lacks"):
+    with pytest.raises(MissingRequirement, match=f"constant: lacks {words}") as stop:
+        demand(method, store, np.array(rows))
+    assert stop.value.lacking == needs
+    with pytest.raises(MissingRequirement, match=f"constant: lacks {words}"):
         predict_with(method, store, np.array(rows), np.arange(0), np.arange(2), tmp_path / "c", tmp_path / "c.h5")
     assert not (tmp_path / "c").exists()
 
@@ -76,7 +78,7 @@ def test_what_a_method_lacks_is_named(store, tmp_path, needs, config, rows, word
 def test_nothing_lacks_where_labels_and_weights_are_given(store, tmp_path):
     (tmp_path / "w.pth").touch()
     method = Constant(Config(weights=tmp_path / "w.pth"), frozenset({"labels", "weights"}))
-    assert lacking(method, store, np.arange(2)) == ""
+    demand(method, store, np.arange(2))
 
 
 def test_an_unknown_method_or_setting_is_named():

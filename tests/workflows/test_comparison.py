@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -13,9 +11,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from cellfeat import errors, methods
+from cellfeat import errors
 from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError
+from cellfeat.methods import register
 from cellfeat.store import CellRow, ImageResult, StoreWriter
 from cellfeat.workflows.comparison import run_compare
 from cellfeat.workflows.comparison_config import load_compare
@@ -33,6 +32,7 @@ class OracleConfig(BaseModel):
     fails: str = ""  # the error's type
 
 
+@register("oracle")
 @dataclass(frozen=True)
 class Oracle:
     """Knows the class of every cell; looks it up where a method would compute."""
@@ -41,6 +41,7 @@ class Oracle:
     Config = OracleConfig
     kind = "prediction"
     name = "oracle"
+    title = "the classes as they are labelled"
 
     @property
     def adapts(self):
@@ -61,11 +62,7 @@ class Oracle:
 
 
 @pytest.fixture(autouse=True)
-def _oracle(monkeypatch):
-    module = ModuleType("cellfeat.methods.oracle")
-    module.Oracle = Oracle
-    monkeypatch.setitem(sys.modules, "cellfeat.methods.oracle", module)
-    monkeypatch.setitem(methods._HOME, "oracle", "oracle:Oracle")
+def _nothing_fitted():
     FITTED.clear()
 
 
@@ -138,7 +135,7 @@ def test_what_cannot_be_run_is_listed_and_the_rest_goes_on(tmp_path, store):
     report = run_compare(write(tmp_path, store, methods=entries, align=[]))
     not_run = read_json(tmp_path / "out" / "compare.json")["not_run"]
     assert not_run == {
-        "unweighted": "lacks weights: give the path of the file in its config",
+        "unweighted": "oracle: lacks weights: give the path of the file in its config",
         "lacking": "oracle: step 3",
     }
     assert "step 3" in report.read_text()
@@ -155,7 +152,7 @@ def test_any_other_fault_ends_a_comparison_and_a_corrected_one_goes_on(tmp_path,
 
 
 def test_where_nothing_can_be_run_the_reasons_are_told(tmp_path, store):
-    with pytest.raises(CellfeatError, match="no method could be run: oracle: lacks weights"):
+    with pytest.raises(CellfeatError, match="no method could be run: oracle: oracle: lacks weights"):
         run_compare(write(tmp_path, store, methods=[{"method": "oracle", "config": {"needs_weights": True}}]))
 
 
