@@ -128,7 +128,9 @@ def add(
     )
     height, width = picture.shape[:2]
     found = [CellRow(*cell) for cell in zip(*columns)]
-    writer.add(ImageResult(name, record.domain, record.label, width, height, cells=found))
+    writer.add(
+        ImageResult(name, record.domain, record.label, width, height, cells=found, metadata=record.stored_metadata)
+    )
 
 
 def extractor(model: MaskRCNN, level: str | None) -> Extract:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cellfeat.data.annotations import (
-    Box,
-    CocoImage,
-    fraction_to_pixels,
-    read_box_table,
-    read_coco,
-    read_table,
-    read_yolo,
-)
-from cellfeat.data.images import UnreadableImage, image_size
-from cellfeat.data.masks import CATEGORIES, MaskItem, box_annotation, image_entry, masks_to_coco
-from cellfeat.data.spec import BoxSource, DatasetSpec, MaskSource
+from cellfeat.data.annotations import Box, read_table
+from cellfeat.data.images import UnreadableImage
+from cellfeat.data.masks import CATEGORIES, MaskItem, image_entry, masks_to_coco
+from cellfeat.data.reference import LeftOut, ReferenceCells, Summary
+from cellfeat.data.spec import DatasetSpec, MaskSource
 from cellfeat.data.vocabulary import load_vocabulary
 from cellfeat.errors import CellfeatError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 SPLITS = ("train", "val")
@@ -40,6 +38,8 @@ class ImageRecord:
         label: One of the 13 classes, "" where unknown.
         um_per_px: Micrometres a pixel, None where unknown.
         boxes: Reference boxes, XYXY in px of the image, where the dataset brings boxes or a COCO file; else empty.
+        group: What must stay on one side of a split, such as the patient; "" where unknown. Names count in a domain.
+        metadata: The columns that the dataset keeps of its table, such as slide and stain; "" where unknown.
     """
 
     image_id: str
@@ -48,6 +48,18 @@ class ImageRecord:
     label: str
     um_per_px: float | None
     boxes: tuple[Box, ...] = ()
+    group: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stored_metadata(self) -> dict[str, str]:
+        """What a store keeps beside the image: the column `group`, where it is known, and the metadata."""
+        return ({"group": self.group} if self.group else {}) | dict(self.metadata)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What a store takes from the dataset, as JSON values: digests of listings are made of it."""
+        return [self.image_id, self.label, self.um_per_px, *([self.stored_metadata] if self.stored_metadata else [])]
 
 
 class Dataset:
@@ -56,8 +68,8 @@ class Dataset:
     Attributes:
         spec: What the catalogue says about it.
         folder: `<data root>/<name>`.
-        split: "train", "val" or None for all. An image belongs to val (about 20 %) if the SHA-256 of its image id,
-            read as a number, is divisible by 5; this never changes when images are added or taken away.
+        split: "train", "val" or None for all; see `split_of`. The part of an image never changes when images are
+            added or taken away.
     """
 
     def __init__(self, spec: DatasetSpec, folder: Path, split: str | None = None):
@@ -84,7 +96,14 @@ class Dataset:
         boxes = self._reference_boxes()
         return [
             ImageRecord(
-                self._image_id(key), path, spec.domain, self._labels[key] or "", spec.um_per_px, boxes.get(key, ())
+                self._image_id(key),
+                path,
+                spec.domain,
+                self._labels[key] or "",
+                spec.um_per_px,
+                boxes.get(key, ()),
+                self._groups.get(key, ""),
+                {name: self._columns[name].get(key, "") for name in spec.metadata},
             )
             for key, path in kept.items()
         ]
@@ -109,15 +128,19 @@ class Dataset:
             CellfeatError: The dataset brings no masks and no boxes, a source is missing or damaged, a source names an
                 image that is missing, or sizes differ.
         """
-        if self.spec.masks:
-            return self._coco_from_masks(self.spec.masks)
-        if self.spec.coco:
-            return self._coco_from_file()
-        if self.spec.boxes:
-            return self._coco_from_boxes()
-        raise CellfeatError(
-            f"dataset {self.spec.name} brings no masks, boxes or COCO file: a detector cannot learn from it"
-        )
+        coco, summary = self._annotated
+        _say(str(summary))
+        return coco
+
+    def summary(self) -> Summary:
+        """What the dataset holds: images, annotated images, cells, and what was left out and why.
+
+        Raises:
+            CellfeatError: As `records` and `coco`.
+        """
+        if not (self.spec.masks or self.spec.coco or self.spec.boxes):
+            return Summary(self.name, len(self._kept), 0, 0, 0)
+        return self._annotated[1]
 
     # --- files and labels ---------------------------------------------------------------------------------------------
 
@@ -152,25 +175,56 @@ class Dataset:
         elif source.kind == "csv":
             codes.update(self._codes_in_table())
         elif source.kind == "coco":
-            for key, image in self._coco_file.items():
-                names = set(image.categories)
-                codes[key] = names.pop() if len(names) == 1 else ""
+            for key, names in self._reference.class_names().items():
+                codes[key] = str(names.pop()) if len(names) == 1 else ""
         return codes
 
     def _codes_in_table(self) -> dict[str, str]:
         source = self.spec.labels
-        path = self.folder / str(source.file)
+        return self._read_columns(str(source.file), (source.code_column,))[source.code_column]
+
+    def _read_columns(self, table: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Columns of a table of images: name to the value of each image that the table lists."""
+        path, file_column = self.folder / table, self.spec.labels.file_column
         rows, columns = read_table(path)
-        for column in (source.file_column, source.code_column):
+        for column in (file_column, *names):
             if column not in columns:
                 raise CellfeatError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
-        keys = [self._key(row[source.file_column]) for row in rows]
+        keys = [self._key(row[file_column]) for row in rows]
         if twice := [key for key, count in Counter(keys).items() if count > 1]:
             raise CellfeatError(
                 f"{path}: {twice[0]} is listed twice ({len(twice)} such images); keep one line for each"
             )
         self._check_present(keys, path)
-        return {key: row[source.code_column] for key, row in zip(keys, rows)}
+        return {name: {key: row[name].strip() for key, row in zip(keys, rows)} for name in names}
+
+    @cached_property
+    def _columns(self) -> dict[str, dict[str, str]]:
+        """The columns that the dataset keeps of its table."""
+        return self._read_columns(str(self.spec.images_table), self.spec.columns) if self.spec.columns else {}
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        """The group of the images that have one."""
+        source = self.spec.group
+        if source is None:
+            return {}
+        if source.column is not None:
+            return self._columns[source.column]
+        if source.folder is not None:
+            level = source.folder
+            folders = {key: PurePosixPath(key).parent.parts for key in self._files}
+            groups = {key: parts[level - 1] for key, parts in folders.items() if len(parts) >= level}
+        else:
+            found = {key: re.search(str(source.pattern), key) for key in self._files}
+            groups = {key: match[1 if match.re.groups else 0] or "" for key, match in found.items() if match}
+        if not any(groups.values()):
+            how = f"folder {source.folder}" if source.folder is not None else f"pattern {source.pattern!r}"
+            raise CellfeatError(
+                f"dataset {self.spec.name}: group: {how} gives none of its {len(self._files)} images a group",
+                f"correct it; the first image is {next(iter(self._files))}",
+            )
+        return groups
 
     @cached_property
     def _labels(self) -> dict[str, str | None]:
@@ -185,9 +239,14 @@ class Dataset:
         """The images of the split."""
         if self.split is None:
             return list(self._files)
-        part = [key for key in self._files if split_of(self._image_id(key)) == self.split]
+        groups, domain = self._groups, self.spec.domain
+        units = {key: f"{domain}/{groups[key]}" if groups.get(key) else self._image_id(key) for key in self._files}
+        part = [key for key, unit in units.items() if split_of(unit) == self.split]
         if not part:
-            raise CellfeatError(f"dataset {self.name}: none of its {len(self._files)} images falls into it; add images")
+            what = "groups" if self._groups else "images"
+            raise CellfeatError(
+                f"dataset {self.name}: none of its {len(set(units.values()))} {what} falls into it; add {what}"
+            )
         return part
 
     @cached_property
@@ -211,55 +270,35 @@ class Dataset:
     # --- instances ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _coco_file(self) -> dict[str, CocoImage]:
-        path = self.folder / str(self.spec.coco)
-        if not path.is_file():
-            raise CellfeatError(f"{path}: no such file; datasets/README.md says which prepare script makes it")
-        images = {self._key(name): image for name, image in read_coco(path, self.spec.coco_categories).items()}
-        self._check_present(images, path)
-        return images
-
-    @cached_property
-    def _boxes(self) -> tuple[Mapping[str, list[Box]], bool]:
-        """Boxes of each annotated image, and whether they are fractions."""
-        source = self.spec.boxes
-        assert isinstance(source, BoxSource)
-        if source.kind == "csv":
-            path = self.folder / str(source.file)
-            table, fractions = read_box_table(path)
-            table = {self._key(name): boxes for name, boxes in table.items()}
-            self._check_present(table, path)
-            return table, fractions
-        folder = self.folder / str(source.folder)
-        if not folder.is_dir():
-            raise CellfeatError(f"dataset {self.spec.name}: no folder {folder} of boxes; see datasets/README.md")
-        texts = {key: folder / PurePosixPath(key).with_suffix(".txt") for key in self._files}
-        return {key: read_yolo(text, source.classes) for key, text in texts.items() if text.is_file()}, True
-
-    def _boxes_in_pixels(self, key: str, height: int, width: int) -> list[Box]:
-        table, fractions = self._boxes
-        boxes = table[key]
-        boxes = [fraction_to_pixels(box, height, width) for box in boxes] if fractions else boxes
-        if empty := [box for box in boxes if box[2] <= box[0] or box[3] <= box[1]]:
-            raise CellfeatError(
-                f"{self._image_id(key)}: box {empty[0]} (XYXY px) is empty or outside the image; mend it"
-            )
-        return boxes
+    def _reference(self) -> ReferenceCells:
+        return ReferenceCells(self.spec, self.folder, self._files)
 
     def _reference_boxes(self) -> dict[str, tuple[Box, ...]]:
-        """XYXY px boxes of the kept images that have them; an image that cannot be read has none."""
-        found: dict[str, tuple[Box, ...]] = {}
-        if self.spec.coco:
-            for key, image in self._coco_file.items():
-                found[key] = tuple((x, y, x + w, y + h) for x, y, w, h in (one["bbox"] for one in image.instances))
-        elif self.spec.boxes:
-            for key in self._kept.keys() & self._boxes[0].keys():
-                try:
-                    height, width = image_size(self._files[key])
-                except UnreadableImage:
-                    continue
-                found[key] = tuple(self._boxes_in_pixels(key, height, width))
-        return found
+        """XYXY px boxes of the fully annotated images; an image that cannot be read has none."""
+        if not (self.spec.coco or self.spec.boxes):
+            return {}
+        boxes = {}
+        for key in self._kept:
+            with suppress(UnreadableImage):
+                if key in self._reference and not (image := self._reference.of(key)).crowds:
+                    boxes[key] = tuple(cell.box for cell in image.cells)
+        return boxes
+
+    @cached_property
+    def _annotated(self) -> tuple[dict[str, Any], Summary]:
+        """The annotated images as COCO, and what was found."""
+        left_out = LeftOut()
+        if self.spec.masks:
+            coco = self._coco_from_masks(self.spec.masks)
+        elif self.spec.coco or self.spec.boxes:
+            coco = self._coco_from_annotations(left_out)
+        else:
+            raise CellfeatError(
+                f"dataset {self.spec.name} brings no masks, boxes or COCO file: a detector cannot learn from it"
+            )
+        masks = sum("segmentation" in annotation for annotation in coco["annotations"])
+        images, cells = len(coco["images"]), len(coco["annotations"])
+        return coco, Summary(self.name, len(self._kept), images, cells, masks, left_out.reasons())
 
     def _coco_from_masks(self, source: MaskSource) -> dict[str, Any]:
         folder = self.folder / source.folder
@@ -276,42 +315,52 @@ class Dataset:
             )
         return masks_to_coco(items, source.threshold, source.min_area)
 
-    def _coco_from_file(self) -> dict[str, Any]:
-        coco = self._empty_coco(key for key in self._kept if key in self._coco_file)
-        for entry, key in zip(coco["images"], (key for key in self._kept if key in self._coco_file)):
-            image = self._coco_file[key]
+    def _coco_from_annotations(self, left_out: LeftOut) -> dict[str, Any]:
+        coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
+        left_out.absent = self._reference.absent
+        for key in self._kept:
+            if key not in self._reference:
+                continue
+            try:
+                image = self._reference.of(key)
+                number = len(coco["images"]) + 1
+                entry = image_entry(number, self._image_id(key), self._files[key], um_per_px=self.spec.um_per_px)
+            except UnreadableImage:
+                left_out.unreadable += 1
+                continue
             if image.size != (entry["height"], entry["width"]):
                 raise CellfeatError(
                     f"{self.folder / str(self.spec.coco)}: {key} is {image.size[1]} x {image.size[0]} px there, "
                     f"the file {entry['width']} x {entry['height']} px; they must agree"
                 )
+            if left_out.count(image):
+                continue
+            coco["images"].append(entry)
             for instance in image.instances:
                 number = len(coco["annotations"]) + 1
                 coco["annotations"].append({"id": number, "image_id": entry["id"], "category_id": 1, **instance})
+        if not coco["images"]:
+            reasons = "".join(f"; left out: {count} {reason}" for reason, count in left_out.reasons().items())
+            raise CellfeatError(
+                f"dataset {self.name}: none of its {len(self._kept)} images is annotated{reasons}",
+                "check its boxes or COCO file",
+            )
         return coco
 
-    def _coco_from_boxes(self) -> dict[str, Any]:
-        keys = [key for key in self._kept if key in self._boxes[0]]
-        coco = self._empty_coco(keys)
-        for entry, key in zip(coco["images"], keys):
-            for box in self._boxes_in_pixels(key, entry["height"], entry["width"]):
-                coco["annotations"].append(box_annotation(len(coco["annotations"]) + 1, entry["id"], box))
-        return coco
 
-    def _empty_coco(self, keys: Any) -> dict[str, Any]:
-        """A COCO dictionary with the images of these keys, in their order, and no annotations yet."""
-        images = [
-            image_entry(number, self._image_id(key), self._files[key], um_per_px=self.spec.um_per_px)
-            for number, key in enumerate(keys, start=1)
-        ]
-        if not images:
-            raise CellfeatError(f"dataset {self.name}: none of its images is annotated; check its boxes or COCO file")
-        return {"images": images, "annotations": [], "categories": CATEGORIES}
+@cache
+def _say(text: str) -> None:
+    """Log a text once: training and evaluation open the same dataset again and again."""
+    log.info(text)
 
 
-def split_of(image_id: str) -> str:
-    """ "val" for about one image in five, else "train"; depends on the image id alone."""
-    number = int(hashlib.sha256(image_id.encode()).hexdigest(), 16)
+def split_of(unit: str) -> str:
+    """ "val" if the SHA-256 of a name, read as a number, is divisible by 5, which is about one in five, else "train".
+
+    Args:
+        unit: `<domain>/<group>` of an image whose group is known, else its image id: a group stays on one side.
+    """
+    number = int(hashlib.sha256(unit.encode()).hexdigest(), 16)
     return "val" if number % 5 == 0 else "train"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cellfeat.errors import CellfeatError
 
@@ -81,6 +82,31 @@ class BoxSource(_Strict):
         return self
 
 
+class GroupSource(_Strict):
+    """What an image belongs to that must not be divided between training and test: its patient, or its slide.
+
+    Attributes:
+        column: A column of the table of images.
+        folder: The folder of this level below the image root, 1 being the first.
+        pattern: A regular expression searched in the path below the image root; the group is what its first
+            parentheses match, or the whole match where it has none.
+    """
+
+    column: str | None = None
+    folder: int | None = Field(default=None, ge=1)
+    pattern: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> GroupSource:
+        if sum(source is not None for source in (self.column, self.folder, self.pattern)) != 1:
+            raise ValueError("give one of column, folder and pattern")
+        try:
+            re.compile(self.pattern or "")
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r} is not a regular expression ({error})") from None
+        return self
+
+
 class DatasetSpec(_Strict):
     """One dataset. All paths are relative to the dataset's folder, `<data root>/<name>`.
 
@@ -92,6 +118,9 @@ class DatasetSpec(_Strict):
         images: Folder of the images.
         pattern: Which files below it are images of the set; files that begin with a dot never are.
         labels: Where the labels come from.
+        table: A table of the images with the columns that `group` and `metadata` name; the labels' table if None.
+        group: How to read the group of an image, which every split keeps on one side; a text is a column.
+        metadata: Columns of the table that go with the images into the store and its exports.
         masks: A folder of masks; at most one of `masks`, `coco` and `boxes` is given.
         coco: A COCO JSON file; its file names are relative to the image root.
         coco_categories: Which of its categories are white blood cells; needed if it has several.
@@ -108,6 +137,9 @@ class DatasetSpec(_Strict):
     images: str = "."
     pattern: str = "**/*"
     labels: LabelSource = LabelSource()
+    table: str | None = None
+    group: GroupSource | None = None
+    metadata: tuple[str, ...] = ()
     masks: MaskSource | None = None
     coco: str | None = None
     coco_categories: tuple[str, ...] | None = None
@@ -123,6 +155,30 @@ class DatasetSpec(_Strict):
         if self.labels.kind == "coco" and self.coco is None:
             raise ValueError("labels of kind coco need the key coco")
         return self
+
+    @field_validator("group", mode="before")
+    @classmethod
+    def _column_for_short(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _columns_have_a_table(self) -> DatasetSpec:
+        if "group" in self.metadata:
+            raise ValueError("metadata: the column 'group' is named by the key group: {column: group}")
+        if self.columns and self.images_table is None:
+            raise ValueError(f"the column {self.columns[0]!r} needs a table: give labels.file or table")
+        return self
+
+    @property
+    def images_table(self) -> str | None:
+        """The table that has the columns of `group` and `metadata`."""
+        return self.table if self.table is not None else self.labels.file
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that `group` and `metadata` name."""
+        group = (self.group.column,) if self.group is not None and self.group.column is not None else ()
+        return tuple(dict.fromkeys((*group, *self.metadata)))
 
 
 def parse_spec(text: str, source: str, name: str) -> DatasetSpec:

@@ -38,7 +38,8 @@ def evaluate(
     """Score embeddings of a store within and across its domains.
 
     Writes table.csv (see `cross_domain_table`), confusion.json (one entry for each method, protocol and evaluated pair:
-    the class order and the counts summed over the runs, rows true, columns predicted) and, last, evaluation.json.
+    the class order and the counts summed over the runs, rows true, columns predicted) and, last, evaluation.json, which
+    has the digests of both.
 
     Args:
         store: The store that the embeddings were made from; its labels are the truth.
@@ -65,11 +66,13 @@ def evaluate(
     ]
     scored = tidy(pairs)
 
-    write_text(output_dir / "table.csv", scored.to_csv(index=False))
-    write_json(output_dir / "confusion.json", [confusion_entry(pair) for pair in pairs if not pair.reason])
+    files = [output_dir / "table.csv", output_dir / "confusion.json"]
+    write_text(files[0], scored.to_csv(index=False))
+    write_json(files[1], [confusion_entry(pair) for pair in pairs if not pair.reason])
     labelled = table["label"] != ""
     record = {
         "cellfeat": cellfeat.__version__,
+        "files": {path.name: sha256_file(path) for path in files},  # one that is half replaced is noticed
         "config": config.model_dump(),
         "inputs": {
             "store": store.digest,

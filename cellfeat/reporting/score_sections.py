@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import read_json, sha256_file
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.evaluation.published import published_beside_ours
 from cellfeat.reporting import plots
 from cellfeat.reporting.palette import class_style, in_reading_order, method_name
@@ -28,10 +28,14 @@ def scores(
 
     Raises:
         CellfeatError: The evaluation is of another store or of other embeddings than those given.
+        Damaged: Its files are of different evaluations: one was interrupted.
     """
     if evaluation_dir is None:
         return None
     record = read_json(evaluation_dir / "evaluation.json")
+    for name, sha256 in record.get("files", {}).items():  # cellfeat 0.1.0 wrote none
+        if not (evaluation_dir / name).is_file() or sha256_file(evaluation_dir / name) != sha256:
+            raise Damaged(f"{evaluation_dir / name}: is of another evaluation than evaluation.json", "evaluate again")
     if record["inputs"]["store"] != store.digest:
         raise CellfeatError(f"{evaluation_dir}: evaluates another store; evaluate this one again")
     for method, path in embeddings.items():

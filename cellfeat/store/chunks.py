@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -24,6 +26,7 @@ from cellfeat.store.schema import REPAIR, one_line
 GZIP, SHUFFLE, FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
 PIPELINE = (SHUFFLE, GZIP, FLETCHER32)  # in this order, as h5py has it; a dataset may leave some out
 NO_GZIP = 0b011  # filter mask of a chunk of this pipeline that is stored as it is: bit k set, filter k left out
+GZIP_LEVEL = 1  # higher levels save a few percent of masks more and take several times as long
 SAVES = 0.25  # share of its bytes that gzip must save; it costs ten times the rest of writing and most of reading
 THREADS = 4  # reading waits for the disk as often as for a core
 PIECE = 16  # rows that a thread reads at a time
@@ -32,8 +35,15 @@ _BLOCK = 1 << 13  # words summed at a time: exact in float64, and too few for BL
 _WEIGHTS = np.arange(_BLOCK, 0, -1, dtype=np.float64)
 
 
-def pack(values: np.ndarray, gzip_level: int) -> tuple[bytes, bool]:
-    """The bytes of one chunk, and whether they are shuffled and gzipped; they always end with their fletcher32.
+class Packed(NamedTuple):
+    """One chunk as it is stored: its bytes, fletcher32 at the end, and whether they are shuffled and gzipped."""
+
+    stored: bytes | bytearray
+    gzipped: bool
+
+
+def pack(values: np.ndarray, gzip_level: int) -> Packed:
+    """Pack one chunk.
 
     Args:
         values: The chunk, contiguous.
@@ -44,8 +54,8 @@ def pack(values: np.ndarray, gzip_level: int) -> tuple[bytes, bool]:
         shuffled = np.ascontiguousarray(raw.reshape(-1, values.itemsize).T)
         packed = zlib.compress(shuffled.data, gzip_level)
         if len(packed) <= (1 - SAVES) * raw.size:
-            return packed + fletcher32(packed), True
-    return b"".join((raw.data, fletcher32(raw))), False
+            return Packed(packed + fletcher32(packed), True)
+    return Packed(b"".join((raw.data, fletcher32(raw))), False)
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,24 @@ class Chunks:
         _, address, size, mask = np.array(sorted(found), np.int64).reshape(-1, 4).T
         return cls(Path(dataset.file.filename), dataset.name[1:], filters_of(dataset), address, size, mask)
 
+    def packed_row(self, file: FileIO, row: int) -> Packed | None:
+        """The chunk of `row` as it is stored; None where it is filtered in another way than `pack` does it.
+
+        Raises:
+            OSError, ValueError: The chunk is damaged.
+        """
+        applied = set(self._applied(row))
+        if applied not in ({FLETCHER32}, set(PIPELINE)):
+            return None
+        stored = bytearray(int(self.size[row]))
+        _check_size(_read_at(file, int(self.address[row]), stored), len(stored))
+        _check_sum(stored[:-4], stored[-4:])
+        return Packed(stored, GZIP in applied)
+
+    def _applied(self, row: int) -> list[int]:
+        mask = int(self.mask[row])
+        return [name for k, name in enumerate(self.filters) if not mask >> k & 1]
+
     def read_row(self, file: FileIO, row: int, out: np.ndarray) -> None:
         """Read the chunk of `row` from the open shard into `out`, one contiguous row of the array.
 
@@ -88,8 +116,7 @@ class Chunks:
             OSError, ValueError, zlib.error: The chunk is damaged.
         """
         target = out.reshape(-1).view(np.uint8)
-        size, mask = int(self.size[row]), int(self.mask[row])
-        applied = [name for k, name in enumerate(self.filters) if not mask >> k & 1]
+        size, applied = int(self.size[row]), self._applied(row)
         if GZIP not in applied and SHUFFLE not in applied:  # stored as it is: no second copy
             stored = bytearray(4 * len(applied))
             _check_size(size, target.size + len(stored))
@@ -119,6 +146,29 @@ def filters_of(dataset: h5py.Dataset) -> tuple[int, ...]:
     return tuple(plist.get_filter(k)[0] for k in range(plist.get_nfilters()))
 
 
+def read_packed(chunks: Chunks, rows: np.ndarray, shape: tuple[int, ...], dtype: str) -> list[Packed]:
+    """Read chunks as they are stored; those that were filtered in another way than `pack` does it are packed again.
+
+    Args:
+        chunks: Of one array of a shard.
+        rows: (k,) rows of the shard.
+        shape, dtype: Of one row.
+
+    Raises:
+        Damaged: A chunk is.
+    """
+    packed = []
+    with _damage_named(chunks), FileIO(chunks.path) as file:
+        for row in rows.tolist():
+            found = chunks.packed_row(file, row)
+            if found is None:
+                values = np.empty(shape, dtype)
+                chunks.read_row(file, row, values)
+                found = pack(values, GZIP_LEVEL)
+            packed.append(found)
+    return packed
+
+
 def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.ndarray) -> None:
     """Read rows of several shards at once.
 
@@ -132,12 +182,9 @@ def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.n
 
     def read(piece: tuple[Chunks, np.ndarray, np.ndarray]) -> None:
         chunks, rows, places = piece
-        try:
-            with FileIO(chunks.path) as file:
-                for row, place in zip(rows.tolist(), places.tolist()):
-                    chunks.read_row(file, row, out[place])
-        except (OSError, ValueError, zlib.error) as error:
-            raise Damaged(f"{chunks.path}: cannot read {chunks.name} ({one_line(error)})", REPAIR) from error
+        with _damage_named(chunks), FileIO(chunks.path) as file:
+            for row, place in zip(rows.tolist(), places.tolist()):
+                chunks.read_row(file, row, out[place])
 
     if len(pieces) < 2:
         for piece in pieces:
@@ -146,6 +193,14 @@ def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.n
     with ThreadPoolExecutor(min(THREADS, len(pieces))) as pool:
         for _ in pool.map(read, pieces):
             pass
+
+
+@contextmanager
+def _damage_named(chunks: Chunks) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, zlib.error) as error:
+        raise Damaged(f"{chunks.path}: cannot read {chunks.name} ({one_line(error)})", REPAIR) from error
 
 
 def fletcher32(data: bytes | bytearray | np.ndarray) -> bytes:

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from cellfeat.errors import CellfeatError
 from cellfeat.store.reader import Store
-from cellfeat.store.rows import ImageResult
-from cellfeat.store.schema import cell_elements, element
+from cellfeat.store.rows import Block
+from cellfeat.store.schema import cell_elements
+from cellfeat.store.shards import Shards
 from cellfeat.store.writer import StoreWriter
 
 BLOCK = 256  # cells copied at a time
@@ -47,7 +48,9 @@ def subset(
     }
     domains = set(store.images()["domain"]) if domain is None else {domain} if isinstance(domain, str) else set(domain)
     with _writer_like(store, output, provenance) as writer:
-        _copy(store, writer, rows, domains if label is None and score is None else set())
+        _copy(
+            store, writer, np.isin(np.arange(len(store)), rows), domains if label is None and score is None else set()
+        )
     return Store(output)
 
 
@@ -75,7 +78,7 @@ def merge(stores: Sequence[Store], output: str | Path) -> Store:
     provenance = {"merged": [{"digest": store.digest, "provenance": store.provenance} for store in stores]}
     with _writer_like(first, output, provenance) as writer:
         for store in stores:
-            _copy(store, writer, np.arange(len(store)), set(store.images()["domain"]))
+            _copy(store, writer, np.ones(len(store), bool), set(store.images()["domain"]))
     return Store(output)
 
 
@@ -84,58 +87,50 @@ def _writer_like(store: Store, output: str | Path, provenance: dict[str, Any]) -
     return StoreWriter(output, layout.feature_shape, layout.crop_size, provenance, layout.feature_dtype)
 
 
-def _copy(store: Store, writer: StoreWriter, rows: np.ndarray, empty_domains: set[str]) -> None:
-    """Copy the cells of `rows` with their images, and images without cells where their domain is to stay."""
-    images = store.images()
-    metadata = {name: images[name].tolist() for name in store.metadata}
-    kept = _rows_by_image(store, rows)
-    wanted = [
-        (image, kept.get(image.image_id, np.empty(0, np.int64)))
-        for image in images.drop(columns=store.metadata).itertuples()
-        if image.image_id not in writer.done
-        and (image.image_id in kept or (not image.cells and image.domain in empty_domains))
-    ]
-    with tqdm(total=len(wanted), desc=f"copy {store.path.name}", unit="image", disable=None) as progress:
-        for block in _blocks(wanted):
-            columns = {
-                element.name: store.shards.read(element, np.concatenate([cells for _, cells in block]))
-                for element in cell_elements()
-            }
-            start = 0
-            for image, cells in block:
-                part = slice(start, start + len(cells))
-                result = ImageResult(
-                    image.image_id,
-                    image.domain,
-                    image.label,
-                    image.width,
-                    image.height,
-                    image.reason,
-                    metadata={name: texts[image.Index] for name, texts in metadata.items()},
-                )
-                writer.add_rows(result, {name: list(values[part]) for name, values in columns.items()})
-                start += len(cells)
-                progress.update()
+def _copy(store: Store, writer: StoreWriter, keep: np.ndarray, empty_domains: set[str]) -> None:
+    """Copy cells with their images, shard by shard, the large arrays packed as they are.
+
+    Args:
+        store: The source.
+        writer: Of a store of the same layout; images that it has are left out.
+        keep: (n,) bool, the cells to copy.
+        empty_domains: Images without a cell are copied if they are of one of these.
+    """
+    shards = store.shards
+    with tqdm(total=int(keep.sum()), desc=f"copy {store.path.name}", unit="cell", disable=None) as progress:
+        for number, end in enumerate(shards.ends.tolist()):
+            kept = np.flatnonzero(keep[end - shards.manifest["shards"][number]["cells"] : end])
+            for block in _blocks(shards, number, kept, writer.done, empty_domains):
+                writer.add_block(block)
+                progress.update(int(block.ends[-1]))
 
 
-def _rows_by_image(store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of each image, ascending."""
-    rows = np.sort(rows)
-    names = store.shards.read(element("image_id"), rows)
-    order = np.argsort(names, kind="stable")
-    starts = np.flatnonzero(names[order][1:] != names[order][:-1]) + 1
-    return {names[part[0]]: rows[part] for part in np.split(order, starts) if len(part)}
+def _blocks(shards: Shards, number: int, cells: np.ndarray, done: set[str], empty_domains: set[str]) -> Iterator[Block]:
+    """The images of one shard that are to be copied, about `BLOCK` cells at a time.
 
-
-def _blocks(wanted: list[tuple[Any, np.ndarray]]) -> Iterator[list[tuple[Any, np.ndarray]]]:
-    """Neighbouring images in blocks of about `BLOCK` cells: what is read at a time."""
-    block: list[tuple[Any, np.ndarray]] = []
-    cells = 0
-    for image in wanted:
-        block.append(image)
-        cells += len(image[1])
-        if cells >= BLOCK:
-            yield block
-            block, cells = [], 0
-    if block:
-        yield block
+    Args:
+        cells: (k,) rows of the shard to copy, ascending.
+    """
+    of_images = {each.name: shards.column(number, each) for each in shards.elements(number) if each.of_image}
+    of_cells = {each.name: shards.column(number, each)[cells] for each in cell_elements() if not each.is_array}
+    owner = shards.images_of_cells(number)[cells]
+    counts = np.bincount(owner, minlength=len(of_images["images/image_id"]))
+    images = np.flatnonzero(
+        [
+            name not in done and (count > 0 or (not had and domain in empty_domains))
+            for name, count, had, domain in zip(
+                of_images["images/image_id"], counts, of_images["images/cells"], of_images["images/domain"]
+            )
+        ]
+    )
+    of_images["images/cells"] = counts.astype(of_images["images/cells"].dtype)
+    order = np.argsort(owner, kind="stable")  # the cells by image
+    ends = np.cumsum(counts)
+    for part in np.split(images, np.flatnonzero(np.diff(np.cumsum(counts[images]) // BLOCK)) + 1):
+        if len(part):
+            rows = np.concatenate([order[ends[image] - counts[image] : ends[image]] for image in part])
+            yield Block(
+                {name: values[part] for name, values in of_images.items()},
+                {name: values[rows] for name, values in of_cells.items()},
+                {name: shards.packed(number, name, cells[rows]) for name in shards.layout.arrays},
+            )

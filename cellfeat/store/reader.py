@@ -178,8 +178,8 @@ class Store:
             own = [element for element in shards.elements(number) if element.is_metadata]
             metadata |= {element.name: element for element in own}
             part = {element.name: shards.column(number, element) for element in elements}
-            read = shards.of_cells if of_cells else shards.column
-            parts.append(part | {element.name: read(number, element) for element in own})
+            rows = shards.images_of_cells(number) if of_cells and own else slice(None)
+            parts.append(part | {element.name: shards.column(number, element)[rows] for element in own})
         columns: dict[str, pd.Series] = {}
         for element in (*elements, *metadata.values()):
             found = [part[element.name] if element.name in part else element.rows(_count(part)) for part in parts]

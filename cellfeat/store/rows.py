@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 
 from cellfeat.errors import CellfeatError
-from cellfeat.store.schema import Element, Layout, box_fits, cell_elements, finite, is_text, metadata_element
+from cellfeat.store.chunks import Packed
+from cellfeat.store.schema import (
+    IMAGES,
+    Element,
+    Layout,
+    box_fits,
+    cell_elements,
+    finite,
+    image_elements,
+    is_text,
+    metadata_element,
+)
 
 
 @dataclass
@@ -60,7 +71,48 @@ class ImageResult:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def rows_of(image: ImageResult, layout: Layout) -> dict[str, Any]:
+@dataclass
+class Block:
+    """Neighbouring images with all their cells, in columns as a shard has them.
+
+    Attributes:
+        images: Element of images, metadata included → m values. `images/cells` counts the cells of each image.
+        cells: Small element of cells → n values, in the order of the images.
+        chunks: Large array → n packed chunks.
+    """
+
+    images: dict[str, Any]
+    cells: dict[str, Any]
+    chunks: dict[str, list[Packed]]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images["images/image_id"])
+
+    @property
+    def ends(self) -> np.ndarray:
+        """(m,) int64: for each image, the number of cells up to and with it."""
+        return np.cumsum(self.images["images/cells"], dtype=np.int64)
+
+    def part(self, start: int, stop: int) -> Block:
+        """The images from `start` to before `stop`."""
+        ends = [0, *self.ends[:stop].tolist()]
+        cells = slice(ends[start], ends[-1])
+        return Block(
+            {name: values[start:stop] for name, values in self.images.items()},
+            {name: values[cells] for name, values in self.cells.items()},
+            {name: chunks[cells] for name, chunks in self.chunks.items()},
+        )
+
+
+def image_row(image: ImageResult) -> dict[str, Any]:
+    """The value of an image in each element of images, metadata included."""
+    given = {**vars(image), "cells": len(image.cells)}
+    row = {element.name: given.get(element.name.removeprefix(IMAGES), element.default) for element in image_elements()}
+    return row | {metadata_element(name).name: text for name, text in image.metadata.items()}
+
+
+def cell_columns(image: ImageResult, layout: Layout) -> dict[str, list[Any]]:
     """The columns of one image's cells, by descending score, checked and in the store's dtypes.
 
     Raises:

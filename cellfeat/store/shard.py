@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,15 @@ import h5py
 import numpy as np
 
 from cellfeat import __version__
-from cellfeat.store.chunks import NO_GZIP, pack
-from cellfeat.store.rows import ImageResult
+from cellfeat.store.chunks import NO_GZIP, Packed, pack
+from cellfeat.store.rows import Block, ImageResult, cell_columns, image_row
 from cellfeat.store.schema import (
     FORMAT,
-    IMAGES,
     METADATA,
     VERSION,
     Element,
     Layout,
     all_elements,
-    image_elements,
     metadata_element,
 )
 
@@ -45,34 +45,40 @@ class ShardBuilder:
             "package_version": __version__,
             "provenance": json.dumps(manifest["provenance"], ensure_ascii=False),
         }
-        # Of each image: its rows of the small elements, and the number of cells up to and with it.
-        self._images: list[tuple[dict[str, list[Any]], int]] = []
+        self._blocks: list[tuple[Block, int, int]] = []  # with the images and cells up to and with the block
         self._metadata: dict[str, Element] = {}  # in the order in which images first had them
-        self._chunks: dict[str, list[tuple[bytes, bool]]] = {name: [] for name in layout.arrays}
-
-    @property
-    def cells(self) -> int:
-        return self._images[-1][1] if self._images else 0
+        self._tried: dict[str, list[bool]] = {name: [] for name in layout.arrays}  # whether gzip paid, of first chunks
 
     @property
     def images(self) -> int:
-        return len(self._images)
+        return self._blocks[-1][1] if self._blocks else 0
 
-    def append(self, image: ImageResult, rows: dict[str, Any]) -> None:
-        """Append one image and the columns of its cells as `rows_of` made them: all of it or, broken off, nothing."""
-        start = self.cells
-        for name, (_, dtype) in self._layout.arrays.items():
-            chunks = self._chunks[name]
-            del chunks[start:]  # of an image that was broken off
-            for values in rows.pop(name):
-                chunks.append(pack(np.ascontiguousarray(values, dtype), self._level(chunks)))
-        cells = len(rows["cell_id"])
-        given = {**vars(image), "cells": cells}
-        for element in image_elements():
-            rows[element.name] = [given.get(element.name.removeprefix(IMAGES), element.default)]
-        for name, text in image.metadata.items():
-            rows[self._metadata.setdefault(name, metadata_element(name)).name] = [text]
-        self._images.append((rows, start + cells))
+    @property
+    def cells(self) -> int:
+        return self._blocks[-1][2] if self._blocks else 0
+
+    def append(self, image: ImageResult) -> None:
+        """Append one image: all of it or, where a value is refused or packing is interrupted, nothing.
+
+        Raises:
+            CellfeatError: As `cell_columns`.
+        """
+        cells = cell_columns(image, self._layout)
+        chunks = {
+            name: self._packed(self._tried[name], cells.pop(name), dtype)
+            for name, (_, dtype) in self._layout.arrays.items()
+        }
+        self.append_block(Block({name: [value] for name, value in image_row(image).items()}, cells, chunks))
+
+    def append_block(self, block: Block) -> None:
+        """Append images with cells that are packed already, of a layout like this one's."""
+        for name in block.images:
+            if name.startswith(METADATA):
+                self._metadata.setdefault(name, metadata_element(name.removeprefix(METADATA)))
+        for name, chunks in block.chunks.items():
+            tried = self._tried[name]
+            tried += [chunk.gzipped for chunk in chunks[: TRIED - len(tried)]]
+        self._blocks.append((block, self.images + len(block), self.cells + int(block.ends[-1])))
 
     def finish(self) -> memoryview:
         """The bytes of the finished file. The builder is empty afterwards."""
@@ -94,12 +100,13 @@ class ShardBuilder:
             element.name, (self.cells, *shape), dtype, maxshape=(None, *shape), chunks=(1, *shape), **filters
         )
         origin = (0,) * len(shape)
-        for row, (packed, gzipped) in enumerate(self._chunks.pop(element.name)[: self.cells]):
-            made.id.write_direct_chunk((row, *origin), packed, NO_GZIP if self._gzip_level and not gzipped else 0)
+        chunks = (chunk for block, _, _ in self._blocks for chunk in block.chunks.pop(element.name))
+        for row, (stored, gzipped) in enumerate(chunks):
+            made.id.write_direct_chunk((row, *origin), stored, NO_GZIP if self._gzip_level and not gzipped else 0)
         return made
 
     def _write_column(self, file: h5py.File, element: Element, filters: dict[str, Any]) -> h5py.Dataset:
-        values = [value for rows, _ in self._images for value in rows.get(element.name, [element.default])]
+        values = list(chain.from_iterable(self._column(block, element) for block, _, _ in self._blocks))
         if element.is_text:  # variable-length strings lie in the heap, out of the filters' reach
             return file.create_dataset(element.name, (len(values),), h5py.string_dtype(), values)
         shape, dtype = self._layout.form(element)
@@ -107,7 +114,17 @@ class ShardBuilder:
             element.name, data=np.array(values, dtype).reshape(-1, *shape), chunks=True, **filters
         )
 
-    def _level(self, chunks: list[tuple[bytes, bool]]) -> int:
-        """Level at which to try gzip on the next chunk: 0 where it did not pay for most of an array's first chunks."""
-        first = [gzipped for _, gzipped in chunks[:TRIED]]
-        return self._gzip_level if len(first) < TRIED or 2 * sum(first) >= TRIED else 0
+    def _column(self, block: Block, element: Element) -> Iterable[Any]:
+        """The rows of a small element in one block."""
+        columns = block.images if element.of_image else block.cells
+        return columns[element.name] if element.name in columns else element.rows(len(block))
+
+    def _packed(self, tried: list[bool], rows: Iterable[np.ndarray], dtype: str) -> list[Packed]:
+        """Pack chunks. Gzip is given up where it did not pay for most of an array's first chunks."""
+        tried, chunks = list(tried), []
+        for values in rows:
+            level = self._gzip_level if len(tried) < TRIED or 2 * sum(tried) >= TRIED else 0
+            chunks.append(pack(np.ascontiguousarray(values, dtype), level))
+            if len(tried) < TRIED:
+                tried.append(chunks[-1].gzipped)
+        return chunks

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cellfeat.errors import Damaged
 from cellfeat.store import probe
-from cellfeat.store.chunks import PIECE, Chunks, read_rows
+from cellfeat.store.chunks import PIECE, Chunks, Packed, read_packed, read_rows
 from cellfeat.store.guard import check_memory, damage_named, elements_of
 from cellfeat.store.opening import open_shard
 from cellfeat.store.schema import REPAIR, Element, Layout
@@ -105,8 +105,8 @@ class Shards:
         with damage_named(shard.filename):
             return elements_of(shard)
 
-    def of_cells(self, number: int, element: Element) -> np.ndarray:
-        """A per-image element of one shard, its image's row for each cell.
+    def images_of_cells(self, number: int) -> np.ndarray:
+        """For each cell of one shard, the row of its image in the shard, (n,) int64.
 
         Raises:
             CellfeatError: The shard is missing or damaged.
@@ -115,7 +115,7 @@ class Shards:
         owner = self.column(number, element_named("image_id"))
         if not images.is_unique or (rows := images.get_indexer(owner)).min(initial=0) < 0:
             raise Damaged(f"{self.file(number)}: does not list the image of each cell once", REPAIR)
-        return self.column(number, element)[rows]
+        return rows
 
     def read(self, element: Element, rows: np.ndarray) -> np.ndarray:
         """Rows of a per-cell element, in the order asked for.
@@ -143,6 +143,19 @@ class Shards:
             for number, places, local in self._by_shard(rows):
                 out[places] = self._kept_column(number, element)[local]
         return out
+
+    def packed(self, number: int, name: str, rows: np.ndarray) -> list[Packed]:
+        """Chunks of a large array of one shard as they are stored, checked by their fletcher32 and not unpacked.
+
+        Args:
+            number: Of the shard.
+            name: Of the array.
+            rows: (k,) rows of the shard.
+
+        Raises:
+            CellfeatError: The shard is missing or damaged.
+        """
+        return read_packed(self._chunks_of(number, name), rows, *self.layout.arrays[name])
 
     def _kept_column(self, number: int, element: Element) -> np.ndarray:
         key = number, element.name

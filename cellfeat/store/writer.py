@@ -6,20 +6,24 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path
 from cellfeat.core.run_record import differences, different
 from cellfeat.errors import CannotWrite, CellfeatError, Damaged
 from cellfeat.store import probe
+from cellfeat.store.chunks import GZIP_LEVEL
 from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, write_manifest
-from cellfeat.store.rows import ImageResult, rows_of
+from cellfeat.store.rows import Block, ImageResult
 from cellfeat.store.schema import (
     FORMAT,
     MANIFEST,
@@ -36,7 +40,6 @@ from cellfeat.store.schema import (
 from cellfeat.store.shard import ShardBuilder
 from cellfeat.store.shards import Shards
 
-GZIP_LEVEL = 1
 LAYOUT = ("feature_shape", "feature_dtype", "crop_size")  # keys of the manifest
 
 
@@ -117,31 +120,29 @@ class StoreWriter:
             CellfeatError: The image is in the store already or a row has a wrong shape, dtype or value: then nothing
                 of the image is stored. Or the disk refused a finished shard: then the writer is closed.
         """
-        self.add_rows(image, rows_of(image, self._layout))
+        self._check_new([image.image_id])
+        self._open_shard().append(image)
+        self._done.add(image.image_id)
+        self._commit_if_full()
 
-    def add_rows(self, image: ImageResult, rows: dict[str, Any]) -> None:
-        """Add one image whose cells are given as columns, as a store has them; their names are kept.
-
-        Args:
-            image: The image; its `cells` are not looked at.
-            rows: What `rows_of` makes: a sequence for each of features, crops, masks, boxes, scores, cell_id, image_id,
-                domain and label. Taken over.
+    def add_block(self, block: Block) -> None:
+        """Add images whose cells are packed already, as a store of this layout has them; their names are kept.
 
         Raises:
             CellfeatError: As `add`.
         """
-        if self._lock.closed:
-            raise CellfeatError(f"{self.path}: this writer is closed; open another one to add images")
-        if image.image_id in self._done:
-            raise CellfeatError(f"image {image.image_id!r} is in {self.path} already; leave out the images in `done`")
-        if self._shard is None:
-            path = self.path / shard_file(self._number)
-            self._shard = ShardBuilder(path, self._layout, self._manifest, self._gzip_level)
-            self._number += 1
-        self._shard.append(image, rows)
-        self._done.add(image.image_id)
-        if self._shard.cells >= self._shard_cells or self._shard.images >= self._shard_images:
-            self._commit()
+        self._check_new(block.images["images/image_id"])
+        start = 0
+        while start < len(block):
+            shard = self._open_shard()
+            ends = shard.cells + block.part(start, len(block)).ends
+            stop = start + int(np.searchsorted(ends, self._shard_cells)) + 1  # with the image that fills the shard
+            stop = min(stop, start + self._shard_images - shard.images, len(block))
+            part = block.part(start, stop)
+            shard.append_block(part)
+            self._done.update(part.images["images/image_id"])
+            self._commit_if_full()
+            start = stop
 
     def close(self) -> None:
         """Finish the open shard and let go of the store. Closing twice is harmless."""
@@ -165,11 +166,31 @@ class StoreWriter:
             if error is None:
                 raise
 
+    def _check_new(self, image_ids: Iterable[str]) -> None:
+        if self._lock.closed:
+            raise CellfeatError(f"{self.path}: this writer is closed; open another one to add images")
+        for image_id in image_ids:
+            if image_id in self._done:
+                raise CellfeatError(f"image {image_id!r} is in {self.path} already; leave out the images in `done`")
+
+    def _open_shard(self) -> ShardBuilder:
+        """The shard that is being filled."""
+        if self._shard is None:
+            path = self.path / shard_file(self._number)
+            self._shard = ShardBuilder(path, self._layout, self._manifest, self._gzip_level)
+            self._number += 1
+        return self._shard
+
+    def _commit_if_full(self) -> None:
+        shard = self._shard
+        if shard is not None and (shard.cells >= self._shard_cells or shard.images >= self._shard_images):
+            self._commit()
+
     def _commit(self) -> None:
         """Let the open shard be finished while the next one fills; never two at a time, so their order stays."""
         self._settle()
         shard, self._shard = self._shard, None
-        if shard is not None:
+        if shard is not None and shard.images:
             self._finishing = self._finisher.submit(self._finish, shard)
 
     def _settle(self) -> None:

@@ -26,7 +26,7 @@ from cellfeat.detection.structures import CellInstances
 from cellfeat.errors import CellfeatError
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.join import join_parts
-from cellfeat.store.schema import MANIFEST, SHARDS
+from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element
 
 SUMMARY = "summary.json"
 RANKS = ".ranks"  # inside the store's folder, until the ranks' stores are one
@@ -82,7 +82,10 @@ def dump(
 
 
 def _listings(datasets: Sequence[str], config: DumpConfig) -> dict[str, list[ImageRecord]]:
-    return {name: open_dataset(name).records()[: config.limit] for name in datasets}
+    listings = {name: open_dataset(name).records()[: config.limit] for name in datasets}
+    for name in {name for record in _records(listings) for name in record.stored_metadata}:
+        metadata_element(name)  # a name that the store refuses is said before the detector runs
+    return listings
 
 
 def _records(listings: dict[str, list[ImageRecord]]) -> list[ImageRecord]:
@@ -140,15 +143,13 @@ def _write_rank(cfg: CfgNode, datasets: Sequence[str], folder: Path, config: Dum
 
 
 def listing_digest(records: Sequence[ImageRecord]) -> str:
-    """Digest of what a dump takes from a dataset: ids, labels, scales and the sizes of the files in bytes.
+    """Digest of what a dump takes from a dataset: ids, labels, scales, metadata and the sizes of the files in bytes.
 
     Sizes stand for the content, because reading an archive to digest it takes as long as copying it; a changed image
     whose file keeps its size to the byte is not noticed.
     """
     sizes = [record.path.stat().st_size if record.path.is_file() else None for record in records]
-    return digest(
-        [[record.image_id, record.label, record.um_per_px, size] for record, size in zip(records, sizes, strict=True)]
-    )
+    return digest([[*record.identity, size] for record, size in zip(records, sizes, strict=True)])
 
 
 def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], config: DumpConfig) -> None:
@@ -203,7 +204,9 @@ def _result(
     record: ImageRecord, image: np.ndarray | str, cells: CellInstances | None, config: DumpConfig
 ) -> ImageResult:
     if isinstance(image, str):
-        return ImageResult(record.image_id, record.domain, record.label, 0, 0, reason=image)
+        return ImageResult(
+            record.image_id, record.domain, record.label, 0, 0, reason=image, metadata=record.stored_metadata
+        )
     assert cells is not None
     height, width = image.shape[:2]
     rows = []
@@ -214,7 +217,9 @@ def _result(
         # The image's label is that of the cell in its centre; what else is in the picture nobody labelled.
         label = record.label if i == central else ""
         rows.append(CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label))
-    return ImageResult(record.image_id, record.domain, record.label, width, height, cells=rows)
+    return ImageResult(
+        record.image_id, record.domain, record.label, width, height, cells=rows, metadata=record.stored_metadata
+    )
 
 
 def central_cell(cells: CellInstances, score_threshold: float) -> int | None:

@@ -211,11 +211,7 @@ class Run:
 
         stage, detector = self.config.dump, self.config.detector
         options = DumpConfig(**stage.model_dump(exclude={"datasets"}))
-        images = [
-            [record.image_id, record.label, record.um_per_px]
-            for name in stage.datasets
-            for record in open_dataset(name).records()
-        ]
+        images = [record.identity for name in stage.datasets for record in open_dataset(name).records()]
         inputs = {"options": options.model_dump(), "datasets": stage.datasets, "images": digest(images)}
         return Stage("dump", inputs, make, True, ("store/shards/*.h5",))
 

@@ -107,6 +107,64 @@ def test_splits_divide_the_images(root):
         open_dataset("many@test")
 
 
+def many(root, **keys):
+    """40 images of 10 patients, two slides each."""
+    for number in range(40):
+        path = root / "many" / f"P{number % 10}" / f"{number % 2}-{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(path)
+    rows = [f"P{n % 10}/{n % 2}-{n}.png,patient {n % 10},s{n % 20},\n" for n in range(40)]
+    (root / "many" / "table.csv").write_text("file,patient,slide,stain\n" + "".join(rows))
+    describe(root / "many", **{"images": ".", "labels": {"kind": "none"}, **keys})
+    return open_dataset("many")
+
+
+@pytest.mark.parametrize(
+    ("keys", "group"),
+    [
+        ({"group": "patient", "table": "table.csv"}, "patient 3"),
+        ({"group": {"folder": 1}}, "P3"),
+        ({"group": {"pattern": r"P\d+"}}, "P3"),
+        ({"group": {"pattern": r"P(\d+)/"}}, "3"),
+    ],
+)
+def test_groups_stay_on_one_side(root, keys, group):
+    dataset = many(root, **keys)
+    records = {record.image_id: record.group for record in dataset.records()}
+    assert records["many/P3/1-13.png"] == group
+    assert len(set(records.values())) == 10
+    val = {record.image_id for record in open_dataset("many@val").records()}
+    train = {record.image_id for record in open_dataset("many@train").records()}
+    assert val | train == set(records)
+    assert not {records[name] for name in val} & {records[name] for name in train}
+
+
+def test_metadata_go_with_the_images(root):
+    dataset = many(root, table="table.csv", group="patient", metadata=["slide", "stain"])
+    record = dataset.records()[0]
+    assert record.stored_metadata == {"group": "patient 0", "slide": "s0", "stain": ""}
+    assert many(root).records()[0].stored_metadata == {}
+    assert many(root).records()[0].identity == ["many/P0/0-0.png", "", 0.08]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"group": "patient"}, "the column 'patient' needs a table: give labels.file or table"),
+        ({"group": {"column": "patients"}, "table": "table.csv"}, "no column 'patients'; it has file, patient, slide"),
+        ({"group": {"folder": 1, "pattern": "x"}}, "group: .*give one of column, folder and pattern"),
+        ({"group": {"pattern": "("}}, "'\\(' is not a regular expression"),
+        ({"group": {"folder": 2}}, "folder 2 gives none of its 40 images a group"),
+        ({"group": {"pattern": "Q"}}, "pattern 'Q' gives none of its 40 images a group"),
+        ({"metadata": ["group"], "table": "table.csv"}, "named by the key group"),
+        ({"metadata": ["slide"]}, "the column 'slide' needs a table"),
+    ],
+)
+def test_faulty_groups(root, keys, message):
+    with pytest.raises(CellfeatError, match=message):
+        many(root, **keys).records()
+
+
 def test_coco_from_masks(site):
     (site / "masks" / "sub").mkdir(parents=True)
     mask = np.zeros((30, 40), dtype=np.uint8)
@@ -154,17 +212,17 @@ def test_faulty_coco_files(site):
     box = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}
     faults = {
         "no list 'annotations'": {"annotations": None},
-        "images\\[0\\] has no height, width": {"images": [{"id": 1, "file_name": "a.png"}]},
+        "image 1 has no height, width": {"images": [{"id": 1, "file_name": "a.png"}]},
         "id 1 occurs twice in images": {"images": [image, image]},
-        "file_name occurs twice": {"images": [image, image | {"id": 2}], "annotations": []},
-        "1 of its images are not in .*first gone.png": {
+        "file_name a.png occurs twice": {"images": [image, image | {"id": 2}], "annotations": []},
+        "none of its 1 images is in .*first gone.png": {
             "images": [image | {"file_name": "gone.png"}],
             "annotations": [box],
         },
         "belongs to image 9": {"images": [image], "annotations": [box | {"image_id": 9}]},
         "has category 9": {"images": [image], "annotations": [box | {"category_id": 9}]},
         "positive sides": {"images": [image], "annotations": [box | {"bbox": [1, 2, 0, 4]}]},
-        "neither polygons nor RLE": {"images": [image], "annotations": [box | {"segmentation": [[1, 2]]}]},
+        "neither polygons nor RLE": {"images": [image], "annotations": [box | {"segmentation": [1, 2]}]},
         "31 px there": {"images": [image | {"height": 31}], "annotations": [box]},
         "categories cell, RBC; name": {"categories": [{"id": 7, "name": "cell"}, {"id": 8, "name": "RBC"}]},
     }
@@ -304,6 +362,7 @@ def test_counts_of_the_subsets(subsets, name, images, classes, instances):
     dataset = open_dataset(name)
     records = dataset.records()
     assert len(records) == images
+    assert len({record.group for record in records}) == (81 if name == "apl-hopkins" else 1)
     assert len({record.label for record in records} - {""}) == classes
     assert dataset.dropped == {}
     if instances is not None:

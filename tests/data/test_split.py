@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from cellfeat.data.split import read_split, stratified_split
+from cellfeat.data.split import divided_groups, patients_known, read_split, stratified_split, units_of
 from cellfeat.errors import CellfeatError
 
 
@@ -44,6 +45,54 @@ def test_cells_of_an_image_stay_together():
     table.loc[table.index % 3 > 0, "label"] = ""  # only the first cell of an image carries its label
     part = stratified_split(table).groupby(table["image_id"].to_numpy()).nunique()
     assert (part == 1).all()
+
+
+def patients(images: int = 400, groups: int = 40, seed: int = 0) -> pd.DataFrame:
+    """Two domains with the same names of patients, each patient with a few classes."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, groups, images)
+    table = pd.DataFrame({"cell_id": [f"c{k}" for k in range(images)], "domain": rng.choice(["a", "b"], images)})
+    return table.assign(label=[f"class{(g + rng.integers(0, 3)) % 5}" for g in group], group=[f"p{g}" for g in group])
+
+
+def test_a_group_is_on_one_side():
+    table = patients()
+    part = stratified_split(table)
+    assert divided_groups(table, part) == []
+    assert len(divided_groups(table, stratified_split(table.drop(columns="group")))) > 40
+    tested = (part == "test").groupby([table["domain"].to_numpy(), table["label"].to_numpy()]).mean()
+    assert tested.between(0.1, 0.3).all()
+    shuffled = stratified_split(table.sample(frac=1, random_state=1))
+    pd.testing.assert_series_equal(shuffled[part.index], part)
+    alone = stratified_split(table[table["domain"] == "b"])
+    pd.testing.assert_series_equal(part[alone.index], alone)
+
+
+def test_every_class_is_learned_from_and_tested_on_where_two_groups_hold_it():
+    rows = [("p1", "x")] * 9 + [("p1", "y")] * 2 + [("p2", "x"), ("p2", "y")] + [("p3", "x")] * 9 + [("p3", "z")]
+    table = pd.DataFrame(rows, columns=["group", "label"]).assign(domain="a")
+    table["cell_id"] = [f"c{k}" for k in table.index]
+    for seed in range(10):
+        part = stratified_split(table, seed=seed)
+        sides = part.groupby(table["label"].to_numpy()).nunique()
+        assert sides.to_dict() == {"x": 2, "y": 2, "z": 1}
+        assert part.iloc[-1] == "train"  # z has one patient
+
+
+def test_images_without_a_group_are_units_of_their_own():
+    table = cells("a", {"x": 20}, per_image=2).assign(group="")
+    pd.testing.assert_series_equal(stratified_split(table), stratified_split(table.drop(columns="group")))
+    table.loc[:9, "group"] = "p"
+    assert units_of(table).nunique() == 1 + 15
+
+
+def test_what_is_known_of_patients():
+    table = patients(20, 3).sort_values("domain")
+    table.loc[table["domain"] == "b", "group"] = ""
+    known = patients_known(table)
+    assert known.loc["b", ["known", "groups"]].tolist() == [0, 0]
+    assert known.loc["a"].tolist() == [(table["domain"] == "a").sum()] * 2 + [3]
+    assert patients_known(table.drop(columns="group"))["known"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from known_stores import CLASSES, make_store, separable
 from page import check_page
 
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.evaluation import EvaluationConfig, evaluate
 from cellfeat.reporting.report import write_report
 from cellfeat.store import write_embeddings
@@ -94,6 +95,14 @@ def test_an_evaluation_of_other_embeddings_is_refused(store, embedding_files, ev
     with pytest.raises(CellfeatError, match="does not evaluate"):
         write_report(tmp_path / "r.html", store, [tmp_path / "z.h5"], evaluated)
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("name", ["table.csv", "confusion.json"])
+def test_a_half_replaced_evaluation_is_refused(store, embedding_files, evaluated, tmp_path, name):
+    shutil.copytree(evaluated, tmp_path / "evaluation")
+    (tmp_path / "evaluation" / name).write_text("of a later evaluation that was killed")
+    with pytest.raises(Damaged, match=f"{name}: is of another evaluation"):
+        write_report(tmp_path / "r.html", store, embedding_files, tmp_path / "evaluation")
 
 
 def test_reconstructions_that_do_not_fit_are_refused(store, embedding_files, tmp_path):

@@ -102,6 +102,29 @@ def test_with_all_cells_only_the_central_one_has_the_images_label(tmp_path, data
     assert (table[table["label"] != ""].groupby("image_id").size() == 1).all()
 
 
+def test_groups_and_metadata_reach_the_store(tmp_path, cfg, monkeypatch):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (64, 64), "white").save(folder / f"{name}.png")
+    (folder / "empty.png").touch()
+    (folder / "patients.csv").write_text("file,patient,stain\na.png,p1,Wright\nb.png,p2,\nempty.png,p2,Wright\n")
+    described = "table: patients.csv\ngroup: patient\nmetadata: [stain]\n"
+    (folder / "dataset.yaml").write_text(described)
+    monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
+    images = dump(cfg, ["site"], tmp_path / "store", options()).images()
+    assert images["group"].tolist() == ["p1", "p2", "p2"]
+    assert images["stain"].tolist() == ["Wright", "", "Wright"]
+    (folder / "patients.csv").write_text("file,patient,stain\na.png,p1,\nb.png,p1,\nempty.png,p2,\n")
+    with pytest.raises(CellfeatError, match=r"images\.site"):  # made with other patients
+        dump(cfg, ["site"], tmp_path / "store", options())
+    (folder / "patients.csv").write_text("file,patient,label\na.png,p1,\n")
+    (folder / "dataset.yaml").write_text(described.replace("stain", "label"))
+    with pytest.raises(CellfeatError, match="metadata column 'label': a store has a column of this name"):
+        dump(cfg, ["site"], tmp_path / "other", options())
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(("pool", "shape"), [("box", (32, 7, 7)), ("box_head", (32, 1, 1))])
 def test_other_taps(tmp_path, data_root, cfg, pool, shape):
     store = dump(cfg, data_root[:1], tmp_path / "store", options(pool=pool, feature_dtype="float32", limit=3))
