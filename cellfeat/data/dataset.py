@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,17 +12,19 @@ from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cellfeat.data.annotations import Box, read_table
+from cellfeat.data.annotations import Box
+from cellfeat.data.class_tree import load_classes
+from cellfeat.data.image_facts import ImageFacts
 from cellfeat.data.images import UnreadableImage
+from cellfeat.data.listing import SYSTEM, Listing, find_images
 from cellfeat.data.masks import CATEGORIES, MaskItem, image_entry, masks_to_coco
 from cellfeat.data.reference import LeftOut, ReferenceCells, Summary
 from cellfeat.data.spec import DatasetSpec, MaskSource
-from cellfeat.data.vocabulary import load_vocabulary
+from cellfeat.data.vocabulary import THE_CLASSES, Vocabulary, load_vocabulary
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 SPLITS = ("train", "val")
 
 
@@ -89,10 +90,11 @@ class Dataset:
         """The images, sorted by image id; deliberate drops are left out and counted in `dropped`.
 
         Raises:
-            CellfeatError: The images are not there, a label file is missing or names an image that is missing, a code
-                is not in the vocabulary, or nothing is left.
+            CellfeatError: The images are not there, a table is missing or damaged, nothing is left, or the dataset is
+                `strict` and not all of it can be used.
         """
-        kept, spec = self._kept, self.spec
+        self.check()
+        kept, spec, facts = self._kept, self.spec, self._facts
         boxes = self._reference_boxes()
         return [
             ImageRecord(
@@ -102,8 +104,8 @@ class Dataset:
                 self._labels[key] or "",
                 spec.um_per_px,
                 boxes.get(key, ()),
-                self._groups.get(key, ""),
-                {name: self._columns[name].get(key, "") for name in spec.metadata},
+                facts.groups.get(key, ""),
+                {name: facts.metadata[name].get(key, "") for name in spec.metadata},
             )
             for key, path in kept.items()
         ]
@@ -113,6 +115,40 @@ class Dataset:
         """Code to number of images that the vocabulary leaves out on purpose."""
         counts = Counter(self._codes[key] for key in self._part if self._labels[key] is None)
         return dict(sorted(counts.items()))
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """What of the files and tables is not used, reason to names: files, rows without a picture, unknown codes.
+
+        The hidden, cache and thumbnail files of systems do not count.
+        """
+        codes, groups, _ = self._codes, self._facts.groups, self._facts.metadata  # tables say what they lack once read
+        found = {reason: names for reason, names in self._listing.left_out.items() if reason != SYSTEM}
+        for table, names in self._facts.absent.items():
+            found[f"rows of {table} without a picture"] = names
+        for table, names in self._facts.unlisted.items():
+            found[f"images that {table} does not list"] = names
+        if self.spec.group is not None and self.spec.group.column is None:
+            found["images without a group"] = [key for key in self._files if key not in groups]
+        unknown = set(self._vocabulary.unknown(codes.values()))
+        found[f"images unlabelled, their code is not in vocabulary {self._vocabulary.name}"] = [
+            f"{key} with {code!r}" for key, code in codes.items() if code in unknown
+        ]
+        return {reason: names for reason, names in found.items() if names}
+
+    def check(self) -> None:
+        """Say once what of the files and tables is not used.
+
+        Raises:
+            CellfeatError: There is any such thing and the dataset is `strict`.
+        """
+        found = self.left_out
+        if found and self.spec.strict:
+            raise CellfeatError(
+                f"dataset {self.spec.name} is strict: {', '.join(counted(found))}", "mend that, or leave out strict"
+            )
+        if found:
+            _say(f"dataset {self.spec.name}: {', '.join(counted(found))}", logging.WARNING)
 
     def coco(self) -> dict[str, Any]:
         """The annotated images as a class-agnostic COCO dictionary.
@@ -128,6 +164,7 @@ class Dataset:
             CellfeatError: The dataset brings no masks and no boxes, a source is missing or damaged, a source names an
                 image that is missing, or sizes differ.
         """
+        self.check()
         coco, summary = self._annotated
         _say(str(summary))
         return coco
@@ -148,102 +185,68 @@ class Dataset:
         return f"{self.spec.name}/{key}"
 
     @cached_property
-    def _files(self) -> dict[str, Path]:
-        """Every image file of the set, by its path below the image root, sorted."""
+    def _listing(self) -> Listing:
         root = self.folder / self.spec.images
         if not root.is_dir():
             raise CellfeatError(
                 f"dataset {self.spec.name}: no folder {root}; get the images as datasets/README.md says, "
                 "or set CELLFEAT_DATASETS to the folder that holds the datasets"
             )
-        paths = (path for path in root.glob(self.spec.pattern) if path.suffix.lower() in SUFFIXES)
-        found = {path.relative_to(root).as_posix(): path for path in paths if not path.name.startswith(".")}
-        if not found:
+        listing = find_images(root, self.spec.pattern)
+        if not listing.files:
+            left_out = "".join(f"; left out: {one}" for one in counted(listing.left_out))
             raise CellfeatError(
-                f"dataset {self.spec.name}: no image in {root} matches {self.spec.pattern!r}; datasets/README.md shows "
-                "the layout, CELLFEAT_DATASETS names the folder that holds the datasets"
+                f"dataset {self.spec.name}: no image in {root} matches {self.spec.pattern!r}{left_out}; "
+                "datasets/README.md shows the layout, CELLFEAT_DATASETS names the folder that holds the datasets"
             )
-        return dict(sorted(found.items()))
+        return listing
+
+    @property
+    def _files(self) -> dict[str, Path]:
+        """Every image file of the set, by its path below the image root, sorted."""
+        return self._listing.files
+
+    @cached_property
+    def _facts(self) -> ImageFacts:
+        return ImageFacts(self.spec, self.folder, self._files)
 
     @cached_property
     def _codes(self) -> dict[str, str]:
         """The label code of every image, "" where it has none."""
-        source = self.spec.labels
-        codes = dict.fromkeys(self._files, "")
-        if source.kind == "folder":
-            codes = {key: PurePosixPath(key).parts[0] if "/" in key else "" for key in self._files}
-        elif source.kind == "csv":
-            codes.update(self._codes_in_table())
-        elif source.kind == "coco":
+        codes = dict(self._facts.codes)
+        if self.spec.labels.kind == "coco":
             for key, names in self._reference.class_names().items():
                 codes[key] = str(names.pop()) if len(names) == 1 else ""
         return codes
 
-    def _codes_in_table(self) -> dict[str, str]:
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
         source = self.spec.labels
-        return self._read_columns(str(source.file), (source.code_column,))[source.code_column]
+        tree = THE_CLASSES if source.classes is None else load_classes(self._own_file(source.classes))
+        name = source.vocabulary
+        return load_vocabulary(self._own_file(name) if name.lower().endswith(".csv") else name, tree)
 
-    def _read_columns(self, table: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Columns of a table of images: name to the value of each image that the table lists."""
-        path, file_column = self.folder / table, self.spec.labels.file_column
-        rows, columns = read_table(path)
-        for column in (file_column, *names):
-            if column not in columns:
-                raise CellfeatError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
-        keys = [self._key(row[file_column]) for row in rows]
-        if twice := [key for key, count in Counter(keys).items() if count > 1]:
-            raise CellfeatError(
-                f"{path}: {twice[0]} is listed twice ({len(twice)} such images); keep one line for each"
-            )
-        self._check_present(keys, path)
-        return {name: {key: row[name].strip() for key, row in zip(keys, rows)} for name in names}
-
-    @cached_property
-    def _columns(self) -> dict[str, dict[str, str]]:
-        """The columns that the dataset keeps of its table."""
-        return self._read_columns(str(self.spec.images_table), self.spec.columns) if self.spec.columns else {}
-
-    @cached_property
-    def _groups(self) -> dict[str, str]:
-        """The group of the images that have one."""
-        source = self.spec.group
-        if source is None:
-            return {}
-        if source.column is not None:
-            return self._columns[source.column]
-        if source.folder is not None:
-            level = source.folder
-            folders = {key: PurePosixPath(key).parent.parts for key in self._files}
-            groups = {key: parts[level - 1] for key, parts in folders.items() if len(parts) >= level}
-        else:
-            found = {key: re.search(str(source.pattern), key) for key in self._files}
-            groups = {key: match[1 if match.re.groups else 0] or "" for key, match in found.items() if match}
-        if not any(groups.values()):
-            how = f"folder {source.folder}" if source.folder is not None else f"pattern {source.pattern!r}"
-            raise CellfeatError(
-                f"dataset {self.spec.name}: group: {how} gives none of its {len(self._files)} images a group",
-                f"correct it; the first image is {next(iter(self._files))}",
-            )
-        return groups
+    def _own_file(self, name: str) -> Path:
+        """A file in the dataset's folder, or else in the data root, where all datasets can share it."""
+        return next(
+            (path for path in (self.folder / name, self.folder.parent / name) if path.is_file()), self.folder / name
+        )
 
     @cached_property
     def _labels(self) -> dict[str, str | None]:
         """The class of every image of the part: "" if it has none, None if the image is dropped."""
-        name = self.spec.labels.vocabulary
-        vocabulary = load_vocabulary(self.folder / name if name.endswith(".csv") else name)
-        codes = [self._codes[key] for key in self._part]
-        return dict(zip(self._part, vocabulary.harmonise(codes, f"dataset {self.spec.name}")))
+        return dict(zip(self._part, self._vocabulary.translate(self._codes[key] for key in self._part)))
 
     @cached_property
     def _part(self) -> list[str]:
         """The images of the split."""
         if self.split is None:
             return list(self._files)
-        groups, domain = self._groups, self.spec.domain
+        groups, domain = self._facts.groups, self.spec.domain
         units = {key: f"{domain}/{groups[key]}" if groups.get(key) else self._image_id(key) for key in self._files}
         part = [key for key, unit in units.items() if split_of(unit) == self.split]
         if not part:
-            what = "groups" if self._groups else "images"
+            what = "groups" if groups else "images"
             raise CellfeatError(
                 f"dataset {self.name}: none of its {len(set(units.values()))} {what} falls into it; add {what}"
             )
@@ -256,16 +259,6 @@ class Dataset:
         if not kept:
             raise CellfeatError(f"dataset {self.name}: its vocabulary {self.spec.labels.vocabulary} drops every image")
         return kept
-
-    def _key(self, file_name: str) -> str:
-        return PurePosixPath(file_name.strip().replace("\\", "/")).as_posix()
-
-    def _check_present(self, keys: Any, source: Path) -> None:
-        if absent := [key for key in keys if key not in self._files]:
-            raise CellfeatError(
-                f"{source}: {len(absent)} of its images are not in {self.folder / self.spec.images}, "
-                f"first {absent[0]}; complete the download or make the file anew (datasets/README.md)"
-            )
 
     # --- instances ----------------------------------------------------------------------------------------------------
 
@@ -349,9 +342,14 @@ class Dataset:
 
 
 @cache
-def _say(text: str) -> None:
+def _say(text: str, level: int = logging.INFO) -> None:
     """Log a text once: training and evaluation open the same dataset again and again."""
-    log.info(text)
+    log.log(level, text)
+
+
+def counted(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """Reasons with how often they hold and the first example."""
+    return [f"{len(names)} {reason} (first {names[0]})" for reason, names in left_out.items()]
 
 
 def split_of(unit: str) -> str:

@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.files import read_json, write_json, write_text
-from cellfeat.data.annotations import read_table
 from cellfeat.data.catalogue import data_root, open_dataset
+from cellfeat.data.dataset import counted
 from cellfeat.data.masks import CATEGORIES, MaskItem, box_annotation, image_entry, masks_to_coco
+from cellfeat.data.tables import Table, read_table
 from cellfeat.errors import CellfeatError
 
 RAABIN_NO_CELL = frozenset({"Artifact"})
@@ -55,16 +57,25 @@ def prepare_segmentation_wbc(download: Path, root: Path) -> list[str]:
     summaries = []
     for number in (1, 2):
         images = base / f"Dataset {number}"
-        rows, columns = read_table(base / f"Class Labels of Dataset {number}.csv")
-        if len(columns) < 2:
-            raise CellfeatError(
-                f"{base}/Class Labels of Dataset {number}.csv: needs two columns, image ID and class label"
-            )
-        codes = {f"{int(row[columns[0]]):03d}.bmp": row[columns[1]] for row in rows}
+        codes = _codes_by_number(read_table(base / f"Class Labels of Dataset {number}.csv"))
         pairs = [(path, path.with_suffix(".png")) for path in sorted(images.glob("*.bmp"))]
         name = f"segmentation-wbc-{number}"
         summaries.append(_finish(name, root, images, codes, _coco(name, images, pairs, threshold=64)))
     return summaries
+
+
+def _codes_by_number(table: Table) -> dict[str, str]:
+    """Codes of images that are named by number: 1, 001, 1.0 (as Excel saves it) and 001.bmp are the same."""
+    if len(table.columns) < 2:
+        raise CellfeatError(f"{table.source}: needs two columns, image ID and class label")
+    codes = {}
+    for row, line in zip(table.rows, table.lines):
+        named = row[table.columns[0]]
+        match = re.fullmatch(r"(\d{1,6})(\.0*|\.bmp)?", named, re.IGNORECASE)
+        if not match:
+            raise CellfeatError(f"{table.source}, line {line}: image ID {named!r} is no number", "correct it")
+        codes[f"{int(match[1]):03d}.bmp"] = row[table.columns[1]].removesuffix(".0")
+    return codes
 
 
 def prepare_bccd(download: Path, root: Path) -> list[str]:
@@ -171,7 +182,10 @@ def _finish(
     labelled = Counter(record.label for record in records if record.label)
     cells = f", {len(dataset.coco()['annotations'])} reference cells" if coco is not None else ""
     dropped = "".join(f", {count} {code} dropped" for code, count in dataset.dropped.items())
-    return f"{name}: {len(records)} images, {labelled.total()} labelled in {len(labelled)} classes{cells}{dropped}"
+    said = "".join(f"; {one}" for one in counted(dataset.left_out))
+    return (
+        f"{name}: {len(records)} images, {labelled.total()} labelled in {len(labelled)} classes{cells}{dropped}{said}"
+    )
 
 
 def _link(link: Path, images: Path) -> None:

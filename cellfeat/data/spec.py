@@ -25,7 +25,8 @@ class LabelSource(_Strict):
         file: The table, for `csv`.
         file_column: Its column of image files, relative to the image root.
         code_column: Its column of codes.
-        vocabulary: Name of a vocabulary, or the path of a CSV file of one's own.
+        vocabulary: Name of a vocabulary, or a CSV file `code,class,note` in the dataset's folder or in the data root.
+        classes: A CSV file `class,parent,note` of the project's own classes, in the same places; the 13 if None.
     """
 
     kind: Literal["none", "folder", "csv", "coco"] = "none"
@@ -33,6 +34,7 @@ class LabelSource(_Strict):
     file_column: str = "file"
     code_column: str = "class"
     vocabulary: str = "harmonised"
+    classes: str | None = None
 
     @model_validator(mode="after")
     def _csv_has_a_file(self) -> LabelSource:
@@ -126,6 +128,8 @@ class DatasetSpec(_Strict):
         coco_categories: Which of its categories are white blood cells; needed if it has several.
         boxes: Boxes without masks.
         um_per_px: Micrometres a pixel, None where nobody states it.
+        strict: Whether a row without a picture, an image without a row, an unknown code, or a file that is left out is
+            an error. Otherwise they are said, and such images have no label.
         licence: The licence of the images, or what is known of it.
         citation: What to cite.
     """
@@ -145,6 +149,7 @@ class DatasetSpec(_Strict):
     coco_categories: tuple[str, ...] | None = None
     boxes: BoxSource | None = None
     um_per_px: float | None = Field(default=None, gt=0)
+    strict: bool = False
     licence: str = "not stated"
     citation: str = "not stated"
 

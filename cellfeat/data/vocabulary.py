@@ -1,24 +1,33 @@
-"""Label vocabularies: from each site's own codes to the 13 classes that all sites share.
+"""Label vocabularies: from each site's own codes to classes.
 
-A vocabulary is a CSV file `code,class,note` in the folder `vocabularies` (lines that start with # are comments). The
-class is one of the 13 (file `harmonised.csv`), or one of two words:
+A vocabulary is a table `code,class,note`, in the folder `vocabularies` or of one's own (lines that start with # are
+comments). The class is one of the 13, or of the project's own (`cellfeat.data.class_tree`), or one of two words:
 
 - `drop`: images of this code are left out on purpose; the note says why.
-- `unlabelled`: images of this code are kept without a label, because the code fits more than one of the 13 classes.
+- `unlabelled`: images of this code are kept without a label, because the code fits more than one class.
+
+A code counts as written. Where that is not found, upper and lower case, white space, hyphens, underscores and Unicode
+form do not count. Several codes in one, such as "eosinophil, lymphocyte", name several cells of one picture: it has a
+class if all of them have the same, else nobody knows which cell is which, and it is unlabelled.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from cellfeat.core.text import decode
+from cellfeat.data.class_tree import CLASSES, DROP, THE_CLASSES, UNLABELLED, VOCABULARIES, ClassTree
+from cellfeat.data.tables import Table, parse_table, read_table
 from cellfeat.errors import CellfeatError
 
-DROP, UNLABELLED = "drop", "unlabelled"
+__all__ = ["CLASSES", "Vocabulary", "load_vocabulary", "vocabulary_names"]
+
+BETWEEN_CODES = re.compile(r"[,;/|&+]")
 
 
 @dataclass(frozen=True)
@@ -32,96 +41,126 @@ class Vocabulary:
     """
 
     name: str
-    meaning: dict[str, str]
-    notes: dict[str, str]
+    meaning: Mapping[str, str]
+    notes: Mapping[str, str]
 
     def harmonise(self, codes: Iterable[str], source: str) -> list[str | None]:
-        """Translate codes into the 13 classes.
-
-        Upper and lower case differ, white space does not count, and an empty code is an image without a label.
+        """Translate codes, all of which must be known.
 
         Args:
             codes: The site's codes, one an image.
             source: Where they come from, for the error message.
 
         Returns:
-            For each code its class, "" if the image is kept without a label, None if it is left out on purpose.
+            As `translate`.
 
         Raises:
             CellfeatError: Codes that the vocabulary does not hold; the message lists all of them.
         """
-        keys = [_squeeze(code) for code in codes]
-        if unknown := sorted(set(keys) - set(self.meaning) - {""}):
+        codes = list(codes)
+        if unknown := self.unknown(codes):
             raise CellfeatError(
                 f"{source}: unknown codes {', '.join(unknown)}; vocabulary {self.name} holds "
                 f"{', '.join(self.meaning)}: add them there with their class, drop or unlabelled, or correct the labels"
             )
-        return [self._class_of(key) for key in keys]
+        return self.translate(codes)
 
-    def _class_of(self, key: str) -> str | None:
-        meaning = self.meaning.get(key, UNLABELLED)
-        return {DROP: None, UNLABELLED: ""}.get(meaning, meaning)
+    def translate(self, codes: Iterable[str]) -> list[str | None]:
+        """Translate codes; one that is not known is an image without a label, as an empty one is.
+
+        Returns:
+            For each code its class, "" if the image is kept without a label, None if it is left out on purpose.
+        """
+        words = {UNLABELLED: "", DROP: None}
+        meanings = [self._meaning(code) or UNLABELLED for code in codes]
+        return [words.get(meaning, meaning) for meaning in meanings]
+
+    def unknown(self, codes: Iterable[str]) -> list[str]:
+        """The codes, sorted, that the vocabulary does not hold, and of several in one the parts."""
+        return sorted({code for code in set(codes) if code.strip() and not self._is_known(code)})
+
+    def _is_known(self, code: str) -> bool:
+        return self._single(code) is not None or all(self._single(part) is not None for part in _parts(code))
+
+    def _meaning(self, code: str) -> str | None:
+        if (single := self._single(code)) is not None or len(parts := _parts(code)) < 2:
+            return single
+        meanings = {self._single(part) for part in parts}
+        return meanings.pop() if len(meanings) == 1 else UNLABELLED
+
+    def _single(self, code: str) -> str | None:
+        """The meaning of one code."""
+        return self.meaning.get(_squeeze(code), self._folded.get(_fold(code)))
+
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        """Meanings by folded code, where these do not contradict each other."""
+        found: dict[str, set[str]] = {}
+        for code, meaning in self.meaning.items():
+            found.setdefault(_fold(code), set()).add(meaning)
+        return {code: next(iter(meanings)) for code, meanings in found.items() if len(meanings) == 1}
 
 
 def vocabulary_names() -> list[str]:
     """Names of the vocabularies that come with the package."""
-    return sorted(entry.name.removesuffix(".csv") for entry in _folder().iterdir() if entry.name.endswith(".csv"))
+    return sorted(entry.name.removesuffix(".csv") for entry in VOCABULARIES.iterdir() if entry.name.endswith(".csv"))
 
 
-def load_vocabulary(name: str | Path) -> Vocabulary:
+def load_vocabulary(name: str | Path, classes: ClassTree = THE_CLASSES) -> Vocabulary:
     """Load a vocabulary.
 
     Args:
-        name: One of `vocabulary_names()`, or the path of a CSV file `code,class,note` (it ends in .csv).
+        name: One of `vocabulary_names()`, or the path of a table `code,class,note` (it ends in .csv). In `harmonised`
+            the codes are the classes themselves.
+        classes: The classes that there are.
 
     Raises:
-        CellfeatError: No such vocabulary, a class that is not one of the 13, or a code that is written down twice.
+        CellfeatError: No such vocabulary, a class that is none, or a code that is written down twice.
     """
-    if str(name).endswith(".csv"):
-        path = Path(name)
-        if not path.is_file():
-            raise CellfeatError(f"{path}: no such vocabulary file; write one with the columns code,class,note")
-        text, label = path.read_text(encoding="utf-8-sig"), str(path)
+    if name == "harmonised":
+        return Vocabulary(name, {_squeeze(one): one for one in classes}, dict.fromkeys(map(_squeeze, classes), ""))
+    if str(name).lower().endswith(".csv"):
+        if not Path(name).exists():
+            raise CellfeatError(f"{name}: no such vocabulary file; write one with the columns code,class,note")
+        table = read_table(Path(name), comments=True)
     else:
         if name not in vocabulary_names():
             raise CellfeatError(
                 f"vocabulary {name!r}: unknown; choose one of {', '.join(vocabulary_names())} or give a .csv file"
             )
-        text, label = (_folder() / f"{name}.csv").read_text(encoding="utf-8"), f"{name}.csv"
+        content = (VOCABULARIES / f"{name}.csv").read_bytes()
+        table = parse_table(decode(content, f"{name}.csv"), f"{name}.csv", comments=True)
+    return _vocabulary(Path(name).stem, table, classes)
 
+
+def _vocabulary(name: str, table: Table, classes: ClassTree) -> Vocabulary:
+    if not table.has(["code", "class"]):
+        raise CellfeatError(f"{table.source}: the first line must name the columns code,class,note")
+    by_fold = {_fold(one): one for one in (*classes, DROP, UNLABELLED)}
+    written = table.values("note") if table.has(["note"]) else [""] * len(table.rows)
     meaning: dict[str, str] = {}
     notes: dict[str, str] = {}
-    for row in _rows(text, label):
-        code = _squeeze(row["code"])
-        if code in meaning:
-            raise CellfeatError(f"{label}: code {row['code']!r} is written down twice; keep one of the lines")
-        if row["class"] not in (*CLASSES, DROP, UNLABELLED):
+    for code, named, note in zip(table.values("code"), table.values("class"), written):
+        key = _squeeze(code)
+        if key in meaning:
+            raise CellfeatError(f"{table.source}: code {code!r} is written down twice; keep one of the lines")
+        if _fold(named) not in by_fold:
             raise CellfeatError(
-                f"{label}: code {row['code']!r} has class {row['class']!r}; "
-                f"use drop, unlabelled or one of {', '.join(CLASSES)}"
+                f"{table.source}: code {code!r} has class {named!r}; use drop, unlabelled or one of "
+                f"{', '.join(classes)}, or write it into a table of your own classes (labels.classes)"
             )
-        meaning[code], notes[code] = row["class"], row["note"]
-    return Vocabulary(Path(name).stem, meaning, notes)
-
-
-def _folder() -> Any:  # importlib's Traversable has moved between Python versions
-    return files("cellfeat.data") / "vocabularies"
+        meaning[key], notes[key] = by_fold[_fold(named)], note
+    return Vocabulary(name, meaning, notes)
 
 
 def _squeeze(code: str) -> str:
     return "".join(code.split())
 
 
-def _rows(text: str, label: str) -> Iterator[dict[str, str]]:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    reader = csv.DictReader(lines)
-    if reader.fieldnames is None or not {"code", "class"} <= set(reader.fieldnames):
-        raise CellfeatError(f"{label}: the first line must name the columns code,class,note")
-    for row in reader:
-        yield {key: (row.get(key) or "").strip() for key in ("code", "class", "note")}
+def _fold(code: str) -> str:
+    """A code without what does not count."""
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", code)).casefold()
 
 
-CLASSES: tuple[str, ...] = tuple(
-    row["class"] for row in _rows((_folder() / "harmonised.csv").read_text(encoding="utf-8"), "harmonised.csv")
-)
-"""The 13 classes that all sites share, in alphabetical order."""
+def _parts(code: str) -> list[str]:
+    return [part for part in BETWEEN_CODES.split(code) if part.strip()]

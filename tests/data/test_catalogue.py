@@ -1,3 +1,4 @@
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -320,8 +321,8 @@ def test_faulty_label_tables(site):
     faults = {
         "no column 'class'; it has file, kind": "file,kind\na.png,BAS\n",
         "a.png is listed twice": "file,class\na.png,BAS\na.png,BAS\n",
-        "2 of its images are not in .*first x.png": "file,class\nx.png,BAS\ny.png,BAS\n",
-        "dataset site: unknown codes WAT": "file,class\na.png,WAT\n",
+        "a.png is listed twice, in lines 2 and 4": "file;class\na.png;BAS\n;\n./A.png;MOB\n",
+        "none of its 2 images is in .*first x.png": "file,class\nx.png,BAS\ny.png,BAS\n",
         "drops every image": "file,class\n"
         + "".join(f"{n},PMB\n" for n in ("a.png", "b.png", "sub/c.png", "sub/d.png")),
     }
@@ -332,6 +333,46 @@ def test_faulty_label_tables(site):
     (site / "labels.csv").unlink()
     with pytest.raises(CellfeatError, match=r"labels.csv: no such table"):
         open_dataset("site").records()
+
+
+def test_what_cannot_be_used_is_said_and_fatal_only_where_asked(site, caplog):
+    (site / "images" / "sub" / "scan.gif").write_bytes(b"GIF89a")
+    (site / "labels.csv").write_text("FILE,Class\na,bas\nimages/b.png,WAT\ngone.png,BAS\nsub\\\\c.png,mob\n")
+    dataset = open_dataset("site")
+    assert [record.label for record in dataset.records()] == ["basophil", "", "monocyte", ""]
+    left_out = {
+        "pictures of a kind that is not read (convert them to PNG or TIFF)": ["sub/scan.gif"],
+        "rows of labels.csv without a picture": ["gone.png"],
+        "images that labels.csv does not list": ["sub/d.png"],
+        "images unlabelled, their code is not in vocabulary matek-19": ["b.png with 'WAT'"],
+    }
+    assert dataset.left_out == left_out
+    assert len(caplog.records) == 1
+    for reason in left_out:
+        assert f"1 {reason} (first " in caplog.text
+    open_dataset("site").records()
+    assert len(caplog.records) == 1  # said once
+    describe(site, strict=True)
+    with pytest.raises(CellfeatError, match=r"dataset site is strict: 1 pictures of a kind .*; mend that") as error:
+        open_dataset("site").records()
+    assert "\n" not in str(error.value)
+
+
+def test_names_in_another_unicode_form(root):
+    (root / "klinik").mkdir()
+    Image.new("L", (8, 8)).save(root / "klinik" / unicodedata.normalize("NFD", "Präparat-1.png"))
+    (root / "klinik" / "labels.csv").write_text("file,class\nPräparat-1.png,BAS\n", encoding="utf-8")
+    describe(root / "klinik", images=".")
+    assert [record.label for record in open_dataset("klinik").records()] == ["basophil"]
+
+
+def test_classes_of_the_project(root):
+    for name in ("hairy cell", "Band"):
+        (root / "own" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(root / "own" / name / "1.png")
+    (root / "classes.csv").write_text("class,parent\nhairy cell,lymphocyte_atypical\nband,neutrophil\nneutrophil,\n")
+    describe(root / "own", images=".", labels={"kind": "folder", "classes": "classes.csv"})  # in the data root
+    assert [record.label for record in open_dataset("own").records()] == ["band", "hairy cell"]
 
 
 def test_a_dataset_without_instances_cannot_train_a_detector(site):
@@ -371,9 +412,9 @@ def test_counts_of_the_subsets(subsets, name, images, classes, instances):
 
 @pytest.mark.parametrize("name", ["wbc-seg-tecom", "wbc-seg-cellavision", "wbc-seg-bccd"])
 def test_components_are_those_of_the_tables(subsets, name):
-    from cellfeat.data.annotations import read_table
+    from cellfeat.data.tables import read_table
 
-    rows, _ = read_table(data_root() / name / "labels.csv")
+    rows = read_table(data_root() / name / "labels.csv").rows
     expected = {f"{name}/{row['file']}": int(row["wbc_components"]) for row in rows}
     coco = open_dataset(name).coco()
     found = Counter(annotation["image_id"] for annotation in coco["annotations"])

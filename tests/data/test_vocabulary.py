@@ -1,4 +1,5 @@
 import csv
+import itertools
 import os
 from pathlib import Path
 
@@ -42,9 +43,32 @@ def test_neutrophils_of_unknown_stage_stay_unlabelled():
     assert load_vocabulary("five-part").harmonise(codes, "here") == ["", "eosinophil", "", "", "monocyte"]
 
 
+@pytest.mark.parametrize("between", [",", ", ", ";", " / ", "&"])
+def test_any_pair_of_cells_follows_a_rule(between):
+    vocabulary = load_vocabulary("five-part")
+    names = ["neutrophil", "eosinophil", "Lymphocyte", "MONOCYTE", "basophil"]
+    for one, other in itertools.product(names, names):
+        same = one.lower() if one == other and one != "neutrophil" else ""
+        code = f"{one}{between}{other}"
+        assert vocabulary.harmonise([code], "here") == [same], code
+    assert vocabulary.translate(["monocyte, monocyte, monocyte", "monocyte, what"]) == ["monocyte", ""]
+    assert vocabulary.unknown(["monocyte, what", "monocyte, eosinophil", ""]) == ["monocyte, what"]
+    assert load_vocabulary("acevedo-20").translate(["PLATELET, IG", "PLATELET, LY"]) == [None, ""]
+
+
+def test_case_and_spelling_do_not_count_where_they_are_clear():
+    assert load_vocabulary("matek-19").harmonise(["mon", " Bas "], "here") == ["monocyte", "basophil"]
+    assert load_vocabulary("harmonised").harmonise(["Neutrophil Band", "smudge-cell"], "here") == [
+        "neutrophil_band",
+        "smudge_cell",
+    ]
+    assert load_vocabulary("acevedo-20").unknown(["Neutrophil"]) == ["Neutrophil"]  # NEUTROPHIL is not neutrophil
+
+
 def test_unknown_codes_are_all_listed():
-    with pytest.raises(CellfeatError, match=r"labels.csv: unknown codes WAT, mon; vocabulary matek-19 holds BAS, "):
-        load_vocabulary("matek-19").harmonise(["MON", "mon", "WAT", "WAT"], "labels.csv")
+    with pytest.raises(CellfeatError, match=r"labels.csv: unknown codes WAT, WIT; vocabulary matek-19 holds BAS, "):
+        load_vocabulary("matek-19").harmonise(["MON", "WIT", "WAT", "WAT"], "labels.csv")
+    assert load_vocabulary("matek-19").translate(["MON", "WIT"]) == ["monocyte", ""]
 
 
 def test_unknown_vocabulary():
@@ -64,6 +88,9 @@ def test_own_vocabulary(tmp_path):
         load_vocabulary(path)
     path.write_text("X,drop\n")
     with pytest.raises(CellfeatError, match="must name the columns"):
+        load_vocabulary(path)
+    path.write_bytes("code;class;note\nX;drop;größer\n".encode("cp1252"))
+    with pytest.raises(CellfeatError, match=r"codes\.csv: not UTF-8"):
         load_vocabulary(path)
     with pytest.raises(CellfeatError, match="no such vocabulary file"):
         load_vocabulary(tmp_path / "absent.csv")

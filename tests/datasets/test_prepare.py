@@ -79,9 +79,11 @@ def test_acevedo20(tmp_path, download, run):
 
 def test_unknown_prefix_is_named(download, run):
     save(download / "erythroblast" / "XYZ_1.jpg")
-    status, printed = run("prepare_acevedo20.py")
-    assert status == 2
-    assert "unknown codes XYZ" in printed
+    assert run("prepare_acevedo20.py") == (
+        0,
+        "acevedo-20: 1 images, 0 labelled in 0 classes; "
+        "1 images unlabelled, their code is not in vocabulary acevedo-20 (first erythroblast/XYZ_1.jpg with 'XYZ')\n",
+    )
 
 
 def test_segmentation_wbc(tmp_path, download, run):
