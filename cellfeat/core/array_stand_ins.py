@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cellfeat.core.unpickle import Name, StandIn, check, check_key, printable, refused
+from cellfeat.core.text import printable
+from cellfeat.core.unpickle import Name, StandIn, check, check_key, refused
 from cellfeat.errors import CellfeatError
 
 # Booleans, integers, floats of up to 64 bits and their complex numbers, bytes and texts of fixed length.

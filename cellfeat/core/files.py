@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cellfeat.core.json_text import parse_json
 from cellfeat.errors import CellfeatError
 
 
@@ -53,14 +54,16 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        CellfeatError: The file is missing or is not JSON.
+        CellfeatError: The file is missing, or `parse_json` refuses it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+            raise CellfeatError(f"{path}: a folder or a device, not a JSON file")
+        return parse_json(Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise CellfeatError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:  # not utf-8, not JSON, numbers or nesting beyond measure
-        raise CellfeatError(f"{path}: not a JSON file ({error}); restore it or make it anew") from None
+    except OSError as error:
+        raise CellfeatError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def sha256_file(path: str | Path) -> str:

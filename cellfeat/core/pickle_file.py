@@ -23,8 +23,9 @@ from cellfeat.core.array_stand_ins import Form, as_array, numpy_names
 from cellfeat.core.child import ended, limit_memory, limit_time, start_child
 from cellfeat.core.memory import available_memory
 from cellfeat.core.pickle_wire import Encoder, decode, too_large
+from cellfeat.core.text import printable
 from cellfeat.core.torch_stand_ins import LEGACY, Tensor, TorchArchive
-from cellfeat.core.unpickle import Interpreter, check, printable, refused
+from cellfeat.core.unpickle import Interpreter, check, refused
 from cellfeat.errors import CellfeatError, Damaged
 
 MEMORY = 4 << 30  # bytes of address space of the child

@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from cellfeat.core.text import printable
+from cellfeat.core.yaml_text import read_yaml_file
 from cellfeat.errors import CellfeatError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -23,7 +25,7 @@ def parse(model: type[Model], content: Mapping[str, Any], source: str) -> Model:
         return model.model_validate(dict(content))
     except ValidationError as error:
         faults = error.errors()
-        place = ".".join(str(part) for part in faults[0]["loc"]) or "the file"
+        place = printable(".".join(str(part) for part in faults[0]["loc"])) or "the file"
         reason = "unknown key" if faults[0]["type"] == "extra_forbidden" else faults[0]["msg"]
         more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
         raise CellfeatError(f"{source}: {place}: {reason}{more}") from None
@@ -38,12 +40,9 @@ def read_yaml(model: type[Model], path: str | Path, noun: str) -> Model:
     Raises:
         CellfeatError: No such file, not YAML, an unknown key, or a value that does not fit: named by its place.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file; examples/ holds a {noun} to start from") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CellfeatError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not Path(path).exists():
+        raise CellfeatError(f"{path}: no such file; examples/ holds a {noun} to start from")
+    content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: not a {noun}: it has no keys")
     return parse(model, content, str(path))

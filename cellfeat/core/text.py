@@ -65,6 +65,11 @@ def decode(content: bytes, source: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def printable(text: str, length: int = 200) -> str:
+    """A text from elsewhere as a part of a message: on one line, without control characters, cut."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:length])
+
+
 def _unmarked(content: bytes) -> str:
     """The encoding of a text without a byte order mark: in UTF-16 every other byte of plain letters is 0."""
     start = content[:4096]

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cellfeat.core.array_stand_ins import Form, Sink, check_shape, numpy_names
-from cellfeat.core.unpickle import Interpreter, Name, StandIn, check, printable, refused
+from cellfeat.core.text import printable
+from cellfeat.core.unpickle import Interpreter, Name, StandIn, check, refused
 from cellfeat.errors import CellfeatError
 
 BFLOAT16 = "bfloat16"

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from cellfeat.core.text import printable
 from cellfeat.errors import CellfeatError, Damaged
 
 MAX_OBJECTS = 5_000_000  # steps of a file's pickles: an image of the reference takes about a hundred
@@ -68,11 +69,6 @@ def check(holds: object, reason: str) -> None:
     """Refuse the pickle unless the condition holds."""
     if not holds:
         raise refused(reason)
-
-
-def printable(text: str, length: int = 100) -> str:
-    """A text of a file as a part of a message: on one line, without control characters, cut."""
-    return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in text[:length])
 
 
 def check_key(value: Any) -> None:

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from cellfeat.core.text import read_text
+from cellfeat.core.yaml_text import parse_yaml
 from cellfeat.errors import CellfeatError
 
 
@@ -192,10 +193,7 @@ def parse_spec(text: str, source: str, name: str) -> DatasetSpec:
     Raises:
         CellfeatError: Not YAML, an unknown key, or a value of the wrong kind; one line that names it.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CellfeatError(f"{source}: not a YAML file ({' '.join(str(error).split())})") from None
+    content = parse_yaml(text, source)
     if not isinstance(content, dict):
         raise CellfeatError(f"{source}: must hold keys such as images and labels; see datasets/README.md")
     try:
@@ -209,7 +207,7 @@ def parse_spec(text: str, source: str, name: str) -> DatasetSpec:
 
 def load_spec(path: Path, name: str) -> DatasetSpec:
     """Read and check a dataset.yaml; see `parse_spec`."""
-    return parse_spec(path.read_text(encoding="utf-8"), str(path), name)
+    return parse_spec(read_text(path), str(path), name)
 
 
 def _first_problem(error: ValidationError) -> str:

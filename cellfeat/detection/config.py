@@ -11,6 +11,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from cellfeat.detection.config_file import read_config_file
 from cellfeat.errors import CellfeatError
 
 # Parts of Detectron2's tree that belong to other architectures: they have no effect on a Mask R-CNN whatever they say,
@@ -230,11 +231,7 @@ def load_config(yaml_path: str | Path, overrides: list[str] | None = None) -> Cf
     path = Path(yaml_path)
     if not path.is_file():
         raise CellfeatError(f"{path}: no such config file; detectron_configs/ holds those that come with cellfeat")
-    try:
-        loaded = CfgNode.load_yaml_with_base(str(path))
-    except Exception as error:  # yaml, yacs and iopath each raise their own
-        raise CellfeatError(f"{path}: cannot be read as a YAML config ({_one_line(error)})") from None
-    tree = CfgNode(loaded)
+    tree = CfgNode(read_config_file(path))
     _drop_other_architectures(tree, str(path))
     try:
         cfg.merge_from_other_cfg(tree)

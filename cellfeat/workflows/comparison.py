@@ -26,6 +26,7 @@ import pandas as pd
 import cellfeat
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
 from cellfeat.core.run_record import RunRecord
+from cellfeat.core.text import read_text
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError, MissingRequirement
@@ -56,7 +57,7 @@ def run_compare(path: str | Path) -> Path:
             `MissingRequirement`; a method that lacks what it needs is left out and listed.
     """
     config = load_compare(path)
-    return Comparison(config, Path(path).read_text(encoding="utf-8")).run()
+    return Comparison(config, read_text(path)).run()
 
 
 class Comparison:

@@ -18,6 +18,7 @@ from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.core.files import digest, read_json, sha256_file, write_json, write_text
 from cellfeat.core.run_record import STAGE, RunRecord, differences
 from cellfeat.core.settings import read_yaml
+from cellfeat.core.text import read_text
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import load_config, portable
@@ -314,7 +315,7 @@ def _is_done(stage: Stage, record: RunRecord) -> bool:
 def run_pipeline(path: str | Path, start: str | None = None) -> Path:
     """Run a pipeline's YAML to its report; see `Run.run`."""
     config = load_pipeline(path)
-    run = Run(config, Path(path).read_text(encoding="utf-8"))
+    run = Run(config, read_text(path))
     with _data_root(config.data_root):
         return run.run(start)
 

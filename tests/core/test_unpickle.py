@@ -170,6 +170,7 @@ def test_files_that_once_did_harm(path):
     assert outcome(path.read_bytes()) in ("value", "refused")
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_mutated_pickles_end_in_values_or_one_line():
     rng = random.Random(0)
     seeds = [path.read_bytes() for path in CORPUS]

@@ -41,9 +41,9 @@ def test_a_bad_override_is_named(overrides, words):
     [
         ("MODEL:\n  WEIGTHS: x\n", "MODEL.WEIGTHS"),
         ("SOLVER:\n  MAX_ITER: [1]\n", "MAX_ITER"),
-        ("MODEL: {", "cannot be read as a YAML config"),
+        ("MODEL: {", "not YAML"),
         ("MODEL:\n  KEYPOINT_ON: True\n", "MODEL.KEYPOINT_ON"),
-        ("_BASE_: nowhere.yaml\n", "cannot be read"),
+        ("_BASE_: nowhere.yaml\n", "nowhere.yaml: no such config file"),
     ],
 )
 def test_a_bad_file_is_named_with_its_key(tmp_path, text, words):
