@@ -51,7 +51,7 @@ setup(
         "torchmetrics>=1.4",  # SSIM
         "torchvision>=0.19",
         "tqdm>=4.66",
-        "typer>=0.12",
+        "typer>=0.29",  # its errors are `typer.TyperException`
         "umap-learn>=0.5.7",  # maps of embeddings
     ],
     extras_require={"export": EXPORT, "explain": EXPLAIN, "test": TEST, "timm": TIMM},

@@ -1,15 +1,67 @@
-"""The subcommand `cellfeat methods`."""
+"""Commands that learn from a store and embed it."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
+
+from cellfeat.cli.command import CONTINUES, command
+from cellfeat.cli.options import StorePath
+from cellfeat.errors import CellfeatError
 
 WIDTH = 100  # columns of the description of a setting
 
 
+@command(settings="cellfeat.autoencoder.config:AutoencoderConfig", interrupted=CONTINUES)
+def train_ae(
+    store: StorePath,
+    settings: Any,
+    output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("autoencoder"),
+) -> None:
+    """Train AE-CFE on a store, without labels; run again after an interruption, it continues."""
+    from cellfeat.autoencoder import train_autoencoder
+    from cellfeat.store import Store
+
+    print(train_autoencoder(Store(store), output, settings))
+
+
+@command(interrupted=CONTINUES)
+def embed(
+    store: StorePath,
+    weights: Annotated[
+        Path | None, typer.Option(help="autoencoder.safetensors, for aecfe; other methods' own weights.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Default: STORE/embeddings/METHOD.h5.", show_default=False)
+    ] = None,
+    method: Annotated[str, typer.Option(help="A name that `cellfeat methods` lists.")] = "aecfe",
+    split: Annotated[Path | None, typer.Option(help="split.csv: methods that learn see its train part only.")] = None,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of aecfe; bf16 is faster.")] = "fp32",
+) -> None:
+    """Embed every cell of a store."""
+    from cellfeat.data.cell_ids import parts_of
+    from cellfeat.data.split import read_split, stratified_split
+    from cellfeat.methods import build
+    from cellfeat.methods.base import embed_with
+    from cellfeat.store import Store
+
+    opened, target = Store(store), output or store / "embeddings" / f"{method.replace(':', '-')}.h5"
+    if method == "aecfe" and weights is None:
+        raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
+    options = {"weights": str(weights)} if weights else {}
+    chosen = build(method, options | ({"embed_precision": precision} if method == "aecfe" else {}))
+    if chosen.kind != "embedding":
+        raise CellfeatError(f"--method {method}: embeds nothing, it predicts classes; use `cellfeat compare`")
+    table = opened.table()
+    part = read_split(split) if split else stratified_split(table)
+    rows = (parts_of(part, table["cell_id"]) == "train").nonzero()[0]
+    print(embed_with(chosen, opened, rows, target.with_suffix(""), target))
+
+
+@command()
 def methods(
     method: Annotated[
         str | None, typer.Option(help="Show all settings of this method, such as psd or timm:<model>.")
@@ -25,8 +77,3 @@ def methods(
             default = f"default {setting.default}" if setting.default else "has to be given"
             print(f"\n  {setting.name}: {setting.values}, {default}")
             print(textwrap.indent(textwrap.fill(setting.description, WIDTH - 4), "    "))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the subcommand to the `cellfeat` command."""
-    app.command()(methods)

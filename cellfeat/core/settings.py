@@ -19,16 +19,29 @@ from cellfeat.errors import CellfeatError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def parse(model: type[Model], content: Mapping[str, Any], source: str) -> Model:
-    """Check `content` against a pydantic model; the first fault becomes one line that names its place."""
+def parse(
+    model: type[Model], content: Mapping[str, Any], source: str, spelled: Mapping[str, str] | None = None
+) -> Model:
+    """Check `content` against a pydantic model.
+
+    Args:
+        source: Where the content is from, for messages.
+        spelled: How the user wrote a key, such as --lr for lr.
+
+    Raises:
+        CellfeatError: The first fault as one line that names its place.
+    """
     try:
         return model.model_validate(dict(content))
     except ValidationError as error:
         faults = error.errors()
-        place = printable(".".join(str(part) for part in faults[0]["loc"])) or "the file"
+        place = printable(".".join(str(part) for part in faults[0]["loc"]))
+        if spelled is not None:
+            place = spelled.get(place.partition(".")[0], "")
         reason = "unknown key" if faults[0]["type"] == "extra_forbidden" else faults[0]["msg"]
         more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-        raise CellfeatError(f"{source}: {place}: {reason}{more}") from None
+        parts = filter(None, (source, place, reason.removeprefix("Value error, ")))
+        raise CellfeatError(": ".join(parts) + more) from None
 
 
 def read_yaml(model: type[Model], path: str | Path, noun: str) -> Model:

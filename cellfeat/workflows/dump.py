@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from fvcore.common.config import CfgNode
-from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from cellfeat.core.files import digest, sha256_file, write_json
@@ -27,25 +25,10 @@ from cellfeat.errors import CellfeatError
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.join import join_parts
 from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element
+from cellfeat.workflows.dump_config import DumpConfig
 
 SUMMARY = "summary.json"
 RANKS = ".ranks"  # inside the store's folder, until the ranks' stores are one
-
-
-class DumpConfig(BaseModel):
-    """What a dump keeps of each image."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    pool: Literal["mask", "box", "box_head"] = Field("mask", description="ROI features: 256×14×14, 256×7×7 or 1024")
-    select: Literal["center", "score", "all"] = Field("center", description="cell to keep: central, best scored, every")
-    score_threshold: float = Field(0.3, ge=0, le=1, description="lowest score of a cell")
-    crop_size: int = Field(128, ge=16, le=1024, description="side of crops and masks, px")
-    crop_margin: float = Field(0.1, ge=0, le=1, description="around the box, fraction of its longer side")
-    feature_dtype: Literal["float16", "float32"] = "float16"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    batch_size: int = Field(8, ge=1)
-    limit: int | None = Field(None, ge=1, description="only the first so many images of each dataset")
 
 
 def dump(

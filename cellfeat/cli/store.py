@@ -1,22 +1,40 @@
-"""The subcommands that look after stores: verify, diff, merge, subset, export, import-aecfe. Argument parsing only."""
+"""Commands that look after stores."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from cellfeat.cli.command import command
+from cellfeat.cli.options import MoreEmbeddings, StorePath
 from cellfeat.errors import CellfeatError
 
-StorePath = Annotated[Path, typer.Argument(help="Folder of a feature store.", show_default=False)]
 Output = Annotated[Path, typer.Option(help="Folder of the new store.", show_default=False)]
 
 
+@command()
+def inspect(
+    store: StorePath,
+    montage: Annotated[Path | None, typer.Option(help="Write a picture of cells by class and domain here.")] = None,
+) -> None:
+    """Show what a store holds: datasets, sizes, counts, provenance."""
+    from cellfeat.store import Store
+    from cellfeat.store import inspect as inspection
+
+    opened = Store(store)
+    print(inspection.describe(opened))
+    if montage:
+        inspection.montage(opened, montage)
+        print(f"montage: {montage}")
+
+
+@command()
 def verify(
     store: StorePath,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set damaged shards aside; the next dump makes them anew.")
+        bool, typer.Option("--repair", help="Set damaged shards aside; the next dump writes them again.")
     ] = False,
 ) -> None:
     """Check every file and value of a store; problems exit with 1."""
@@ -30,6 +48,7 @@ def verify(
     raise typer.Exit(1 if problems else 0)
 
 
+@command()
 def diff(
     first: StorePath,
     second: StorePath,
@@ -37,21 +56,23 @@ def diff(
 ) -> None:
     """Compare two stores cell by cell; differences exit with 1."""
     from cellfeat.store import Store
-    from cellfeat.store.diff import diff as run_diff
+    from cellfeat.store.diff import diff
 
-    found = run_diff(Store(first), Store(second), tolerance)
+    found = diff(Store(first), Store(second), tolerance)
     print("\n".join(found.lines()))
     raise typer.Exit(1 if found else 0)
 
 
+@command()
 def merge(stores: Annotated[list[Path], typer.Argument(help="Stores.", show_default=False)], output: Output) -> None:
     """Write several stores of one layout as one."""
     from cellfeat.store import Store
-    from cellfeat.store.copying import merge as run_merge
+    from cellfeat.store.copying import merge
 
-    print(run_merge([Store(store) for store in stores], output))
+    print(merge([Store(store) for store in stores], output))
 
 
+@command()
 def subset(
     store: StorePath,
     output: Output,
@@ -61,24 +82,26 @@ def subset(
 ) -> None:
     """Write a part of a store as a new one; cells keep their names."""
     from cellfeat.store import Store
-    from cellfeat.store.copying import subset as run_subset
+    from cellfeat.store.copying import subset
 
-    print(run_subset(Store(store), output, domain or None, label or None, score))
+    print(subset(Store(store), output, domain or None, label or None, score))
 
 
+@command()
 def export(
     store: StorePath,
     output: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
-    to: Annotated[str, typer.Option(help="h5ad, parquet, csv or npz.")] = "h5ad",
-    embeddings: Annotated[list[Path] | None, typer.Option(help="Embedding file; may be given again.")] = None,
+    to: Annotated[Literal["h5ad", "parquet", "csv", "npz"], typer.Option(help="Format of the file.")] = "h5ad",
+    embeddings: MoreEmbeddings = None,
 ) -> None:
     """Write a store's table and embeddings for scanpy, pandas or R."""
     from cellfeat.store import Store
-    from cellfeat.store.export import export as run_export
+    from cellfeat.store.export import export
 
-    print(run_export(Store(store), output, to, embeddings or []))
+    print(export(Store(store), output, to, embeddings or []))
 
 
+@command()
 def import_aecfe(
     features: Annotated[Path, typer.Argument(help="Gzip-pickled features of one dataset.", show_default=False)],
     output: Output,
@@ -87,14 +110,8 @@ def import_aecfe(
     vocabulary: Annotated[str, typer.Option(help="Of its labels; see `cellfeat.data.vocabulary`.")] = "matek-19",
 ) -> None:
     """Make a store of the AE-CFE reference implementation's files, without running what is in them."""
-    from cellfeat.store.import_aecfe import import_aecfe as run_import
+    from cellfeat.store.import_aecfe import import_aecfe
 
     if not images:
         raise CellfeatError("--images: crops are cut from the images; give the gzip-pickled image files")
-    print(run_import(features, images, output, domain or features.name.split(".")[0], vocabulary))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the subcommands to the `cellfeat` command."""
-    for command in (verify, diff, merge, subset, export, import_aecfe):
-        app.command()(command)
+    print(import_aecfe(features, images, output, domain or features.name.split(".")[0], vocabulary))

@@ -1,0 +1,41 @@
+"""Commands on detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellfeat.cli.command import command
+from cellfeat.cli.options import DEFAULT_CONFIG, ConfigFile, Engine, KeyValues
+
+
+@command(key_values=True, interrupted="run the same command with --resume: it continues from the last checkpoint")
+def train_net(
+    opts: KeyValues = None,
+    config_file: ConfigFile = DEFAULT_CONFIG,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUTPUT_DIR.")] = False,
+    eval_only: Annotated[bool, typer.Option("--eval-only", help="Evaluate MODEL.WEIGHTS on DATASETS.TEST.")] = False,
+    num_gpus: Annotated[int | None, typer.Option(help="0: CPU; else GPUs; default: one if there is one.")] = None,
+    num_machines: Annotated[int, typer.Option(help="Machines that train together.")] = 1,
+    machine_rank: Annotated[int, typer.Option(help="This machine's number among them.")] = 0,
+    dist_url: Annotated[str, typer.Option(help="Where machines meet: tcp://HOST:PORT.")] = "auto",
+    engine: Engine = "auto",
+) -> None:
+    """Train or evaluate a detector (Detectron2's arguments)."""
+    from cellfeat.detection.train_net import scores_table, train_net
+
+    machines = (num_machines, machine_rank, dist_url)
+    print(scores_table(train_net(Path(config_file), opts or [], resume, eval_only, num_gpus, engine, *machines)))
+
+
+@command()
+def convert_weights(
+    source: Annotated[str, typer.Argument(help="Weights of Detectron2, its model zoo or torchvision.")],
+    target: Annotated[Path, typer.Argument(help="A .pth or .safetensors with Detectron2's names.")],
+) -> None:
+    """Rewrite detector weights with Detectron2's parameter names, which both engines read."""
+    from cellfeat.detection.convert_weights import convert_weights as convert
+
+    print(convert(source, target))

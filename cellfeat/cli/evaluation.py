@@ -1,0 +1,79 @@
+"""Commands that score embeddings and draw results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cellfeat.cli.command import command
+from cellfeat.cli.options import EmbeddingFiles, MoreEmbeddings, StorePath
+
+
+@command(settings="cellfeat.evaluation:EvaluationConfig")
+def evaluate(
+    store: StorePath,
+    embeddings: EmbeddingFiles,
+    settings: Any,
+    output: Annotated[Path, typer.Option(help="Folder of table.csv and confusion.json.")] = Path("evaluation"),
+    split: Annotated[Path | None, typer.Option(help="split.csv of the autoencoder's run.")] = None,
+) -> None:
+    """Train a classifier on each domain, test it on each: the cross-domain table."""
+    from cellfeat.evaluation import evaluate
+    from cellfeat.store import Store
+
+    print(evaluate(Store(store), embeddings, output, settings, split))
+
+
+@command()
+def report(
+    store: StorePath,
+    embeddings: EmbeddingFiles,
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    evaluation: Annotated[Path | None, typer.Option(help="Folder that `evaluate` wrote.")] = None,
+    autoencoder: Annotated[Path | None, typer.Option(help="Folder that `train-ae` wrote.")] = None,
+    detector: Annotated[Path | None, typer.Option(help="OUTPUT_DIR of the detector.")] = None,
+) -> None:
+    """Write one self-contained page on all of it."""
+    from cellfeat.reporting.report import write_report
+    from cellfeat.store import Store
+
+    print(write_report(output, Store(store), embeddings, evaluation, autoencoder, detector))
+
+
+@command()
+def explore(
+    store: StorePath,
+    embeddings: MoreEmbeddings = None,
+    output: Annotated[Path, typer.Option(help="Folder of the figures and of explore.html.")] = Path("exploration"),
+) -> None:
+    """Draw what a store holds: classes, mean images and colours by domain, maps of embeddings in 2-D and 3-D."""
+    from cellfeat.reporting.explore import explore
+    from cellfeat.store import Store
+
+    print(explore(Store(store), embeddings or (), output))
+
+
+@command()
+def explain(
+    store: StorePath,
+    fitted: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder that mdd, resnext or finetune:… was fitted in; of a comparison: methods/…/fit.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the pictures and of sheet.png.")] = Path("explanation"),
+    cell: Annotated[
+        list[str] | None, typer.Option(help="Cell id; may be given again; default: some of every class and domain.")
+    ] = None,
+    per_class: Annotated[int, typer.Option(help="Most cells of one class in one domain.")] = 2,
+    split: Annotated[Path | None, typer.Option(help="split.csv: only cells of its test part are chosen.")] = None,
+) -> None:
+    """Show where a fitted classifier looks: each cell beside a heat map of what spoke for the class it was given."""
+    from cellfeat.reporting.explain import explain
+    from cellfeat.store import Store
+
+    print(explain(Store(store), fitted, output, cell or (), per_class, split))

@@ -1,0 +1,25 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+StorePath = Annotated[Path, typer.Argument(help="Folder of a feature store.", show_default=False)]
+EmbeddingFiles = Annotated[list[Path], typer.Argument(help="Embedding files, one a method.", show_default=False)]
+MoreEmbeddings = Annotated[list[Path] | None, typer.Option("--embeddings", help="Embedding file; may be given again.")]
+ConfigFile = Annotated[
+    str, typer.Option("--config-file", help="Detector config: a path, or a name that `cellfeat configs` lists.")
+]
+KeyValues = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY VALUE", help="Keys of the config and their values.")
+]
+Engine = Annotated[
+    Literal["auto", "detectron2", "torchvision"],
+    typer.Option(help="auto takes Detectron2 where it can be imported."),
+]
+FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
+
+DEFAULT_CONFIG = "wbc_mask_rcnn_R_101_FPN.yaml"

@@ -1,0 +1,199 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from cellfeat.cli.app import ALL, COMMANDS, main
+from cellfeat.core.files import write_json
+
+
+def run(capsys, *arguments):
+    """(exit status, standard output, standard error) of one command."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    captured = capsys.readouterr()
+    return stop.value.code or 0, captured.out, captured.err
+
+
+def test_help_lists_every_command_by_its_group(capsys):
+    status, out, _ = run(capsys, "-h")
+    assert status == 0
+    for title, commands in COMMANDS.items():
+        for name in commands:
+            assert f"\n  {name} " in out[out.index(f"{title}:") :]
+    assert run(capsys)[1] == run(capsys, "--help")[1] == out
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_has_help(capsys, name):
+    status, out, _ = run(capsys, name, "-h")
+    assert status == 0
+    assert f"Usage: cellfeat {name}" in out
+
+
+# What scripts of users may call, by version 0.1.0.
+OPTIONS = {
+    "demo": "from",
+    "run": "from",
+    "train-net": "config-file resume eval-only num-gpus num-machines machine-rank dist-url engine",
+    "dump": "config-file weights dataset output pool select score-threshold feature-dtype precision batch-size limit "
+    "ranks engine",
+    "inspect": "montage",
+    "explore": "embeddings output",
+    "train-ae": "output anchor preset epochs batch-size lr beta beta-warmup-epochs kl-reduction image-fraction "
+    "test-fraction precision seed",
+    "embed": "weights output method split precision",
+    "evaluate": "output split protocol runs classifier balanced",
+    "explain": "output cell per-class split",
+    "report": "output evaluation autoencoder detector",
+    "verify": "repair",
+    "diff": "tolerance",
+    "merge": "output",
+    "subset": "output domain label score",
+    "export": "output to embeddings",
+    "import-aecfe": "output images domain vocabulary",
+}
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS.items())
+def test_options_of_released_versions_remain(capsys, name, options):
+    _, out, _ = run(capsys, name, "-h")
+    assert [option for option in options.split() if f"  --{option} " not in out] == []
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, contextlib, cellfeat.cli, cellfeat.store, cellfeat.autoencoder, cellfeat.evaluation\n"
+        "import cellfeat.detection\n"
+        "with contextlib.suppress(SystemExit): cellfeat.cli.main(['--help'])\n"
+        "heavy = {'torch', 'torchvision', 'lightning', 'pandas', 'sklearn', 'matplotlib', 'h5py', 'cv2', 'numpy',\n"
+        "         'pydantic', 'rich', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dump", "run the same command again: it continues"),
+        ("train-net", "run the same command with --resume"),
+        ("evaluate", "run it again"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch, name, words):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(ALL, name, replace(ALL[name], function=interrupted, settings=""))
+    status, _, err = run(capsys, name)
+    assert status == 130
+    assert err == f"cellfeat: interrupted; {ALL[name].interrupted}\n"
+    assert words in err
+
+
+@pytest.fixture
+def store_of_a_newer_format(tmp_path):
+    write_json(tmp_path / "new" / "manifest.json", {"format": "cellfeat-store", "version": "99.0", "shards": []})
+    return tmp_path / "new"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "none.yaml"], "none.yaml: no such file"),
+        (["inspect", "no-store"], "no-store"),
+        (["train-net", "--config-file", "none.yaml"], "none.yaml: no such config file"),
+        (["train-net", "SOLVER.NO_SUCH_KEY", "1"], "SOLVER.NO_SUCH_KEY"),
+        (
+            ["train-net", "--engine", "torchvision", "MODEL.RPN.BOUNDARY_THRESH", "0", "MODEL.WEIGHTS", ""],
+            "MODEL.RPN.BOUNDARY_THRESH",
+        ),
+        (["train-net", "--eval-only", "MODEL.WEIGHTS", "none.pth", "DATASETS.TEST", "('site-a',)"], "none.pth"),
+        (["train-net", "MODEL.WEIGHTS", "", "--num-gpus", "4"], "--num-gpus 4"),
+        (["dump", "--dataset", "nowhere", "--weights", "w.pth"], "nowhere"),
+        (["dump", "--weights", "w.pth"], "--dataset"),
+        (["dump", "--dataset", "site-a", "--pool", "res5", "--weights", "w.pth"], "pool"),
+        (["dump", "--dataset", "site-a", "--weights", "none.pth"], "none.pth"),
+        (["explore", "no-store"], "no-store"),
+        (["train-ae", "no-store"], "no-store"),
+        (["embed", "no-store", "--weights", "w"], "no-store"),
+        (["evaluate", "no-store", "z.h5"], "no-store"),
+        (["compare", "none.yaml"], "none.yaml: no such file"),
+        (["explain", "no-store", "fit"], "no-store"),
+        (["report", "no-store", "z.h5"], "no-store"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, data_root, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert err.startswith("cellfeat: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_a_store_of_a_newer_format_says_what_to_do(capsys, store_of_a_newer_format):
+    status, _, err = run(capsys, "inspect", str(store_of_a_newer_format))
+    assert status == 2
+    assert "99" in err
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(Exception, match="no such file"):
+        main(["run", "none.yaml", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "--no-such-option", "x"], "--no-such-option; see cellfeat inspect -h"),
+        (["inspect"], "Missing argument 'store'; see cellfeat inspect -h"),
+        (["dump", "--pool", "res5"], "'res5' is not one of 'mask', 'box', 'box_head'; see cellfeat dump -h"),
+        (
+            ["train-ae", "s", "--epochs", "0"],
+            "--epochs: Input should be greater than or equal to 1; see cellfeat train",
+        ),
+        (["train-ae", "s", "--epochs", "many"], "'--epochs'"),
+        (["evaluate", "s", "z", "--protocol", "other"], "--protocol: Input should be 'paper'"),
+        (["train-ent"], "train-ent: no such command; did you mean train-net?"),
+        (["--no-such-option"], "--no-such-option; see cellfeat -h"),
+    ],
+)
+def test_a_faulty_option_is_one_line_and_status_2(capsys, arguments, words):
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert err.startswith("cellfeat: ")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_datasets_are_listed(capsys, data_root):
+    status, out, _ = run(capsys, "datasets")
+    assert status == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert " here" in lines["site-a"]
+    assert " absent" in lines["pbc-barcelona"]
+
+
+@pytest.mark.parametrize("tool", ["train_net", "dump_features", "inspect_store"])
+def test_tools_are_the_subcommands(tool):
+    from pathlib import Path
+
+    script = Path(__file__).parents[2] / "tools" / f"{tool}.py"
+    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
+    assert "Usage: cellfeat" in done.stdout
+
+
+def test_a_refusing_disk_is_one_line(capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "summary.json")
+
+    monkeypatch.setattr("cellfeat.data.catalogue.dataset_names", full)
+    assert run(capsys, "datasets")[::2] == (
+        2,
+        "cellfeat: summary.json: No space left on device; correct that and run again\n",
+    )
