@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
@@ -15,11 +14,11 @@ from typing import Any
 from cellfeat.data.annotations import Box
 from cellfeat.data.class_tree import load_classes
 from cellfeat.data.image_facts import ImageFacts
-from cellfeat.data.images import UnreadableImage
 from cellfeat.data.listing import SYSTEM, Listing, find_images
-from cellfeat.data.masks import CATEGORIES, MaskItem, image_entry, masks_to_coco
-from cellfeat.data.reference import LeftOut, ReferenceCells, Summary
+from cellfeat.data.masks import MaskItem, masks_to_coco
+from cellfeat.data.reference import ReferenceCells
 from cellfeat.data.spec import DatasetSpec, MaskSource
+from cellfeat.data.summary import LeftOut, Summary, listed
 from cellfeat.data.vocabulary import THE_CLASSES, Vocabulary, load_vocabulary
 from cellfeat.errors import CellfeatError
 
@@ -95,7 +94,7 @@ class Dataset:
         """
         self.check()
         kept, spec, facts = self._kept, self.spec, self._facts
-        boxes = self._reference_boxes()
+        boxes = self._reference.boxes(kept) if self._reference is not None else {}
         return [
             ImageRecord(
                 self._image_id(key),
@@ -175,7 +174,7 @@ class Dataset:
         Raises:
             CellfeatError: As `records` and `coco`.
         """
-        if not (self.spec.masks or self.spec.coco or self.spec.boxes):
+        if self.spec.masks is None and self._reference is None:
             return Summary(self.name, len(self._kept), 0, 0, 0)
         return self._annotated[1]
 
@@ -214,9 +213,9 @@ class Dataset:
     def _codes(self) -> dict[str, str]:
         """The label code of every image, "" where it has none."""
         codes = dict(self._facts.codes)
-        if self.spec.labels.kind == "coco":
+        if self._reference is not None and self.spec.labels.kind in ("annotations", "coco"):
             for key, names in self._reference.class_names().items():
-                codes[key] = str(names.pop()) if len(names) == 1 else ""
+                codes[key] = names.pop() if len(names) == 1 else ""
         return codes
 
     @cached_property
@@ -263,35 +262,35 @@ class Dataset:
     # --- instances ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _reference(self) -> ReferenceCells:
-        return ReferenceCells(self.spec, self.folder, self._files)
-
-    def _reference_boxes(self) -> dict[str, tuple[Box, ...]]:
-        """XYXY px boxes of the fully annotated images; an image that cannot be read has none."""
-        if not (self.spec.coco or self.spec.boxes):
-            return {}
-        boxes = {}
-        for key in self._kept:
-            with suppress(UnreadableImage):
-                if key in self._reference and not (image := self._reference.of(key)).crowds:
-                    boxes[key] = tuple(cell.box for cell in image.cells)
-        return boxes
+    def _reference(self) -> ReferenceCells | None:
+        source = self.spec.annotation_source
+        return ReferenceCells(source, self.folder, self._files, self.spec.um_per_px) if source is not None else None
 
     @cached_property
     def _annotated(self) -> tuple[dict[str, Any], Summary]:
         """The annotated images as COCO, and what was found."""
-        left_out = LeftOut()
-        if self.spec.masks:
-            coco = self._coco_from_masks(self.spec.masks)
-        elif self.spec.coco or self.spec.boxes:
-            coco = self._coco_from_annotations(left_out)
+        if self.spec.masks is not None:
+            coco, left_out = self._coco_from_masks(self.spec.masks), LeftOut()
+        elif self._reference is not None:
+            coco, left_out = self._reference.coco(self._kept, self._image_id)
         else:
             raise CellfeatError(
                 f"dataset {self.spec.name} brings no masks, boxes or COCO file: a detector cannot learn from it"
             )
+        reasons = left_out.reasons()
+        if self.spec.strict and (lost := left_out.lost()):
+            raise CellfeatError(
+                f"dataset {self.spec.name} is strict: {listed(lost)}", "correct that, or leave out strict"
+            )
+        if not coco["images"]:
+            raise CellfeatError(
+                f"dataset {self.name}: none of its {len(self._kept)} images is annotated; left out: "
+                f"{listed(reasons) or 'nothing'}",
+                "check its annotations",
+            )
         masks = sum("segmentation" in annotation for annotation in coco["annotations"])
         images, cells = len(coco["images"]), len(coco["annotations"])
-        return coco, Summary(self.name, len(self._kept), images, cells, masks, left_out.reasons())
+        return coco, Summary(self.name, len(self._kept), images, cells, masks, reasons)
 
     def _coco_from_masks(self, source: MaskSource) -> dict[str, Any]:
         folder = self.folder / source.folder
@@ -307,38 +306,6 @@ class Dataset:
                 f"first looked for {next(iter(masks.values()))}; correct masks.folder or masks.name"
             )
         return masks_to_coco(items, source.threshold, source.min_area)
-
-    def _coco_from_annotations(self, left_out: LeftOut) -> dict[str, Any]:
-        coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
-        left_out.absent = self._reference.absent
-        for key in self._kept:
-            if key not in self._reference:
-                continue
-            try:
-                image = self._reference.of(key)
-                number = len(coco["images"]) + 1
-                entry = image_entry(number, self._image_id(key), self._files[key], um_per_px=self.spec.um_per_px)
-            except UnreadableImage:
-                left_out.unreadable += 1
-                continue
-            if image.size != (entry["height"], entry["width"]):
-                raise CellfeatError(
-                    f"{self.folder / str(self.spec.coco)}: {key} is {image.size[1]} x {image.size[0]} px there, "
-                    f"the file {entry['width']} x {entry['height']} px; they must agree"
-                )
-            if left_out.count(image):
-                continue
-            coco["images"].append(entry)
-            for instance in image.instances:
-                number = len(coco["annotations"]) + 1
-                coco["annotations"].append({"id": number, "image_id": entry["id"], "category_id": 1, **instance})
-        if not coco["images"]:
-            reasons = "".join(f"; left out: {count} {reason}" for reason, count in left_out.reasons().items())
-            raise CellfeatError(
-                f"dataset {self.name}: none of its {len(self._kept)} images is annotated{reasons}",
-                "check its boxes or COCO file",
-            )
-        return coco
 
 
 @cache

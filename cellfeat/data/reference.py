@@ -2,171 +2,212 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-from cellfeat.data.annotations import (
-    AnnotatedImage,
-    Box,
-    Cell,
-    fraction_to_pixels,
-    read_box_table,
-    read_coco,
-    read_yolo,
-)
-from cellfeat.data.annotations.geometry import cut
+from cellfeat.data.annotations import AnnotatedImage, Box, read_coco
+from cellfeat.data.annotations.classes import Wanted, same
+from cellfeat.data.annotations.formats import A_FILE_AN_IMAGE, ONE_FILE, READERS, detect_format, label_files
+from cellfeat.data.annotations.shapes import Sheet, classes_of, place
+from cellfeat.data.annotations.yolo import NAMES, read_names, read_yolo
 from cellfeat.data.file_names import FileNames
-from cellfeat.data.images import image_size
-from cellfeat.data.spec import BoxSource, DatasetSpec
+from cellfeat.data.images import UnreadableImage, image_size
+from cellfeat.data.masks import CATEGORIES, image_entry
+from cellfeat.data.spec import AnnotationSource
+from cellfeat.data.summary import LeftOut
 from cellfeat.errors import CellfeatError
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What was found on opening a dataset.
-
-    Attributes:
-        dataset: Its name, with the split.
-        images: Images of it.
-        annotated: Images in which all white cells are annotated; only these serve training and evaluation.
-        cells: Reference cells in these.
-        masks: How many of the cells have a mask, not a box alone.
-        left_out: What was left out, reason to number.
-    """
-
-    dataset: str
-    images: int
-    annotated: int
-    cells: int
-    masks: int
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        left_out = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
-        return (
-            f"{self.dataset}: {self.images} images, {self.annotated} annotated, {self.cells} reference cells, "
-            f"{self.masks} with a mask{'; left out: ' if left_out else ''}{left_out}"
-        )
-
-
 class ReferenceCells:
-    """The annotations of a dataset's COCO file or boxes, by image.
+    """The annotations of a dataset, by image.
 
     Args:
-        spec: The dataset's description.
-        folder: Its folder.
+        source: Where they are.
+        folder: The dataset's folder.
         files: Its images: path below the image root to file.
+        um_per_px: Micrometres a pixel, None where unknown.
     """
 
-    def __init__(self, spec: DatasetSpec, folder: Path, files: Mapping[str, Path]) -> None:
-        self._spec, self._folder, self._files = spec, folder, files
+    def __init__(
+        self, source: AnnotationSource, folder: Path, files: Mapping[str, Path], um_per_px: float | None = None
+    ) -> None:
+        self._source, self._files, self._um_per_px = source, files, um_per_px
+        self._path = folder / source.path
         self._names = FileNames(files)
-        self.absent: list[str] = []
-        """Names in the annotations of which no image is there."""
+        self._absent: list[str] = []  # names in the annotations of which no image is there
 
     def __contains__(self, key: str) -> bool:
-        return key in (self._coco if self._spec.coco else self._boxes[0])
+        return key in self._entries
 
     def of(self, key: str) -> AnnotatedImage:
         """What the annotations say about an image that they mention.
 
         Raises:
             UnreadableImage: Its size is needed and cannot be read.
-            CellfeatError: A box that is empty or outside the image.
+            CellfeatError: A box or polygon is empty or outside the image.
         """
-        if self._spec.coco:
-            return self._coco[key]
-        size = image_size(self._files[key])
-        table, fractions = self._boxes
-        cells = []
-        for box in table[key]:
-            where = f"{self._spec.name}/{key}"
-            xyxy = cut(fraction_to_pixels(box, *size) if fractions else box, size, where)
-            cells.append(Cell(xyxy, None, (xyxy[2] - xyxy[0]) * (xyxy[3] - xyxy[1]), None, where))
-        return AnnotatedImage(key, size, tuple(cells))
+        entry = self._entries[key]
+        if isinstance(entry, AnnotatedImage):
+            return entry
+        return place(entry, image_size(self._files[key]), self._wanted)
 
-    def class_names(self) -> dict[str, set[str | None]]:
-        """The classes of the cells of each image of the COCO file."""
-        return {key: {cell.class_name for cell in image.cells} for key, image in self._coco.items()}
+    def boxes(self, keys: Iterable[str]) -> dict[str, tuple[Box, ...]]:
+        """XYXY px boxes of the images that are fully annotated and can be read."""
+        found = {}
+        for key in keys:
+            with suppress(UnreadableImage):
+                if key in self and not (image := self.of(key)).incomplete:
+                    found[key] = tuple(cell.box for cell in image.cells)
+        return found
+
+    def class_names(self) -> dict[str, set[str]]:
+        """The classes of the white cells of each image."""
+        found = {}
+        for key, entry in self._entries.items():
+            parts = entry.cells if isinstance(entry, AnnotatedImage) else entry.shapes
+            names = {part.class_name for part in parts if part.class_name is not None}
+            found[key] = {name for name in names if self._wanted is None or name in self._wanted}
+        return found
+
+    def coco(self, keys: Iterable[str], image_id: Callable[[str], str]) -> tuple[dict[str, Any], LeftOut]:
+        """The fully annotated images as a COCO dictionary, and what was left out.
+
+        Args:
+            keys: The images.
+            image_id: The image id of a key.
+
+        Raises:
+            CellfeatError: An annotation does not fit its image.
+        """
+        coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
+        left_out = LeftOut()
+        for key in keys:
+            if key not in self:
+                continue
+            try:
+                number = len(coco["images"]) + 1
+                entry = image_entry(number, image_id(key), self._files[key], um_per_px=self._um_per_px)
+                image = self.of(key)
+            except UnreadableImage:
+                left_out.unreadable += 1
+                continue
+            if image.size != (entry["height"], entry["width"]):
+                raise CellfeatError(
+                    f"{self._path}: {key} is {image.size[1]} x {image.size[0]} px there, "
+                    f"the file {entry['width']} x {entry['height']} px",
+                    "they must agree; was the image turned or resized?",
+                )
+            if left_out.count(image):
+                continue
+            coco["images"].append(entry)
+            for instance in image.instances:
+                number = len(coco["annotations"]) + 1
+                coco["annotations"].append({"id": number, "image_id": entry["id"], "category_id": 1, **instance})
+        left_out.absent = self._absent
+        return coco, left_out
+
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _coco(self) -> dict[str, AnnotatedImage]:
-        path = self._folder / str(self._spec.coco)
-        if not path.is_file():
-            raise CellfeatError(f"{path}: no such file; datasets/README.md says which prepare script makes it")
-        images = read_coco(path, self._spec.coco_categories)
-        return {key: images[name] for key, name in self._present(images, path).items()}
+    def _entries(self) -> Mapping[str, AnnotatedImage | Sheet]:
+        """What the annotations say, by image."""
+        if not self._path.exists():
+            raise CellfeatError(
+                f"{self._path}: no such file or folder of annotations",
+                "datasets/README.md says which prepare script makes it; for your own set correct the path",
+            )
+        if self._format == "coco":
+            images = read_coco(self._single_file(), self._source.classes)
+            return self._present(images.values())
+        return self._sheets
 
     @cached_property
-    def _boxes(self) -> tuple[Mapping[str, list[Box]], bool]:
-        """Boxes of each annotated image, and whether they are fractions."""
-        source = self._spec.boxes
-        assert isinstance(source, BoxSource)
-        if source.kind == "csv":
-            path = self._folder / str(source.file)
-            table, fractions = read_box_table(path)
-            return {key: table[name] for key, name in self._present(table, path).items()}, fractions
-        folder = self._folder / str(source.folder)
-        if not folder.is_dir():
-            raise CellfeatError(f"dataset {self._spec.name}: no folder {folder} of boxes; see datasets/README.md")
-        texts = {key: folder / PurePosixPath(key).with_suffix(".txt") for key in self._files}
-        return {key: read_yolo(text, source.classes) for key, text in texts.items() if text.is_file()}, True
+    def _format(self) -> str:
+        return detect_format(self._path) if self._source.format == "auto" else self._source.format
 
-    def _present(self, names: Mapping[str, object], source: Path) -> dict[str, str]:
-        """Key to written name, of the written names that mean a file."""
-        found: dict[str, str] = {}
-        for name in names:
+    @cached_property
+    def _sheets(self) -> dict[str, Sheet]:
+        if self._format in ONE_FILE:
+            return self._present(ONE_FILE[self._format](self._single_file()))
+        return self._present(self._sheets_of_files())
+
+    @cached_property
+    def _wanted(self) -> Wanted | None:
+        """The classes that are white cells; None: all."""
+        if self._format == "coco":
+            return None
+        chosen, names = self._source.classes, self._yolo_names or []
+        listed = classes_of(list(self._sheets.values()))
+        if chosen is None:
+            return None if self._format == "csv" else Wanted.of(None, listed, str(self._path), "classes")
+        by_number = {str(number): name for number, name in enumerate(names)}
+        wanted = Wanted(by_number.get(same(name), str(name)) for name in chosen)
+        if listed and not any(name in wanted for name in listed):
+            raise CellfeatError(
+                f"{self._path}: has no annotation of class {', '.join(str(name) for name in chosen)}; it has "
+                f"{', '.join(listed)}",
+                "correct classes",
+            )
+        return wanted
+
+    def _single_file(self) -> Path:
+        if self._path.is_file():
+            return self._path
+        files = label_files(self._path, (".json", ".csv"))
+        if len(files) != 1:
+            raise CellfeatError(
+                f"{self._path}: has {len(files)} files, {self._format} is read from one", "name it in annotations.path"
+            )
+        return files[0]
+
+    @cached_property
+    def _yolo_names(self) -> list[str] | None:
+        return read_names(self._path) if self._format == "yolo" else None
+
+    def _sheets_of_files(self) -> Iterable[Sheet]:
+        """A sheet a label file; the file's name says which image it belongs to, else the name written in it."""
+        suffixes = A_FILE_AN_IMAGE[self._format]
+        folder = self._path if self._path.is_dir() else self._path.parent
+        files = label_files(folder, suffixes) if self._path.is_dir() else [self._path]
+        for path in files:
+            own_name = path.relative_to(folder).with_suffix("").as_posix()
+            key = self._names.find(own_name)
+            if self._format == "yolo":
+                if key is not None:
+                    yield read_yolo(path, key, self._yolo_names)
+                elif path.name != NAMES:
+                    self._absent.append(path.relative_to(folder).as_posix())
+                continue
+            sheet = READERS[self._format](path)
+            inside = self._names.find(sheet.file_name)
+            if key is not None and inside is not None and key != inside:
+                raise CellfeatError(
+                    f"{path}: its name says that it belongs to {key}, its content {inside}", "correct one of them"
+                )
+            yield sheet if key is None else Sheet(key, sheet.where, sheet.shapes, sheet.size)
+
+    def _present(self, entries: Iterable[Any]) -> dict[str, Any]:
+        """Entries of the images that are there, by key."""
+        found: dict[str, Any] = {}
+        for entry in entries:
+            name = entry.file_name
             key = self._names.find(name)
             if key is None:
-                self.absent.append(name)
+                self._absent.append(name)
             elif key in found:
                 raise CellfeatError(
-                    f"{source}: {found[key]!r} and {name!r} are one file, {key}, which occurs twice",
+                    f"{self._path}: {found[key].file_name!r} and {name!r} are one file, {key}, which occurs twice",
                     "keep one entry for each file",
                 )
             else:
-                found[key] = name
-        if names and not found:
+                found[key] = entry
+        if self._absent and not found:
             raise CellfeatError(
-                f"{source}: none of its {len(names)} images is in {self._folder / self._spec.images}, first "
-                f"{self.absent[0]}",
+                f"{self._path}: none of its {len(self._absent)} images is among those of the dataset, first "
+                f"{self._absent[0]}",
                 "complete the download, or correct the key images or the names",
             )
         return found
-
-
-@dataclass
-class LeftOut:
-    """Counts what of a dataset's annotations is not used, and why.
-
-    Attributes:
-        absent: Names in the annotations of which no image is there.
-        unreadable: Annotated images that cannot be read.
-        crowds: Crowd annotations, a number for each image that has any.
-        other_classes: Annotations of classes that were not asked for.
-    """
-
-    absent: list[str] = field(default_factory=list)
-    unreadable: int = 0
-    crowds: list[int] = field(default_factory=list)
-    other_classes: Counter[str] = field(default_factory=Counter)
-
-    def count(self, image: AnnotatedImage) -> bool:
-        """Count what is left out of an image; returns whether the whole image is."""
-        self.other_classes.update(image.other_classes)
-        if image.crowds:
-            self.crowds.append(image.crowds)
-        return image.crowds > 0
-
-    def reasons(self) -> dict[str, int]:
-        """Reason to number, without zeros."""
-        found = {
-            f"crowd annotations (iscrowd 1; their {len(self.crowds)} images count as not annotated)": sum(self.crowds),
-            **{f"annotations of class {name}": count for name, count in sorted(self.other_classes.items())},
-            f"annotated images that are not there (first {self.absent[0]})" if self.absent else "": len(self.absent),
-            "annotated images that cannot be read": self.unreadable,
-        }
-        return {reason: count for reason, count in found.items() if count}

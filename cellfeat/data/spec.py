@@ -21,8 +21,8 @@ class LabelSource(_Strict):
     """Where the label of an image comes from.
 
     Attributes:
-        kind: `folder`: the first folder below the image root is the code; `csv`: a table of files and codes; `coco`:
-            the category name of the image's annotations in the dataset's COCO file; `none`: no labels.
+        kind: `folder`: the first folder below the image root is the code; `csv`: a table of files and codes;
+            `annotations` (or `coco`): the class of the image's annotations, where all have the same; `none`: no labels.
         file: The table, for `csv`.
         file_column: Its column of image files, relative to the image root.
         code_column: Its column of codes.
@@ -30,7 +30,7 @@ class LabelSource(_Strict):
         classes: A CSV file `class,parent,note` of the project's own classes, in the same places; the 13 if None.
     """
 
-    kind: Literal["none", "folder", "csv", "coco"] = "none"
+    kind: Literal["none", "folder", "csv", "annotations", "coco"] = "none"
     file: str | None = None
     file_column: str = "file"
     code_column: str = "class"
@@ -85,6 +85,20 @@ class BoxSource(_Strict):
         return self
 
 
+class AnnotationSource(_Strict):
+    """Annotations of label tools.
+
+    Attributes:
+        path: A file, or a folder with a file an image.
+        format: Which format it has; `auto` finds out.
+        classes: The classes that are white blood cells, by name or number; needed if there are several.
+    """
+
+    path: str
+    format: Literal["auto", "coco", "csv", "yolo", "voc", "labelme", "via", "geojson"] = "auto"
+    classes: tuple[int | str, ...] | None = None
+
+
 class GroupSource(_Strict):
     """What an image belongs to that must not be divided between training and test: its patient, or its slide.
 
@@ -124,8 +138,9 @@ class DatasetSpec(_Strict):
         table: A table of the images with the columns that `group` and `metadata` name; the labels' table if None.
         group: How to read the group of an image, which every split keeps on one side; a text is a column.
         metadata: Columns of the table that go with the images into the store and its exports.
-        masks: A folder of masks; at most one of `masks`, `coco` and `boxes` is given.
-        coco: A COCO JSON file; its file names are relative to the image root.
+        masks: A folder of masks; at most one of `masks`, `annotations`, `coco` and `boxes` is given.
+        annotations: Annotations of label tools; a text is their path.
+        coco: A COCO JSON file; its file names are relative to the image root. The same as `annotations` of that format.
         coco_categories: Which of its categories are white blood cells; needed if it has several.
         boxes: Boxes without masks.
         um_per_px: Micrometres a pixel, None where nobody states it.
@@ -146,6 +161,7 @@ class DatasetSpec(_Strict):
     group: GroupSource | None = None
     metadata: tuple[str, ...] = ()
     masks: MaskSource | None = None
+    annotations: AnnotationSource | None = None
     coco: str | None = None
     coco_categories: tuple[str, ...] | None = None
     boxes: BoxSource | None = None
@@ -156,11 +172,26 @@ class DatasetSpec(_Strict):
 
     @model_validator(mode="after")
     def _one_source_of_instances(self) -> DatasetSpec:
-        if sum(source is not None for source in (self.masks, self.coco, self.boxes)) > 1:
-            raise ValueError("give only one of masks, coco and boxes")
-        if self.labels.kind == "coco" and self.coco is None:
-            raise ValueError("labels of kind coco need the key coco")
+        if sum(source is not None for source in (self.masks, self.annotations, self.coco, self.boxes)) > 1:
+            raise ValueError("give only one of masks, annotations, coco and boxes")
+        if self.labels.kind in ("annotations", "coco") and self.annotation_source is None:
+            raise ValueError(f"labels of kind {self.labels.kind} need the key annotations or coco")
         return self
+
+    @property
+    def annotation_source(self) -> AnnotationSource | None:
+        """The annotations, whichever of the keys `annotations`, `coco` and `boxes` names them."""
+        if self.coco is not None:
+            return AnnotationSource(path=self.coco, format="coco", classes=self.coco_categories)
+        if self.boxes is not None:
+            path, yolo = str(self.boxes.file or self.boxes.folder), self.boxes.kind == "yolo"
+            return AnnotationSource(path=path, format=self.boxes.kind, classes=self.boxes.classes if yolo else None)
+        return self.annotations
+
+    @field_validator("annotations", mode="before")
+    @classmethod
+    def _path_for_short(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
     @field_validator("group", mode="before")
     @classmethod

@@ -216,7 +216,7 @@ def test_faulty_coco_files(site):
         "image 1 has no height, width": {"images": [{"id": 1, "file_name": "a.png"}]},
         "id 1 occurs twice in images": {"images": [image, image]},
         "file_name a.png occurs twice": {"images": [image, image | {"id": 2}], "annotations": []},
-        "none of its 1 images is in .*first gone.png": {
+        "none of its 1 images is among .*first gone.png": {
             "images": [image | {"file_name": "gone.png"}],
             "annotations": [box],
         },
@@ -225,7 +225,7 @@ def test_faulty_coco_files(site):
         "positive sides": {"images": [image], "annotations": [box | {"bbox": [1, 2, 0, 4]}]},
         "neither polygons nor RLE": {"images": [image], "annotations": [box | {"segmentation": [1, 2]}]},
         "31 px there": {"images": [image | {"height": 31}], "annotations": [box]},
-        "categories cell, RBC; name": {"categories": [{"id": 7, "name": "cell"}, {"id": 8, "name": "RBC"}]},
+        "categories cell, RBC; name those": {"categories": [{"id": 7, "name": "cell"}, {"id": 8, "name": "RBC"}]},
     }
     for message, change in faults.items():
         coco_file(site, **change)
@@ -233,7 +233,7 @@ def test_faulty_coco_files(site):
             open_dataset("site").coco()
         assert "\n" not in str(caught.value)
     (site / "coco.json").unlink()
-    with pytest.raises(CellfeatError, match=r"coco.json: no such file; datasets/README.md"):
+    with pytest.raises(CellfeatError, match=r"coco.json: no such file or folder of annotations; datasets/README.md"):
         open_dataset("site").coco()
 
 
@@ -300,7 +300,7 @@ def test_faulty_descriptions(site):
         "unknown key 'maks'": {"maks": {}},
         "unknown key 'labels.fiel'": {"labels": {"kind": "none", "fiel": 1}},
         "um_per_px: .*greater than 0": {"um_per_px": 0},
-        "only one of masks, coco and boxes": {"coco": "c.json", "masks": {"folder": "m"}},
+        "only one of masks, annotations, coco and boxes": {"coco": "c.json", "masks": {"folder": "m"}},
         "labels: .*kind csv needs it": {"labels": {"kind": "csv"}},
         "kind csv needs `file`": {"boxes": {"kind": "csv"}},
         "labels of kind coco": {"labels": {"kind": "coco"}},

@@ -49,7 +49,7 @@ def test_an_image_with_a_crowd_is_not_annotated(site, tmp_path, caplog):
     assert caplog.messages == [str(dataset.summary())]
     assert caplog.messages[0] == (
         "site: 2 images, 1 annotated, 1 reference cells, 0 with a mask; left out: 1 crowd annotations "
-        "(iscrowd 1; their 1 images count as not annotated)"
+        "(iscrowd 1), 1 images with such annotations, which count as not annotated"
     )
     coco(tmp_path / "site/coco.json", [crowd | {"image_id": 0}, crowd])
     with pytest.raises(CellfeatError, match=r"none of its 2 images is annotated; left out: 2 crowd annotations"):
@@ -80,3 +80,10 @@ def test_two_names_of_one_file_are_an_error(site, tmp_path, second):
 
 def test_a_dataset_without_annotations_has_a_summary(site):
     assert str(site().summary()) == "site: 2 images, 0 annotated, 0 reference cells, 0 with a mask"
+
+
+def test_a_strict_dataset_refuses_what_would_be_left_out(site, tmp_path):
+    dataset = site(coco="coco.json", strict=True)
+    coco(tmp_path / "site/coco.json", [], ("a.png", "gone.png"))
+    with pytest.raises(CellfeatError, match=r"is strict: 1 annotated images that are not there \(first gone.png\)"):
+        dataset.coco()

@@ -43,7 +43,10 @@ class Wanted:
         listed = ", ".join(known) or "none"
         if chosen is None:
             if len({same(name) for name in known}) > 1:
-                raise CellfeatError(f"{source}: has the {noun} {listed}", "name the white cells in coco_categories")
+                raise CellfeatError(
+                    f"{source}: has the {noun} {listed}",
+                    "name those of white cells in classes (in coco_categories beside the key coco)",
+                )
             return cls(known)
         ids = {same(id_): name for name, id_ in known.items()} | {same(name): name for name in known}
         chosen = list(chosen)

@@ -27,6 +27,7 @@ from cellfeat.data.annotations.records import AnnotatedImage, Box, Cell, Rle, Si
 from cellfeat.errors import CellfeatError
 
 XYWH = "[x, y, width, height] in px"
+CROWD = "crowd annotations (iscrowd 1)"
 FLAGS = {0: False, 1: True, "0": False, "1": True, "false": False, "true": True, None: False}
 AGREE = 0.5
 """Least IoU of an annotation's box and its mask: AP50's own bound for the same object."""
@@ -64,7 +65,7 @@ def read_coco(path: Path, classes: Iterable[str | int] | None = None) -> dict[st
         raise CellfeatError(f"{path}: file_name {twice[0]} occurs twice among the images", "keep one entry for each")
 
     cells: dict[str, list[Cell]] = {id_: [] for id_ in files}
-    crowds: Counter[str] = Counter()
+    crowds: dict[str, Counter[str]] = {id_: Counter() for id_ in files}
     others: dict[str, Counter[str]] = {id_: Counter() for id_ in files}
     boxes: list[tuple[Box, Size, str]] = []
     for _, entry, where in _entries(path, lists, "annotations"):
@@ -73,7 +74,7 @@ def read_coco(path: Path, classes: Iterable[str | int] | None = None) -> dict[st
         if name not in wanted:
             others[image][name] += 1
         elif _is_crowd(entry, where):
-            crowds[image] += 1
+            crowds[image][CROWD] += 1
         else:
             box = checked_box(entry.get("bbox"), where, XYWH)
             cells[image].append(_cell(entry, box, sizes[image], name, where))

@@ -50,23 +50,24 @@ def image_size(height: Any, width: Any, where: str) -> Size:
     return int(height), int(width)
 
 
-def checked_box(values: Any, where: str, form: str) -> Box:
-    """Four finite numbers in px.
+def checked_box(values: Any, where: str, form: str, fractions: bool = False) -> Box:
+    """Four finite numbers.
 
     Args:
         values: What the file has.
         where: File and line or id, for the message.
         form: What the four mean, for the message.
+        fractions: Whether fractions of the image are meant, not px.
 
     Raises:
-        CellfeatError: Not four finite numbers, or all of them fractions.
+        CellfeatError: Not four finite numbers, or fractions where px are meant.
     """
     if not (isinstance(values, Sequence) and len(values) == 4 and all(is_number(value) for value in values)):
         raise CellfeatError(
             f"{where} has the box {show(values)}",
             f"it must be {form}: four finite numbers up to {MAX_COORDINATE:,}",
         )
-    if all(0 <= value <= 1 for value in values) and any(value != int(value) for value in values):
+    if not fractions and all(0 <= value <= 1 for value in values) and any(value != int(value) for value in values):
         raise CellfeatError(f"{where} has the box {show(values)}", f"these look like {FRACTIONS}")
     a, b, c, d = (float(value) for value in values)
     return a, b, c, d
@@ -116,13 +117,36 @@ def encode(mask: np.ndarray) -> Rle:
     return _text(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
 
-def polygons_to_mask(polygons: Sequence[np.ndarray], size: Size, where: str) -> Rle:
+def decode(mask: Rle) -> np.ndarray:
+    """The pixels of a mask, (h, w) bool."""
+    return coco_mask.decode(mask).astype(bool)
+
+
+def paste(pixels: np.ndarray, corner: tuple[int, int], size: Size, where: str) -> Rle:
+    """A small mask (h, w) with its upper left corner at (x, y) px, as a mask of the whole image; cut at the edges.
+
+    Raises:
+        CellfeatError: No pixel is set inside the image.
+    """
+    height, width = size
+    (x, y), (h, w) = corner, pixels.shape
+    whole = np.zeros(size, dtype=bool)
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if x0 < x1 and y0 < y1:
+        whole[y0:y1, x0:x1] = pixels[y0 - y : y1 - y, x0 - x : x1 - x]
+    if not whole.any():
+        raise CellfeatError(f"{where} has a mask without a pixel inside its image", "correct or remove it")
+    return encode(whole)
+
+
+def polygons_to_mask(polygons: Sequence[np.ndarray], size: Size, where: str, may_be_empty: bool = False) -> Rle:
     """The union of polygons as a mask, by COCO's own rule which pixels lie inside.
 
     Args:
         polygons: Each (n, 2) float, x and y in px of the image; see `checked_polygon`.
         size: (height, width) of the image.
         where: File and line or id, for the message.
+        may_be_empty: Whether polygons without area inside the image are no error.
 
     Raises:
         CellfeatError: A polygon has no area inside the image, or an outline beyond `MAX_OUTLINE`.
@@ -138,19 +162,24 @@ def polygons_to_mask(polygons: Sequence[np.ndarray], size: Size, where: str) -> 
                 f"up to {MAX_OUTLINE:,} px are read; correct or remove it",
             )
         runs = coco_mask.frPyObjects([outline.ravel().tolist()], height, width) if len(outline) >= 3 else []
-        if not runs or not coco_mask.area(runs[0]):
+        if not may_be_empty and (not runs or not coco_mask.area(runs[0])):
             raise CellfeatError(
                 f"{where} has a polygon without area inside its image of {width} x {height} px", "correct or remove it"
             )
         inside += runs
-    return _text(coco_mask.merge(inside))
+    return _text(coco_mask.merge(inside)) if inside else encode(np.zeros(size, dtype=bool))
 
 
-def checked_polygon(values: Any, where: str) -> np.ndarray:
-    """Points of a polygon, (n, 2) float, from a flat list x0, y0, x1, y1, ... in px.
+def checked_polygon(values: Any, where: str, fractions: bool = False) -> np.ndarray:
+    """Points of a polygon, (n, 2) float, from a flat list x0, y0, x1, y1, ...
+
+    Args:
+        values: What the file has.
+        where: File and line or id, for the message.
+        fractions: Whether fractions of the image are meant, not px.
 
     Raises:
-        CellfeatError: Not at least three pairs of finite numbers, or all of them fractions.
+        CellfeatError: Not at least three pairs of finite numbers, or fractions where px are meant.
     """
     if not isinstance(values, list) or len(values) % 2 or len(values) < 6:
         raise CellfeatError(
@@ -162,9 +191,18 @@ def checked_polygon(values: Any, where: str) -> np.ndarray:
             f"coordinates must be finite numbers up to {MAX_COORDINATE:,}",
         )
     points = np.array(values, dtype=float).reshape(-1, 2)
-    if points.min() >= 0 and points.max() <= 1:
+    if not fractions and points.min() >= 0 and points.max() <= 1:
         raise CellfeatError(f"{where} has the polygon {show(values)}", f"these look like {FRACTIONS}")
     return points
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, theta: float = 0.0) -> np.ndarray:
+    """The outline of an ellipse turned by `theta` (radians), (72, 2): within 0.1 px of it up to a radius of 100 px."""
+    turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    along, across = rx * np.cos(turn), ry * np.sin(turn)
+    return np.stack(
+        [x + along * np.cos(theta) - across * np.sin(theta), y + along * np.sin(theta) + across * np.cos(theta)], axis=1
+    )
 
 
 def checked_rle(segmentation: dict[str, Any], size: Size, where: str) -> Rle:

@@ -56,15 +56,15 @@ class AnnotatedImage:
         file_name: The image's name as the file writes it.
         size: (height, width) in px.
         cells: Its white blood cells.
-        crowds: How many crowd annotations it has. They stand for several cells without a border between them, so an
-            image that has any is not fully annotated.
+        incomplete: Annotations of white cells that cannot be used, reason to number: a crowd (several cells without a
+            border between them), a point. An image that has any is not fully annotated.
         other_classes: Number of annotations by class that were not asked for, such as red cells.
     """
 
     file_name: str
     size: Size
     cells: tuple[Cell, ...] = ()
-    crowds: int = 0
+    incomplete: Mapping[str, int] = field(default_factory=Counter)
     other_classes: Mapping[str, int] = field(default_factory=Counter)
 
     @property

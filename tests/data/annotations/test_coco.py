@@ -99,7 +99,7 @@ def test_faulty_segmentations_are_refused(tmp_path, segmentation, message):
         ({}, {"bbox": [True, 10, 30, 30]}),
         ({}, {"bbox": [NAN, 10, 30, 30]}),
         ({}, {"bbox": [10, 10, INF, 30]}),
-        ({}, {"bbox": [10, 10, 10**400, 30]}),
+        ({}, {"bbox": [10, 10, 10**200, 30]}),
         ({}, {"bbox": [500, 500, 30, 30]}),
         ({}, {"bbox": [0.1, 0.1, 0.25, 0.3]}),
         ({}, {"bbox": [10, 10, -5, 30]}),
@@ -139,7 +139,7 @@ def test_flags_that_mean_no_crowd(tmp_path, flag):
 @pytest.mark.parametrize("flag", [1, True, "1", "True"])
 def test_crowds_are_counted(tmp_path, flag):
     image = read(tmp_path, BOX, BOX | {"id": 2, "iscrowd": flag})["a.png"]
-    assert (len(image.cells), image.crowds) == (1, 1)
+    assert (len(image.cells), image.incomplete) == (1, {"crowd annotations (iscrowd 1)": 1})
 
 
 def test_ids_are_compared_by_value(tmp_path):
