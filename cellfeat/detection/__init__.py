@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from cellfeat.detection.detector import POOLS, Detector
 from cellfeat.errors import CellfeatError
 
 if TYPE_CHECKING:
-    import numpy as np
     from fvcore.common.config import CfgNode
 
-    from cellfeat.detection.structures import CellInstances
+__all__ = ["Detector", "build_detector", "choose_engine", "detectron2_problem"]
 
 ENGINES = ("auto", "detectron2", "torchvision")
-POOLS = ("mask", "box", "box_head")
 PRECISIONS = ("fp32", "bf16")
-
-
-class Detector(Protocol):
-    """RGB uint8 images in, `CellInstances` out; nothing after it learns which engine ran."""
-
-    name: str
-
-    @property
-    def feature_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one cell's ROI features."""
-        ...
-
-    def detect(
-        self, images: Sequence[np.ndarray], um_per_px: Sequence[float | None] | None = None
-    ) -> list[CellInstances]:
-        """Find the cells of each image (RGB uint8 (h, w, 3)); `um_per_px`: the images' scale, µm a pixel, if known."""
-        ...
 
 
 def build_detector(cfg: CfgNode, engine: str = "auto", pool: str = "mask", precision: str = "fp32") -> Detector:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
-from cellfeat.detection import Detector
+from cellfeat.detection.detector import Detector
 from cellfeat.detection.structures import CellInstances
 
 METRICS = ("AP", "AP50", "AP75")  # mean over IoU 0.50:0.05:0.95, at 0.50, at 0.75

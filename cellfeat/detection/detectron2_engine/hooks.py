@@ -14,7 +14,7 @@ from torch import nn
 
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
-from cellfeat.detection import Detector
+from cellfeat.detection.detector import Detector
 from cellfeat.detection.detectron2_engine.datasets import has_masks
 from cellfeat.detection.training_data import Sample, TrainingSamples
 

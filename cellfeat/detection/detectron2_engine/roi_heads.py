@@ -12,7 +12,7 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from cellfeat.detection import POOLS
+from cellfeat.detection.detector import POOLS
 from cellfeat.detection.roi_align import roi_align
 from cellfeat.errors import CellfeatError
 
