@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cellfeat.errors import CellfeatError
 
-MAX_PIXELS = 100_000_000
+log = logging.getLogger(__name__)
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # not EPS and others for which Pillow starts programs
+MAX_PIXELS = (
+    64_000_000  # decoding a JPEG took 10 bytes a pixel, hence 0.6 GB; cameras on microscopes have 2 to 25 million
+)
+BLANK_PIXELS, BLANK_RATIO = 16_000_000, 200  # from so many pixels on, as many pixels a byte are no photograph: in JPEG
+# even one grey takes a byte for 85 pixels, in PNG a byte for 340
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+DEPTHS = (8, 12, 16)  # bits of cameras whose values are saved in 16 bits
+
+# Pillow turns TIFF files by their tag when it loads them, other formats not; this turns them back.
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+# Descriptions of TIFF stacks by ImageJ and OME: their pages are no colours.
+STACK = re.compile(r'\b(?:slices=|frames=|SizeZ="|SizeT=")(?:[2-9]|\d\d)')
 
 
 class UnreadableImage(CellfeatError):
@@ -35,15 +60,16 @@ class UnreadableImage(CellfeatError):
 def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image as 8-bit RGB.
 
-    Grey levels are repeated in three channels, palettes and CMYK are converted, transparency is laid on white. Of
-    16-bit pixels the high byte is kept (value // 256), the same rule for every image, so that intensities stay
-    comparable between images. Of a file with several pages the first is read.
+    Grey levels are repeated in three channels, palettes and CMYK are converted, transparency is laid on white; an alpha
+    channel of 0 everywhere holds nothing and is left out. Values of 16 bits are divided by 256, where all of them are
+    below 4,096 by 16 (12 bits in 16), and below 256 they are kept (8 bits in 16). Three grey pages of one TIFF are red,
+    green and blue, unless it calls them slices or frames; otherwise the first of several pages is read.
 
-    The EXIF orientation is ignored: the array is the stored raster. A cell has no upright position, and masks and
-    boxes are given in the stored raster too.
+    The orientation that EXIF or TIFF state is ignored: the array is the stored raster. A cell has no upright position,
+    and masks and boxes are given in the stored raster too.
 
     Args:
-        path: Any format that Pillow reads: TIFF, PNG, JPEG, BMP and others.
+        path: PNG, JPEG, TIFF, BMP or WebP, whatever the suffix.
         max_pixels: A larger image is refused from its header, before it is decoded. Pillow's own limit of 179 million
             pixels (`PIL.Image.MAX_IMAGE_PIXELS`) holds besides.
 
@@ -55,20 +81,29 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             meaning (floating point, 32-bit integers beyond 65535).
     """
     with open_image(path, max_pixels) as image:
-        return np.asarray(_on_white(_eight_bit(image)))
+        pixels, size = image.width * image.height, Path(path).stat().st_size
+        if pixels >= BLANK_PIXELS and pixels > BLANK_RATIO * size:
+            raise UnreadableImage(path, f"more than {BLANK_RATIO} pixels a byte, an empty picture")
+        if _is_deep_colour(image):
+            return np.asarray(_on_white(_deep_colour(path)))
+        orientation, pages = orientation_of(image), _pages(image)
+        if len(pages) == 3:
+            return np.dstack([np.asarray(_as_stored(_eight_bit(page), image.format, orientation)) for page in pages])
+        return np.asarray(_as_stored(_on_white(_eight_bit(image)), image.format, orientation))
 
 
 def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image as 8-bit luminance, transparency ignored: what a mask file means.
 
     Returns:
-        (h, w) uint8.
+        (h, w) uint8, the stored raster of the first page.
 
     Raises:
         UnreadableImage: As `read_rgb`.
     """
     with open_image(path, max_pixels) as image:
-        return np.asarray(_eight_bit(image).convert("RGB").convert("L"))
+        orientation = orientation_of(image)
+        return np.asarray(_as_stored(_eight_bit(image).convert("RGB").convert("L"), image.format, orientation))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -78,14 +113,35 @@ def image_size(path: str | Path) -> tuple[int, int]:
         UnreadableImage: The file is missing, empty or no image.
     """
     with open_image(path) as image:
-        return image.height, image.width
+        turned = image.format == "TIFF" and orientation_of(image) >= 5  # Pillow gives the size that it will have
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def image_orientation(path: str | Path) -> int:
+    """The orientation that the file states, 1 (as stored) to 8; viewers and label tools show the picture so turned.
+
+    Raises:
+        UnreadableImage: The file is missing, empty or no image.
+    """
+    with open_image(path) as image:
+        return orientation_of(image)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The orientation of an open image that is not loaded yet, 1 to 8."""
+    if image.format == "PNG" and not {"exif", "xmp", "Raw profile type exif"} & image.info.keys():
+        return 1  # getexif would decode the whole picture to look behind it
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in STORED else 1
 
 
 @contextmanager
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image lazily; whatever Pillow raises, then or while decoding in the block, becomes `UnreadableImage`."""
     try:
-        with Image.open(path) as image:
+        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):  # a pipe would be waited for
+            raise UnreadableImage(path, "a pipe or a device, not an image file")
+        with Image.open(path, "r", FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise UnreadableImage(
                     path, f"{image.width} x {image.height} px, more than {max_pixels:,}; tile it first"
@@ -103,10 +159,52 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         raise UnreadableImage(path, "more pixels than Pillow opens; tile it first") from None
     except UnidentifiedImageError:
         empty = Path(path).stat().st_size == 0
-        raise UnreadableImage(path, "empty file" if empty else "not an image file") from None
+        raise UnreadableImage(path, "empty file" if empty else "not an image file that is read") from None
     except Exception as error:  # decoders meet damaged bytes with OSError, SyntaxError, ValueError, struct.error, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImage(path, f"damaged or truncated ({reason})") from None
+        raise UnreadableImage(path, _damage(error, path)) from None
+
+
+def _damage(error: Exception, path: str | Path) -> str:
+    """Why a file cannot be decoded, in the same words for every file, so that reasons can be counted."""
+    words = " ".join(str(error).split()).replace(str(path), "file") or type(error).__name__
+    return "truncated" if "truncated" in words else f"damaged ({re.sub(r'[0-9]+', 'N', words)})"
+
+
+def _pages(image: Image.Image) -> list[Image.Image]:
+    """The pages that make up the picture: three grey ones, or the first alone."""
+    pages = []
+    if image.format == "TIFF":
+        description = str(getattr(image, "tag_v2", {}).get(270, ""))
+        try:
+            for number in range(4):
+                image.seek(number)
+                pages.append(image.copy() if number < 3 else image)
+        except EOFError:
+            pass
+        image.seek(0)
+        grey = all(page.mode in ("L", *SIXTEEN_BIT) and page.size == pages[0].size for page in pages)
+        if len(pages) == 3 and grey and not STACK.search(description):
+            _say("pictures of three grey pages are read as red, green and blue")
+            return pages
+        if len(pages) > 1:
+            _say("of pictures of several pages the first page is read")
+    return [image]
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether it has 16 bits a colour; Pillow reads the high byte alone."""
+    bits = getattr(image, "tag_v2", {}).get(258, ())
+    return image.mode in ("RGB", "RGBA", "LA") and (bits[:2] == (16, 16) or ";16" in str(getattr(image, "tile", "")))
+
+
+def _deep_colour(path: str | Path) -> Image.Image:
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # ignores the orientation
+    if values is None or values.dtype != np.uint16:
+        raise UnreadableImage(path, "damaged (16 bits a colour)")
+    bands = _scaled(values)
+    if bands.ndim == 3:
+        bands = cv2.cvtColor(bands, cv2.COLOR_BGRA2RGBA if bands.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    return Image.fromarray(bands)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -114,17 +212,48 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
-            raise UnreadableImage(image.filename, "integers beyond 16 bits; save it with 8 or 16 bits a channel")  # type: ignore[attr-defined]
-        return Image.fromarray((values // 256).astype(np.uint8))
+            raise UnreadableImage(_name(image), "integers beyond 16 bits; save it with 8 or 16 bits a channel")
+        return Image.fromarray(_scaled(values))
     if image.mode == "F":
-        raise UnreadableImage(image.filename, "floating-point pixels; save it with 8 or 16 bits a channel")  # type: ignore[attr-defined]
+        raise UnreadableImage(_name(image), "floating-point pixels; save it with 8 or 16 bits a channel")
     return image
 
 
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Values of up to 16 bits as uint8. A smear's background is bright, so that the largest value tells the depth."""
+    bits = next(bits for bits in DEPTHS if values.max(initial=0) < 1 << bits)
+    if bits < 16:
+        _say(f"pictures of {bits} bits in 16 are read as such: values are divided by {1 << bits - 8}")
+    return (values.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+
+
 def _on_white(image: Image.Image) -> Image.Image:
-    """An RGB picture; transparent pixels become white, like the bare glass of a slide."""
+    """An RGB picture; transparent pixels become white, like the bare glass of a slide.
+
+    Where alpha is 0 everywhere it was never meant (Photoshop's BMP, cleared channels): the colours count.
+    """
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("RGBA")
+    low, high = rgba.getchannel("A").getextrema()
+    if high == 0:
+        _say("an alpha channel of 0 everywhere is left out, the colours count")
+    if high == 0 or low == 255:
+        return rgba.convert("RGB")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _as_stored(image: Image.Image, file_format: str | None, orientation: int) -> Image.Image:
+    """The stored raster of a loaded picture."""
+    return image.transpose(STORED[orientation]) if file_format == "TIFF" and orientation > 1 else image
+
+
+def _name(image: Image.Image) -> str:
+    return str(getattr(image, "filename", ""))
+
+
+@cache
+def _say(text: str) -> None:
+    """Say once how pictures of a kind are read."""
+    log.warning(text)

@@ -179,7 +179,7 @@ def _read(batch: list[ImageRecord]) -> list[np.ndarray | str]:
         try:
             images.append(read_rgb(record.path))
         except UnreadableImage as error:
-            images.append(str(error))
+            images.append(error.reason)
     return images
 
 

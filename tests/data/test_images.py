@@ -1,10 +1,13 @@
+import os
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from cellfeat.data.images import UnreadableImage, image_size, read_grey, read_rgb
+from cellfeat.data import images
+from cellfeat.data.images import UnreadableImage, image_orientation, image_size, read_grey, read_rgb
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 
@@ -34,6 +37,65 @@ def test_sixteen_bit_keeps_the_high_byte(tmp_path, suffix):
     np.testing.assert_array_equal(read[..., 1], [[0, 0, 1, 255]])
 
 
+@pytest.fixture
+def said(caplog):
+    images._say.cache_clear()
+    return caplog
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_fewer_bits_in_sixteen_are_scaled_and_said_once(tmp_path, suffix, bits, said):
+    rgb = RGB.astype(np.uint16) << (bits - 8)
+    rgb[0, 0] = (1 << bits) - 1
+    grey = save(tmp_path / f"grey.{suffix}", rgb[..., 0])
+    cv2.imwrite(str(tmp_path / f"colour.{suffix}"), rgb[..., ::-1])
+    expected = RGB.copy()
+    expected[0, 0] = 255
+    for _ in range(2):
+        np.testing.assert_array_equal(read_rgb(tmp_path / f"colour.{suffix}"), expected)
+        np.testing.assert_array_equal(read_rgb(grey)[..., 1], expected[..., 0])
+    assert len(said.records) == (bits < 16)
+
+
+def test_deep_colour_with_alpha(tmp_path):
+    bgra = np.zeros((2, 2, 4), np.uint16)
+    bgra[...] = (10 << 8, 20 << 8, 30 << 8, 65535)
+    bgra[0, 0, 3] = 0
+    cv2.imwrite(str(tmp_path / "a.png"), bgra)
+    assert read_rgb(tmp_path / "a.png")[:, 0].tolist() == [[255, 255, 255], [30, 20, 10]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_alpha_of_zero_everywhere_keeps_the_colours(tmp_path, suffix, said):
+    rgba = np.dstack([RGB, np.zeros(RGB.shape[:2], np.uint8)])
+    options = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    np.testing.assert_array_equal(read_rgb(save(tmp_path / f"a.{suffix}", rgba, **options)), RGB)
+    assert "alpha channel" in said.text
+
+
+def test_three_grey_pages_are_colours(tmp_path, said):
+    def pages(name, arrays, **options):
+        first, *rest = [Image.fromarray(array) for array in arrays]
+        first.save(tmp_path / name, save_all=True, append_images=rest, **options)
+        return read_rgb(tmp_path / name)
+
+    bands = [RGB[..., k] for k in range(3)]
+    np.testing.assert_array_equal(pages("rgb.tif", bands), RGB)
+    np.testing.assert_array_equal(pages("deep.tif", [band.astype(np.uint16) * 257 for band in bands]), RGB)
+    assert len(said.records) == 1
+    grey = np.repeat(RGB[..., :1], 3, axis=2)
+    for name, arrays, options in (
+        ("z.tif", bands, {"description": "ImageJ=1.53\nimages=3\nslices=3\n"}),
+        ("two.tif", bands[:2], {}),
+        ("four.tif", [*bands, bands[0]], {}),
+        ("sizes.tif", [bands[0], bands[1], bands[2][:3]], {}),
+    ):
+        np.testing.assert_array_equal(pages(name, arrays, **options), grey)
+    assert "the first page is read" in said.text
+    np.testing.assert_array_equal(read_grey(tmp_path / "rgb.tif"), RGB[..., 0])
+
+
 def test_transparency_is_laid_on_white(tmp_path):
     rgba = np.zeros((1, 3, 4), dtype=np.uint8)
     rgba[0, :, 3] = [0, 255, 51]  # clear, opaque, one fifth
@@ -60,12 +122,16 @@ def test_first_page_of_several(tmp_path):
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.tiff"), RGB)
 
 
-def test_exif_orientation_is_ignored(tmp_path):
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_stored_raster_is_read_whatever_the_orientation(tmp_path, suffix, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    save(tmp_path / "a.png", RGB, exif=exif)
-    assert read_rgb(tmp_path / "a.png").shape == RGB.shape
-    assert image_size(tmp_path / "a.png") == RGB.shape[:2]
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"a.{suffix}", RGB, exif=exif)
+    np.testing.assert_array_equal(read_rgb(path), RGB)
+    assert read_grey(path).shape == RGB.shape[:2]
+    assert image_size(path) == RGB.shape[:2]
+    assert image_orientation(path) == orientation
 
 
 def test_grey_mask_ignores_transparency(tmp_path):
@@ -88,6 +154,39 @@ def test_too_large_is_refused_from_the_header(tmp_path):
     path.write_bytes(path.read_bytes()[:60])  # decoding would fail otherwise
     with pytest.raises(UnreadableImage, match=r"8 x 6 px, more than 47; tile it first"):
         read_rgb(path, max_pixels=47)
+
+
+def test_an_empty_picture_of_enormous_size_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("1", (4000, 4000)).save(path)
+    with pytest.raises(UnreadableImage, match="more than 200 pixels a byte"):
+        read_rgb(path)
+    assert read_grey(path).shape == (4000, 4000)  # a mask may be empty
+
+
+def test_other_formats_are_not_opened_whatever_their_name(tmp_path):
+    for name, content in (
+        ("eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        ("gif", b"GIF89a" + bytes(20)),
+    ):
+        (tmp_path / f"{name}.png").write_bytes(content)
+        with pytest.raises(UnreadableImage, match="not an image file that is read"):
+            read_rgb(tmp_path / f"{name}.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", "/dev/zero"):
+        with pytest.raises(UnreadableImage, match="a pipe or a device"):
+            read_rgb(path)
+
+
+def test_reasons_hold_neither_path_nor_numbers(tmp_path):
+    reasons = set()
+    for name, cut in (("a.png", 60), ("b.png", 70)):
+        path = save(tmp_path / name, np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        path.write_bytes(path.read_bytes()[:-cut])
+        with pytest.raises(UnreadableImage) as error:
+            read_rgb(path)
+        reasons.add(error.value.reason)
+    assert reasons == {"truncated"}
 
 
 def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
