@@ -264,7 +264,10 @@ class Dataset:
     @cached_property
     def _reference(self) -> ReferenceCells | None:
         source = self.spec.annotation_source
-        return ReferenceCells(source, self.folder, self._files, self.spec.um_per_px) if source is not None else None
+        if source is None:
+            return None
+        as_stored = self.spec.orientation == "stored"
+        return ReferenceCells(source, self.folder, self._files, self.spec.um_per_px, as_stored)
 
     @cached_property
     def _annotated(self) -> tuple[dict[str, Any], Summary]:

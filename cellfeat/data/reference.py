@@ -14,7 +14,7 @@ from cellfeat.data.annotations.formats import A_FILE_AN_IMAGE, ONE_FILE, READERS
 from cellfeat.data.annotations.shapes import Sheet, classes_of, place
 from cellfeat.data.annotations.yolo import NAMES, read_names, read_yolo
 from cellfeat.data.file_names import FileNames
-from cellfeat.data.images import UnreadableImage, image_size
+from cellfeat.data.images import UnreadableImage, image_orientation, image_size
 from cellfeat.data.masks import CATEGORIES, image_entry
 from cellfeat.data.spec import AnnotationSource
 from cellfeat.data.summary import LeftOut
@@ -29,12 +29,19 @@ class ReferenceCells:
         folder: The dataset's folder.
         files: Its images: path below the image root to file.
         um_per_px: Micrometres a pixel, None where unknown.
+        as_stored: Whether the annotations are known to be given in the stored raster. Otherwise images that EXIF turns
+            are left out: most label tools show them turned, and nobody says which of the two the annotations follow.
     """
 
     def __init__(
-        self, source: AnnotationSource, folder: Path, files: Mapping[str, Path], um_per_px: float | None = None
+        self,
+        source: AnnotationSource,
+        folder: Path,
+        files: Mapping[str, Path],
+        um_per_px: float | None = None,
+        as_stored: bool = False,
     ) -> None:
-        self._source, self._files, self._um_per_px = source, files, um_per_px
+        self._source, self._files, self._um_per_px, self._as_stored = source, files, um_per_px, as_stored
         self._path = folder / source.path
         self._names = FileNames(files)
         self._absent: list[str] = []  # names in the annotations of which no image is there
@@ -59,9 +66,12 @@ class ReferenceCells:
         found = {}
         for key in keys:
             with suppress(UnreadableImage):
-                if key in self and not (image := self.of(key)).incomplete:
+                if key in self and not self._is_turned(key) and not (image := self.of(key)).incomplete:
                     found[key] = tuple(cell.box for cell in image.cells)
         return found
+
+    def _is_turned(self, key: str) -> bool:
+        return not self._as_stored and image_orientation(self._files[key]) != 1
 
     def class_names(self) -> dict[str, set[str]]:
         """The classes of the white cells of each image."""
@@ -90,6 +100,9 @@ class ReferenceCells:
             try:
                 number = len(coco["images"]) + 1
                 entry = image_entry(number, image_id(key), self._files[key], um_per_px=self._um_per_px)
+                if self._is_turned(key):
+                    left_out.turned.append(key)
+                    continue
                 image = self.of(key)
             except UnreadableImage:
                 left_out.unreadable += 1

@@ -144,6 +144,8 @@ class DatasetSpec(_Strict):
         coco_categories: Which of its categories are white blood cells; needed if it has several.
         boxes: Boxes without masks.
         um_per_px: Micrometres a pixel, None where nobody states it.
+        orientation: `stored` where boxes and masks are given in the stored raster, which is what is read. Otherwise
+            annotated images to which EXIF gives another orientation are left out of training and evaluation.
         strict: Whether a row without a picture, an image without a row, an unknown code, or a file that is left out is
             an error. Otherwise they are said, and such images have no label.
         licence: The licence of the images, or what is known of it.
@@ -166,6 +168,7 @@ class DatasetSpec(_Strict):
     coco_categories: tuple[str, ...] | None = None
     boxes: BoxSource | None = None
     um_per_px: float | None = Field(default=None, gt=0)
+    orientation: Literal["stored"] | None = None
     strict: bool = False
     licence: str = "not stated"
     citation: str = "not stated"

@@ -43,6 +43,7 @@ class LeftOut:
     Attributes:
         absent: Names in the annotations of which no image is there.
         unreadable: Annotated images that cannot be read.
+        turned: Annotated images that EXIF turns, the annotations perhaps with them.
         incomplete: Annotations of white cells that cannot be used, by reason.
         incomplete_images: Images that have such annotations.
         other_classes: Annotations of classes that were not asked for.
@@ -50,6 +51,7 @@ class LeftOut:
 
     absent: list[str] = field(default_factory=list)
     unreadable: int = 0
+    turned: list[str] = field(default_factory=list)
     incomplete: Counter[str] = field(default_factory=Counter)
     incomplete_images: int = 0
     other_classes: Counter[str] = field(default_factory=Counter)
@@ -66,9 +68,13 @@ class LeftOut:
         found = {
             **self.incomplete,
             "images with such annotations, which count as not annotated": self.incomplete_images,
-            f"annotated images that are not there (first {self.absent[0]})" if self.absent else "": len(self.absent),
             "annotated images that cannot be read": self.unreadable,
         }
+        if self.absent:
+            found[f"annotated images that are not there (first {self.absent[0]})"] = len(self.absent)
+        if self.turned:
+            what = "turn the files, or say orientation: stored if the annotations follow the stored raster"
+            found[f"annotated images that EXIF turns ({what}; first {self.turned[0]})"] = len(self.turned)
         return {reason: count for reason, count in found.items() if count}
 
     def reasons(self) -> dict[str, int]:

@@ -56,6 +56,22 @@ def test_an_image_with_a_crowd_is_not_annotated(site, tmp_path, caplog):
         open_dataset("site").coco()
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_images_that_exif_turns_are_left_out_unless_the_labels_are_known_to_be_as_stored(site, tmp_path, orientation):
+    coco(tmp_path / "coco.json", [BOX | {"image_id": 0}, BOX | {"image_id": 1}])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 30)).save(tmp_path / "site/images/a.png", exif=exif)
+    text = (tmp_path / "coco.json").read_text()
+    dataset = site({"coco.json": text}, coco="coco.json")
+    assert [image["image_id"] for image in dataset.coco()["images"]] == ["site/s/b.png"]
+    assert [len(record.boxes) for record in dataset.records()] == [0, 1]
+    assert "1 annotated images that EXIF turns (turn the files, or say orientation: stored" in str(dataset.summary())
+    assert len(site(coco="coco.json", orientation="stored").coco()["images"]) == 2
+    with pytest.raises(CellfeatError, match="site is strict: 1 annotated images that EXIF turns"):
+        site(coco="coco.json", strict=True).coco()
+
+
 def test_what_is_left_out_is_counted(site, tmp_path):
     (tmp_path / "site/images/s/b.png").write_bytes(b"broken")
     dataset = site(coco="coco.json", coco_categories=["wbc"])
