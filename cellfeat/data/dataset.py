@@ -308,7 +308,7 @@ class Dataset:
                 f"dataset {self.name}: no mask {source.name!r} in {folder} for any of {len(masks)} images, "
                 f"first looked for {next(iter(masks.values()))}; correct masks.folder or masks.name"
             )
-        return masks_to_coco(items, source.threshold, source.min_area)
+        return masks_to_coco(items, source.threshold, source.min_area, source.kind)
 
 
 @cache

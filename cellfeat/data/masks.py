@@ -1,19 +1,24 @@
-"""Mask images to COCO annotations: one class, one instance a connected component, run-length encoded."""
+"""Mask images to COCO annotations: one class, one instance a connected component or a label, run-length encoded."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pycocotools import mask as rle
 from scipy import ndimage
 from tqdm import tqdm
 
+from cellfeat.data.annotations import Rle
+from cellfeat.data.annotations.geometry import from_pixels, mask_area, mask_box
 from cellfeat.data.images import UnreadableImage, image_size, read_grey
+from cellfeat.data.label_images import CELLPOSE, look_like_labels, read_whole_numbers, split_labels
 from cellfeat.errors import CellfeatError
+
+log = logging.getLogger(__name__)
 
 CATEGORIES = [{"id": 1, "name": "WBC"}]
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -38,17 +43,26 @@ class MaskItem:
     um_per_px: float | None = None
 
 
-def masks_to_coco(items: Iterable[MaskItem], threshold: int = 127, min_area: int = 100) -> dict[str, Any]:
-    """Turn mask images into a class-agnostic COCO dictionary.
+def masks_to_coco(
+    items: Iterable[MaskItem],
+    threshold: int = 127,
+    min_area: int = 100,
+    kind: Literal["auto", "foreground", "labels"] = "auto",
+) -> dict[str, Any]:
+    """Turn mask images into a class-agnostic COCO dictionary. Masks are read one at a time.
 
-    A mask is read as grey values, so that binary masks, masks with levels for cytoplasm and nucleus, RGB masks and
-    masks with smoothed (grey) edges are all cut by one threshold. Each 8-connected component of at least `min_area`
-    pixels is one instance; touching cells therefore count as one. Masks are read one at a time.
+    - `foreground`: a mask is read as grey values, so that binary masks, masks with levels for cytoplasm and nucleus,
+      RGB masks and masks with smoothed (grey) edges are all cut by one threshold. Each 8-connected component is one
+      instance; touching cells therefore count as one.
+    - `labels`: each value but 0 is one instance (`cellfeat.data.label_images`).
+    - `auto`: `labels` for masks of more than 8 bits that look like it, an error where 8 bits leave it open, else
+      `foreground`.
 
     Args:
         items: Images and their masks.
-        threshold: A pixel belongs to a cell if its grey value (0-255) is greater.
-        min_area: Smallest component in px.
+        threshold: Of foreground: a pixel belongs to a cell if its grey value (0-255) is greater.
+        min_area: Smallest instance in px; how many are smaller is logged.
+        kind: What the masks are.
 
     Returns:
         {"images": [{id, image_id, file_name, height, width, um_per_px}], "annotations": [{id, image_id, category_id,
@@ -56,39 +70,72 @@ def masks_to_coco(items: Iterable[MaskItem], threshold: int = 127, min_area: int
         An image whose mask is empty stays, without annotations.
 
     Raises:
-        CellfeatError: There are no items, an image or mask cannot be read or they differ in size (one message lists
-            all such pairs), or no mask has any component.
+        CellfeatError: There are no items, an image or mask cannot be read, they differ in size, or a mask is not what
+            `kind` says (one message lists all such pairs), or no mask has any instance.
     """
     coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
     problems: list[str] = []
-    brightest = 0
+    small = 0
     for item in tqdm(items, desc="masks", unit="mask", delay=5):
         try:
             entry = image_entry(len(coco["images"]) + 1, item.image_id, item.image, item.file_name, item.um_per_px)
-            grey = read_grey(item.mask)
-        except UnreadableImage as error:
+            labels = _labels(item.mask, (entry["height"], entry["width"]), threshold, min_area, kind)
+        except (UnreadableImage, UnusableMask) as error:
             problems.append(str(error))
             continue
-        if grey.shape != (entry["height"], entry["width"]):
-            problems.append(
-                f"{item.mask}: {grey.shape[1]} x {grey.shape[0]} px, its image {entry['width']} x {entry['height']} px"
-            )
-            continue
-        brightest = max(brightest, int(grey.max(initial=0)))
         coco["images"].append(entry)
-        for instance in components(grey > threshold, min_area):
-            coco["annotations"].append(annotation(len(coco["annotations"]) + 1, entry["id"], instance))
+        for pixels in split_labels(labels):
+            if pixels.size < min_area:
+                small += 1
+                continue
+            mask = from_pixels(pixels, labels.shape)
+            coco["annotations"].append(annotation(len(coco["annotations"]) + 1, entry["id"], mask))
 
     if problems:
-        raise CellfeatError(f"{len(problems)} masks cannot be used, mend or remove them: {'; '.join(problems)}")
+        raise CellfeatError(f"{len(problems)} masks cannot be used, correct or remove them: {'; '.join(problems)}")
     if not coco["images"]:
         raise CellfeatError("no masks to convert; check the folder and the name pattern of the masks")
     if not coco["annotations"]:
         raise CellfeatError(
-            f"no component of {min_area} px or more in {len(coco['images'])} masks: the brightest pixel is "
-            f"{brightest}, the threshold {threshold}; lower threshold or min_area"
+            f"no cell of {min_area} px or more in {len(coco['images'])} masks, {small} are smaller; lower min_area"
         )
+    if small:
+        log.info("%d parts of masks have fewer than %d px (min_area) and are no cells", small, min_area)
     return coco
+
+
+class UnusableMask(CellfeatError):
+    """A mask that is not what the dataset says."""
+
+
+def _labels(mask: Path, size: tuple[int, int], threshold: int, min_area: int, kind: str) -> np.ndarray:
+    """The number of each pixel's cell, 0 for background, (h, w)."""
+    values = read_whole_numbers(mask)
+    found = values.shape if values is not None else image_size(mask)
+    if found != size:
+        raise UnusableMask(f"{mask}: {found[1]} x {found[0]} px, its image {size[1]} x {size[0]} px")
+    if kind == "auto":
+        is_labels = values is not None and look_like_labels(values)
+        if is_labels is None:
+            assert values is not None
+            raise UnusableMask(
+                f"{mask}: its values 0 to {values.max()} may be numbers of cells or levels of grey; "
+                "say masks.kind: labels or masks.kind: foreground"
+            )
+        kind = "labels" if is_labels else "foreground"
+    if kind == "labels":
+        if values is None:
+            raise UnusableMask(f"{mask}: a colour image, no label image; save it with one channel of 8 or 16 bits")
+        return values
+    if mask.suffix.lower() == CELLPOSE:
+        raise UnusableMask(f"{mask}: an array, not an image; say masks.kind: labels")
+    grey = read_grey(mask)
+    if values is not None and int(np.count_nonzero(values)) >= min_area and grey.max(initial=0) <= threshold:
+        raise UnusableMask(
+            f"{mask}: its brightest pixel is {values.max()}, grey {grey.max()} of 255, the threshold {threshold}; "
+            "lower threshold, or say masks.kind: labels if its values number the cells"
+        )
+    return ndimage.label(grey > threshold, structure=EIGHT_NEIGHBOURS)[0]
 
 
 def components(mask: np.ndarray, min_area: int = 1) -> list[np.ndarray]:
@@ -125,22 +172,22 @@ def image_entry(
     }
 
 
-def annotation(number: int, image_number: int, mask: np.ndarray) -> dict[str, Any]:
+def annotation(number: int, image_number: int, mask: Rle) -> dict[str, Any]:
     """The COCO annotation of one instance.
 
     Args:
         number: The annotation's id.
         image_number: The image's id.
-        mask: (h, w) bool, the instance in the image's frame.
+        mask: The instance in the image's frame.
     """
-    encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+    x0, y0, x1, y1 = mask_box(mask)
     return {
         "id": number,
         "image_id": image_number,
         "category_id": 1,
-        "bbox": [float(value) for value in rle.toBbox(encoded)],
-        "segmentation": {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")},
-        "area": float(rle.area(encoded)),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "segmentation": mask,
+        "area": mask_area(mask),
         "iscrowd": 0,
     }
 

@@ -161,7 +161,7 @@ def _coco(name: str, images: Path, pairs: Iterable[tuple[Path, Path]], **limits:
         key = image.relative_to(images).as_posix()
         if mask.is_file():
             items.append(MaskItem(f"{name}/{key}", image, mask, file_name=key))
-    return masks_to_coco(items, **limits)
+    return masks_to_coco(items, **limits, kind="foreground")
 
 
 def _finish(

@@ -51,12 +51,15 @@ class MaskSource(_Strict):
         folder: The folder.
         name: Name of the mask of an image; `{stem}` stands for the image's name without suffix, `{number}` for the
             digits at its end.
-        threshold: A pixel belongs to a white blood cell if its grey value (0-255) is greater.
-        min_area: Connected components of fewer pixels are no cells.
+        kind: `labels`: each value but 0 is one cell, as cellpose writes masks; `foreground`: each connected component
+            above the threshold is one; `auto`: labels for masks of more than 8 bits that look like it, else foreground.
+        threshold: Of foreground: a pixel belongs to a white blood cell if its grey value (0-255) is greater.
+        min_area: Cells of fewer pixels are no cells.
     """
 
     folder: str
     name: str = "{stem}.png"
+    kind: Literal["auto", "foreground", "labels"] = "auto"
     threshold: int = Field(default=127, ge=0, le=254)
     min_area: int = Field(default=100, ge=1)
 

@@ -74,7 +74,7 @@ def test_empty_mask_keeps_its_image(tmp_path):
 
 
 def test_masks_of_zeros_and_ones_are_refused(tmp_path):
-    with pytest.raises(CellfeatError, match=r"brightest pixel is 1, the threshold 127; lower threshold"):
+    with pytest.raises(CellfeatError, match=r"brightest pixel is 1, grey 1 of 255, the threshold 127; lower threshold"):
         masks_to_coco([item(tmp_path, "a", (two_cells() > 0).astype(np.uint8))])
 
 

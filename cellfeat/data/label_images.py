@@ -1,0 +1,66 @@
+"""Label images: every pixel holds the number of its cell, 0 is background (cellpose, StarDist, ImageJ, QuPath)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellfeat.core.pickle_file import read_pickle
+from cellfeat.data.images import UnreadableImage, open_image
+from cellfeat.errors import CellfeatError
+
+GREY = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
+"""Pillow's modes with one whole number a pixel; a palette's numbers are the labels, not its colours."""
+CELLPOSE = ".npy"
+
+
+def read_whole_numbers(path: Path) -> np.ndarray | None:
+    """The values of a mask file as stored, (h, w) of whole numbers; None for a colour image.
+
+    Of a .npy file, cellpose's `_seg.npy` with the key `masks` or a plain array, the array; nothing in it is executed.
+
+    Raises:
+        UnreadableImage: The file cannot be read, or holds no such array.
+    """
+    if path.suffix.lower() == CELLPOSE:
+        try:
+            content: Any = read_pickle(path)
+        except CellfeatError as error:
+            raise UnreadableImage(path, error.what.removeprefix(f"{path}: ")) from None
+        array = content.get("masks") if isinstance(content, dict) else content
+        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "biu":
+            raise UnreadableImage(path, "holds no array of whole numbers with two dimensions (cellpose: the key masks)")
+        return array
+    with open_image(path) as image:
+        return np.asarray(image) if image.mode in GREY else None
+
+
+def look_like_labels(values: np.ndarray) -> bool | None:
+    """Whether the values of a mask are numbers of cells rather than grey levels.
+
+    Numbers of cells begin low and have few gaps, and no tool writes such levels with more than 8 bits. With 8 bits,
+    levels such as 1 for cytoplasm and 2 for the nucleus look the same. Several values of 16 bits that do not reach the
+    top of the scale may be either, too.
+
+    Returns:
+        True or False, None where both are possible.
+    """
+    found = np.unique(values)
+    found = found[found != 0]
+    if found.size == 0 or found[0] < 0:
+        return False
+    deep, top = values.dtype.itemsize > 1, found[-1]
+    if top <= 4 * found.size:  # at most three of four numbers are missing
+        return True if deep else False if found.size == 1 or top == 255 else None
+    return None if deep and found.size > 1 and top < 65535 else False
+
+
+def split_labels(labels: np.ndarray) -> list[np.ndarray]:
+    """The pixels of each label but 0, by ascending label, as indices into the column-major image, ascending."""
+    flat = labels.ravel(order="F")
+    pixels = np.flatnonzero(flat)
+    pixels = pixels[np.argsort(flat[pixels], kind="stable")]
+    edges = np.flatnonzero(np.diff(flat[pixels])) + 1
+    return [part for part in np.split(pixels, edges) if part.size]
