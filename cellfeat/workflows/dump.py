@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,16 @@ from cellfeat.detection import Detector, build_detector, detectron2_problem
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import portable
 from cellfeat.detection.structures import CellInstances
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.join import join_parts
 from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element
 from cellfeat.workflows.dump_config import DumpConfig
 
+log = logging.getLogger(__name__)
+
 SUMMARY = "summary.json"
+BACKBONES = "detectron2://ImageNetPretrained/"
 RANKS = ".ranks"  # inside the store's folder, until the ranks' stores are one
 
 
@@ -52,8 +56,7 @@ def dump(
     Raises:
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
     """
-    if not cfg.MODEL.WEIGHTS:
-        raise CellfeatError("MODEL.WEIGHTS is empty: a dump needs a trained detector; give its checkpoint")
+    _check_weights(cfg.MODEL.WEIGHTS)
     listings = _listings(datasets, config)
     if ranks == 1 or (output / MANIFEST).exists():
         _write(cfg, listings, output, config, engine)
@@ -61,7 +64,29 @@ def dump(
         _write_in_ranks(cfg, datasets, output, config, engine, ranks)
     store = Store(output)
     write_json(output / SUMMARY, summarise(store, _records(listings)))
+    _check_readable(store)
     return store
+
+
+def _check_weights(weights: str) -> None:
+    """A config's own MODEL.WEIGHTS is the backbone that training starts from: a dump needs a whole detector."""
+    if not weights or weights.startswith(BACKBONES):
+        named = f"MODEL.WEIGHTS {weights} is a backbone that training starts from" if weights else "none is named"
+        raise MissingWeights(
+            f"a dump needs a trained detector, and {named}",
+            "give the checkpoint that train-net wrote, such as --weights output/model_final.pth",
+        )
+
+
+def _check_readable(store: Store) -> None:
+    """A store of unreadable images alone is a failure, such as a wrong suffix or a download that was cut."""
+    reasons = store.images()["reason"]
+    if len(reasons) and (reasons != "").all():
+        first, count = reasons.iloc[0], len(reasons)
+        raise CellfeatError(
+            f"{store.path}: none of the {count} images can be read; the first: {first}",
+            "correct the images or the dataset.yaml, remove this folder and dump again",
+        )
 
 
 def _listings(datasets: Sequence[str], config: DumpConfig) -> dict[str, list[ImageRecord]]:
@@ -137,6 +162,7 @@ def listing_digest(records: Sequence[ImageRecord]) -> str:
 
 def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], config: DumpConfig) -> None:
     already = sum(record.image_id in writer.done for record in records)
+    with_more = 0
     with tqdm(total=len(records), initial=already, desc="dump", unit="image") as progress:
         for batch, images in _batches(records, config.batch_size, writer.done):
             readable = [
@@ -146,8 +172,17 @@ def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], c
             found = {record.image_id: cells for (record, _), cells in zip(readable, instances, strict=True)}
             for record, image in zip(batch, images, strict=True):
                 if record.image_id not in writer.done:
-                    writer.add(_result(record, image, found.get(record.image_id), config))
+                    cells = found.get(record.image_id)
+                    with_more += cells is not None and int((cells.scores >= config.score_threshold).sum()) > 1
+                    writer.add(_result(record, image, cells, config))
                     progress.update()
+    if with_more and config.select != "all":
+        kept = {"center": "central", "score": "best scored"}[config.select]
+        log.info(
+            "%d of the %d images dumped now have more than one cell with a score of at least %g; "
+            "only the %s one is kept (select: all keeps every cell)",
+            *(with_more, len(records) - already, config.score_threshold, kept),
+        )
 
 
 def _batches(

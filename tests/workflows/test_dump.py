@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.workflows.dump import DumpConfig, _read, central_cell, dump, iou, select_cells
 
 CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
@@ -79,8 +80,11 @@ def equal(one, other):
         np.testing.assert_array_equal(one.read(name, slice(None)), other.read(name, slice(None)))
 
 
-def test_a_store_of_two_sites(tmp_path, data_root, cfg):
-    store = dump(cfg, data_root[:2], tmp_path / "store", options())
+def test_a_store_of_two_sites(tmp_path, data_root, cfg, caplog):
+    with caplog.at_level("INFO", "cellfeat"):
+        store = dump(cfg, data_root[:2], tmp_path / "store", options())
+    [line] = [record.message for record in caplog.records if "more than one cell" in record.message]
+    assert re.match(r"\d+ of the 26 images dumped now have more than one cell .* only the central one is kept", line)
     table = store.table()
     records = [record for name in data_root[:2] for record in open_dataset(name).records()]
     assert store.feature_shape == (32, 14, 14)
@@ -225,6 +229,10 @@ def test_images_that_cannot_be_read_are_listed_and_the_others_stored(tmp_path, m
     assert set(unreadable.index) == {"odd/empty.png", "odd/cut.png"}
     assert unreadable["reason"].to_dict() == {"odd/empty.png": "empty file", "odd/cut.png": "truncated"}
     assert len(images) == 7
+    for name in ("plain.png", "grey.png", "print.jpg", "alpha.png", "deep.png"):
+        (folder / "images" / name).unlink()
+    with pytest.raises(CellfeatError, match="none of the 2 images can be read; the first: "):
+        dump(cfg, ["odd"], tmp_path / "none", options())
 
 
 @pytest.mark.parametrize(
@@ -241,8 +249,11 @@ def test_a_standing_store_of_other_inputs_is_not_mixed(tmp_path, data_root, cfg,
 
 
 def test_without_weights_nothing_is_dumped(tmp_path, data_root, tiny):
-    with pytest.raises(CellfeatError, match=r"MODEL\.WEIGHTS is empty"):
+    with pytest.raises(MissingWeights, match=r"needs a trained detector, and none is named; give .*model_final\.pth"):
         dump(load_config(CONFIG, tiny), data_root, tmp_path / "store", options())
+    backbone = load_config(config_dir() / "wbc_mask_rcnn_R_101_FPN.yaml")
+    with pytest.raises(MissingWeights, match=r"R-101\.pkl is a backbone that training starts from"):
+        dump(backbone, data_root, tmp_path / "store", options())
     assert not (tmp_path / "store").exists()
 
 
