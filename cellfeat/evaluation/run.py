@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -165,4 +166,14 @@ def _summary_line(record: dict[str, Any], output_dir: Path) -> str:
         for line in record["summary"]
         if line.get("accuracy") is not None
     ]
-    return f"{output_dir}: mean accuracy {', '.join(best) if best else 'not evaluable'}"
+    return f"{output_dir}: " + (
+        f"mean accuracy {', '.join(best)}" if best else f"nothing was evaluated: {_why(record)}"
+    )
+
+
+def _why(record: dict[str, Any]) -> str:
+    """Why no pair of domains could be evaluated."""
+    if not record["labelled_cells"]:
+        return "no cell of the store has a label; give the datasets labels and dump again"
+    reasons = Counter(line["reason"] for line in record["not_evaluable"])
+    return ", ".join(f"{reason} (of {count} pairs of domains)" for reason, count in reasons.items())

@@ -41,11 +41,13 @@ def test_evaluation_is_written(store, embedding_files, tmp_path):
         )
 
 
-def test_a_store_without_labels_gives_an_empty_table(tmp_path):
+def test_a_store_without_labels_gives_an_empty_table_and_says_why(tmp_path, caplog):
     store = make_store(tmp_path / "store", {"bare": ("",)})
     attributes = {"method": "aecfe", "config": "{}", "store_digest": store.digest}
     write_embeddings(tmp_path / "z.h5", store.table()["cell_id"].to_numpy(str), np.zeros((len(store), 2)), attributes)
-    record = json.loads(evaluate(store, [tmp_path / "z.h5"], tmp_path, SMALL).read_text())
+    with caplog.at_level("INFO", "cellfeat"):
+        record = json.loads(evaluate(store, [tmp_path / "z.h5"], tmp_path, SMALL).read_text())
+    assert "nothing was evaluated: no cell of the store has a label" in caplog.text
     # the only labelled images of this store hold no cell
     assert record["unlabelled_domains"] == ["bare"]
     assert record["labelled_cells"] == {}
