@@ -19,18 +19,24 @@ from cellfeat.store.schema import MANIFEST, SHARDS, own_folder, shard_file
 OWN = ("shards", "sha256")  # keys of a manifest in which the parts of one dump differ
 
 
-def join_parts(parts: Sequence[Path], output: Path) -> None:
+def join_parts(parts: Sequence[Path], output: Path, lock: WriterLock | None = None) -> None:
     """Make a store at `output` of the shards of `parts`, in their order.
 
     On one disk shards are linked, not copied. Until the manifest is written at the end `output` is no store, and
     joining may be begun again. A store that was joined from the same parts already is left as it is.
+
+    Args:
+        parts: Folders of the stores to join.
+        output: Folder of the joined store.
+        lock: The lock of `output`, where the caller holds it already.
 
     Raises:
         Busy: `output` or a part is being written.
         DifferentInputs: The parts were made from different inputs, or `output` holds something else.
     """
     with ExitStack() as locks:
-        lock = locks.enter_context(WriterLock(output))
+        if lock is None:
+            lock = locks.enter_context(WriterLock(output))
         for part in parts:
             locks.enter_context(WriterLock(part))
         joined, sources = _joined(parts)

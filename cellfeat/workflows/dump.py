@@ -25,7 +25,8 @@ from cellfeat.detection.structures import CellInstances
 from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.join import join_parts
-from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element
+from cellfeat.store.lock import WriterLock
+from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element, own_folder
 from cellfeat.workflows.dump_config import DumpConfig
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def dump(
         _write(cfg, listings, output, config, engine)
     else:
         _write_in_ranks(cfg, datasets, output, config, engine, ranks)
+    _remove_ranks(output)
     store = Store(output)
     write_json(output / SUMMARY, summarise(store, _records(listings)))
     _check_readable(store)
@@ -132,10 +134,18 @@ def _write_in_ranks(
 
     if output.is_dir() and any(not file.name.startswith(".") and file.name != SHARDS for file in output.iterdir()):
         raise CellfeatError(f"{output}: not empty and not a feature store; choose another folder")
+    with WriterLock(output) as lock:  # from the start, so that no second dump begins here meanwhile
+        folder = own_folder(output / RANKS)
+        launch_processes(_write_rank, ranks, cfg, datasets, folder, config, engine)
+        join_parts([folder / f"{rank}-of-{ranks}" for rank in range(ranks)], output, lock)
+
+
+def _remove_ranks(output: Path) -> None:
+    """Remove the stores of ranks, also those of a dump that was interrupted and then completed by one process."""
     folder = output / RANKS
-    launch_processes(_write_rank, ranks, cfg, datasets, folder, config, engine)
-    join_parts([folder / f"{rank}-of-{ranks}" for rank in range(ranks)], output)
-    shutil.rmtree(folder)
+    if folder.is_dir() and not folder.is_symlink():
+        with WriterLock(output):
+            shutil.rmtree(folder)
 
 
 def _write_rank(cfg: CfgNode, datasets: Sequence[str], folder: Path, config: DumpConfig, engine: str) -> None:
@@ -288,11 +298,12 @@ def summarise(store: Store, records: Sequence[ImageRecord]) -> dict[str, dict[st
 
 
 def iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Intersection over union of (n, 4) boxes with one (4,) box, all XYXY px: (n,)."""
+    """Intersection over union of (n, 4) boxes with one (4,) box, all XYXY px: (n,); 0 of two empty boxes."""
     inner = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     intersection = inner.clip(min=0).prod(axis=1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    return intersection / (area - intersection)
+    union = area - intersection
+    return np.divide(intersection, union, out=np.zeros(len(boxes)), where=union > 0)
 
 
 def summary_table(summary: dict[str, dict[str, float | int | None]]) -> str:

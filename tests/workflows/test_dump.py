@@ -53,6 +53,7 @@ def test_iou():
     np.testing.assert_allclose(
         iou(np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30.0]]), np.array([0, 0, 10, 10.0])), [1, 1 / 3, 0]
     )
+    assert iou(np.array([[5, 5, 5, 5], [0, 0, 5, 5.0]]), np.array([5, 5, 5, 5.0])).tolist() == [0, 0]  # empty boxes
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,18 @@ def test_a_killed_dump_resumes_to_the_store_of_an_unbroken_one(tmp_path, data_ro
     process.send_signal(signal.SIGKILL)
     process.wait()
     equal(dump(cfg, data_root, tmp_path / "killed", options()), unbroken)
+
+
+def test_what_ranks_left_goes_with_the_dump_that_completes_it(tmp_path, data_root, cfg):
+    left = tmp_path / "store" / ".ranks" / "0-of-2"
+    left.mkdir(parents=True)
+    (left / "manifest.json").touch()
+    (tmp_path / "elsewhere").mkdir()
+    dump(cfg, data_root[:1], tmp_path / "store", options(limit=1))
+    assert not (tmp_path / "store" / ".ranks").exists()
+    (tmp_path / "store" / ".ranks").symlink_to(tmp_path / "elsewhere")
+    dump(cfg, data_root[:1], tmp_path / "store", options(limit=1))
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 @pytest.mark.detectron2
