@@ -90,15 +90,23 @@ def subset(
 @command()
 def export(
     store: StorePath,
-    output: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
-    to: Annotated[Literal["h5ad", "parquet", "csv", "npz"], typer.Option(help="Format of the file.")] = "h5ad",
+    output: Annotated[
+        Path, typer.Option(help="File .h5ad, .parquet, .csv, .npz or .json (COCO), or a folder.", show_default=False)
+    ],
+    to: Annotated[
+        Literal["h5ad", "parquet", "csv", "npz", "coco", "geojson", "yolo", "labels"] | None,
+        typer.Option(help="geojson (QuPath), yolo or labels for a folder; else the output's suffix tells the format."),
+    ] = None,
     embeddings: MoreEmbeddings = None,
+    crop_margin: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the crops, where the store does not tell it.")
+    ] = None,
 ) -> None:
-    """Write a store's table and embeddings for scanpy, pandas or R."""
+    """Write a store's table and embeddings for scanpy, pandas or R, or its detections for annotation tools."""
     from cellfeat.store import Store
     from cellfeat.store.export import export
 
-    print(export(Store(store), output, to, embeddings or []))
+    print(export(Store(store), output, to, embeddings or [], crop_margin))
 
 
 @command()

@@ -75,7 +75,7 @@ def test_exports_and_inspect_show_them(tmp_path):
     for result in images:
         result.metadata = {"group": "p1", "batch": "b7"}  # exports call the domain so
     store = Store(write(tmp_path / "store", images))
-    exported = pd.read_csv(export(store, tmp_path / "table.csv", "csv"))
+    exported = pd.read_csv(export(store, tmp_path / "table.csv"))
     assert set(exported["group"]) == {"p1"}
     assert set(exported["batch"]) == {"north", "south"}
     assert set(exported["metadata_batch"]) == {"b7"}

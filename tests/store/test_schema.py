@@ -67,7 +67,7 @@ def test_one_line_more_is_a_column_everywhere(with_area, tmp_path):
     merged = merge([north, subset(store, tmp_path / "south", domain="south")], tmp_path / "merged")
     assert not diff(store, merged)
     assert "area" in describe(merged)
-    exported = pd.read_csv(export(merged, tmp_path / "table.csv", "csv"), index_col="cell_id")
+    exported = pd.read_csv(export(merged, tmp_path / "table.csv"), index_col="cell_id")
     assert exported["area"].to_dict() == areas
     images[1].cells[0].further = {"area": 0.5}
     changed = diff(store, Store(write(tmp_path / "changed", images)))

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from store_helpers import SHAPE, image, smear, write
+from store_helpers import SHAPE, cell, image, smear, write
 
 from cellfeat.cli import main
 from cellfeat.errors import CellfeatError
@@ -88,7 +88,7 @@ def embedded(path):
 def test_anndata_and_scanpy_open_the_export(embedded, tmp_path):
     anndata = pytest.importorskip("anndata")
     store, z, files = embedded
-    data = anndata.read_h5ad(export(store, tmp_path / "cells.h5ad", "h5ad", files))
+    data = anndata.read_h5ad(export(store, tmp_path / "cells.h5ad", embeddings=files))
     np.testing.assert_array_equal(data.X, z)
     np.testing.assert_array_equal(data.obsm["X_rcnn"], 2 * z)
     assert data.obsm["X_pca"].shape == (18, 2)
@@ -107,33 +107,75 @@ def test_anndata_and_scanpy_open_the_export(embedded, tmp_path):
 def test_parquet_csv_and_npz(embedded, tmp_path):
     pytest.importorskip("pyarrow")
     store, z, files = embedded
-    parquet = pd.read_parquet(export(store, tmp_path / "cells.parquet", "parquet", files))
-    csv = pd.read_csv(export(store, tmp_path / "cells.csv", "csv", files), index_col="cell_id")
+    parquet = pd.read_parquet(export(store, tmp_path / "cells.parquet", embeddings=files))
+    csv = pd.read_csv(export(store, tmp_path / "cells.csv", embeddings=files), index_col="cell_id")
     for frame in (parquet, csv):
         assert frame.index.tolist() == store.table()["cell_id"].tolist()
         np.testing.assert_allclose(frame[[f"aecfe_{k}" for k in range(5)]], z, rtol=1e-5)
         assert {"cell_type", "batch", "sample", "score", "x0", "rcnn_4", "pca_1"} <= set(frame)
-    with np.load(export(store, tmp_path / "cells.npz", "npz", files)) as arrays:  # no pickles: the default
+    with np.load(export(store, tmp_path / "cells.npz", embeddings=files)) as arrays:  # no pickles: the default
         np.testing.assert_array_equal(arrays["X_aecfe"], z)
         assert arrays["cell_id"].tolist() == store.table()["cell_id"].tolist()
         assert json.loads(str(arrays["provenance"]))["store_digest"] == store.digest
-    assert "aecfe_0" not in pd.read_csv(export(store, tmp_path / "table.csv", "csv"))
+    assert "aecfe_0" not in pd.read_csv(export(store, tmp_path / "table.csv"))
 
 
 def test_exports_that_cannot_be_are_refused(embedded, tmp_path, monkeypatch):
     store, z, files = embedded
-    with pytest.raises(CellfeatError, match="--to zarr: choose one of h5ad"):
-        export(store, tmp_path / "x", "zarr")
+    with pytest.raises(CellfeatError, match="--to zarr: no such format; choose one of h5ad"):
+        export(store, tmp_path / "x.csv", "zarr")
+    for name, words in {
+        "x.xlsx": "'.xlsx'; use .h5ad",
+        "x": "''; use",
+        "x.geojson": "--to geojson or yolo or labels",
+    }.items():
+        with pytest.raises(CellfeatError, match=f"no format has the suffix .*{words}") as error:
+            export(store, tmp_path / name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(CellfeatError, match=r"x\.csv: --to parquet writes a file with the suffix \.parquet"):
+        export(store, tmp_path / "x.csv", "parquet")
+    with pytest.raises(CellfeatError, match=r"x\.json: --to yolo writes a folder"):
+        export(store, tmp_path / "x.json", "yolo")
+    with pytest.raises(CellfeatError, match="--to coco has no place for embeddings"):
+        export(store, tmp_path / "x.json", embeddings=files)
     with pytest.raises(CellfeatError, match="a second file of the method 'aecfe'"):
-        export(store, tmp_path / "x", "csv", [files[0]] * 2)
+        export(store, tmp_path / "x.csv", embeddings=[files[0]] * 2)
     said = {"method": "m", "config": "{}", "store_digest": "another"}
     write_embeddings(tmp_path / "m.h5", store.table()["cell_id"], z, said)
     with pytest.raises(CellfeatError, match="embeds another store"):
-        export(store, tmp_path / "x", "csv", [tmp_path / "m.h5"])
-    monkeypatch.setattr("cellfeat.store.export.import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
-    with pytest.raises(CellfeatError, match=r"needs pyarrow, which is not installed: pip install 'cellfeat\[export\]'"):
-        export(store, tmp_path / "x", "parquet", files)
-    assert not (tmp_path / "x").exists()
+        export(store, tmp_path / "x.csv", embeddings=[tmp_path / "m.h5"])
+    with monkeypatch.context() as without:
+        without.setattr("cellfeat.store.export.tables.import_module", _no_module)
+        with pytest.raises(CellfeatError, match=r"needs pyarrow, which .* pip install 'cellfeat\[export\]'"):
+            export(store, tmp_path / "x.parquet", embeddings=files)
+    assert {file.name for file in tmp_path.iterdir()} == {"store", "m.h5"}
+
+
+def _no_module(name):
+    raise ImportError(name)
+
+
+def test_the_suffix_tells_the_format(embedded, tmp_path):
+    store, _, files = embedded
+    assert len(pd.read_csv(export(store, tmp_path / "table.CSV"))) == 18
+    with np.load(export(store, tmp_path / "cells.npz", embeddings=files)) as arrays:
+        assert arrays["X_aecfe"].shape == (18, 5)
+
+
+def test_formulas_are_quoted_in_csv(tmp_path):
+    images = [
+        image(0, [cell(0, label="=cmd|' /C calc'!A0")], metadata={"@slide": "+1", "stain": "Wright-Giemsa"}),
+        image(1, [cell(1, label="-2+3")], image_id="=HYPERLINK(1)"),
+    ]
+    text = export(Store(write(tmp_path / "store", images)), tmp_path / "table.csv").read_text()
+    assert "'=cmd|' /C calc'!A0" in text
+    assert "'@slide" in text
+    frame = pd.read_csv(tmp_path / "table.csv", dtype=str).fillna("")
+    assert frame["cell_type"].tolist() == ["'=cmd|' /C calc'!A0", "'-2+3"]
+    assert frame["cell_id"].tolist() == ["north/000.jpg#0", "'=HYPERLINK(1)#0"]
+    assert frame["'@slide"].tolist() == ["'+1", ""]
+    assert frame["stain"].tolist() == ["Wright-Giemsa", ""]
+    assert not any(value.startswith(("=", "+", "-", "@")) for value in frame.to_numpy().ravel())
 
 
 def test_command_line(path, tmp_path, capsys):
@@ -147,7 +189,7 @@ def test_command_line(path, tmp_path, capsys):
     assert run("diff", tmp_path / "part", tmp_path / "merged") == (0, "no difference\n")
     status, out = run("diff", path, tmp_path / "part", "--tolerance", "0.1")
     assert (status, out.count("only in the first")) == (1, 12)
-    assert run("export", path, "--to", "csv", "--output", tmp_path / "table.csv")[0] == 0
+    assert run("export", path, "--output", tmp_path / "table.csv")[0] == 0
     assert run("verify", path) == (0, "verified: every shard is what the manifest says\n")
     with h5py.File(path / "shards/part-00000.h5", "r+") as handle:
         handle["features"][0] = np.zeros(SHAPE)

@@ -1,4 +1,4 @@
-"""Leaving: a store's table and embeddings as AnnData, Parquet, CSV or npz, for scanpy, pandas, R and the rest."""
+"""A store's table and embeddings as AnnData, Parquet, CSV or npz, for scanpy, pandas, R and the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ COLUMNS = {"label": "cell_type", "domain": "batch", "image_id": "sample"}
 UNKNOWN = "unknown"  # cell type of a cell without a label
 
 
-def export(store: Store, output: str | Path, to: str, embeddings: Sequence[str | Path] = ()) -> Path:
+# What a spreadsheet takes for the start of a formula (OWASP, CSV injection).
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_table(store: Store, output: Path, to: str, embeddings: Sequence[str | Path] = ()) -> None:
     """Write a store's table, and embeddings of its cells, as one file of another format.
 
     Rows are the cells in store order, named by cell_id. Columns: `cell_type` (the label, "unknown" for none), `batch`
@@ -31,24 +35,19 @@ def export(store: Store, output: str | Path, to: str, embeddings: Sequence[str |
     embeddings are X, the others come under their method's name, and `X_pca` is the first in two dimensions:
 
     - h5ad: obs, X, obsm["X_pca"], obsm["X_<method>"], uns["cellfeat"] (provenance as JSON text);
-    - parquet, csv: one column a dimension, `<method>_0` ...; Parquet's metadata hold the provenance under "cellfeat";
+    - parquet, csv: one column a dimension, `<method>_0` ...; Parquet's metadata hold the provenance under "cellfeat".
+      In CSV a text that a spreadsheet would run as a formula has an apostrophe before it;
     - npz: one array a column, `X_<method>`, and the provenance as JSON text; no pickled objects.
 
     Args:
         store: The store.
         output: The file to write.
-        to: "h5ad", "parquet", "csv" or "npz".
+        to: A key of `TABLES`.
         embeddings: Embedding files of this store; h5ad needs one at least.
 
-    Returns:
-        `output`.
-
     Raises:
-        CellfeatError: Unknown format, embeddings of another store, or a package that is missing.
+        CellfeatError: Embeddings of another store, or a package that is missing.
     """
-    if to not in WRITERS:
-        raise CellfeatError(f"--to {to}: choose one of {', '.join(WRITERS)}")
-    output = Path(output)
     taken = {name: f"metadata_{name}" for name in store.metadata if name in COLUMNS.values()}
     table = store.table().rename(columns=taken | COLUMNS).set_index("cell_id")
     table["cell_type"] = table["cell_type"].replace("", UNKNOWN)
@@ -68,8 +67,7 @@ def export(store: Store, output: str | Path, to: str, embeddings: Sequence[str |
         said["embeddings"][method] = found.attributes
     pca = _principal(next(iter(arrays.values()))) if arrays else None
     with atomic_path(output) as partial:
-        WRITERS[to](partial, table, arrays, pca, json.dumps(said, ensure_ascii=False))
-    return output
+        TABLES[to](partial, table, arrays, pca, json.dumps(said, ensure_ascii=False))
 
 
 def _vectors(store: Store, names: pd.Index, found: Embeddings, path: str | Path) -> np.ndarray:
@@ -116,7 +114,14 @@ def _parquet(path: Path, table: pd.DataFrame, arrays: dict, pca: np.ndarray | No
 
 
 def _csv(path: Path, table: pd.DataFrame, arrays: dict, pca: np.ndarray | None, said: str) -> None:
-    _flat(table, arrays, pca).to_csv(path)
+    frame = _flat(table, arrays, pca).rename_axis("cell_id").reset_index()
+    texts = [name for name in frame if frame[name].dtype.kind not in "fiub"]
+    frame[texts] = frame[texts].map(_no_formula)
+    frame.rename(columns=_no_formula).to_csv(path, index=False)
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _npz(path: Path, table: pd.DataFrame, arrays: dict, pca: np.ndarray | None, said: str) -> None:
@@ -138,4 +143,4 @@ def _extra(module: str, to: str) -> Any:
         ) from None
 
 
-WRITERS: dict[str, Callable[..., None]] = {"h5ad": _h5ad, "parquet": _parquet, "csv": _csv, "npz": _npz}
+TABLES: dict[str, Callable[..., None]] = {"h5ad": _h5ad, "parquet": _parquet, "csv": _csv, "npz": _npz}
