@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from cellfeat import __version__
 from cellfeat.cli import data, detection, evaluation, methods, store, workflows
 from cellfeat.cli.command import AGAIN, Command
+from cellfeat.data.outside import outside_paths
 from cellfeat.errors import CellfeatError
 
 # The commands of a module are listed under its title, in the order of the module.
@@ -73,7 +74,7 @@ app = typer.Typer(
     cls=_Group,
     help="Comparable features of single white blood cells from blood-smear images of any laboratory.",
     epilog="`cellfeat COMMAND -h` lists a command's options. An error is one line and exit status 2; --debug anywhere "
-    "shows its traceback.",
+    "shows its traceback, --allow-outside lets a dataset.yaml name paths outside of its folder.",
     **APP,
 )
 
@@ -88,11 +89,12 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: with status 2 and one line for what the user can correct, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    debug, outside = "--debug" in arguments, "--allow-outside" in arguments
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--allow-outside")] or ["--help"]
     _show_log()
     try:
-        status = app(arguments, prog_name="cellfeat", standalone_mode=False)
+        with outside_paths(outside):
+            status = app(arguments, prog_name="cellfeat", standalone_mode=False)
     except KeyboardInterrupt:
         status = INTERRUPTED
     except (CellfeatError, typer.TyperException, OSError) as error:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cellfeat.core.text import read_text
+from cellfeat.core.text import printable, read_text
 from cellfeat.core.yaml_text import parse_yaml
+from cellfeat.data.outside import check_inside
 from cellfeat.errors import CellfeatError
+
+InnerPath = Annotated[str, AfterValidator(check_inside)]
+"""A path below the dataset's folder, as written: links within the folder may lead elsewhere."""
 
 
 class _Strict(BaseModel):
@@ -31,11 +36,11 @@ class LabelSource(_Strict):
     """
 
     kind: Literal["none", "folder", "csv", "annotations", "coco"] = "none"
-    file: str | None = None
+    file: InnerPath | None = None
     file_column: str = "file"
     code_column: str = "class"
-    vocabulary: str = "harmonised"
-    classes: str | None = None
+    vocabulary: InnerPath = "harmonised"
+    classes: InnerPath | None = None
 
     @model_validator(mode="after")
     def _csv_has_a_file(self) -> LabelSource:
@@ -57,8 +62,8 @@ class MaskSource(_Strict):
         min_area: Cells of fewer pixels are no cells.
     """
 
-    folder: str
-    name: str = "{stem}.png"
+    folder: InnerPath
+    name: InnerPath = "{stem}.png"
     kind: Literal["auto", "foreground", "labels"] = "auto"
     threshold: int = Field(default=127, ge=0, le=254)
     min_area: int = Field(default=100, ge=1)
@@ -77,8 +82,8 @@ class BoxSource(_Strict):
     """
 
     kind: Literal["csv", "yolo"]
-    file: str | None = None
-    folder: str | None = None
+    file: InnerPath | None = None
+    folder: InnerPath | None = None
     classes: tuple[int, ...] = (0,)
 
     @model_validator(mode="after")
@@ -97,7 +102,7 @@ class AnnotationSource(_Strict):
         classes: The classes that are white blood cells, by name or number; needed if there are several.
     """
 
-    path: str
+    path: InnerPath
     format: Literal["auto", "coco", "csv", "yolo", "voc", "labelme", "via", "geojson"] = "auto"
     classes: tuple[int | str, ...] | None = None
 
@@ -155,19 +160,19 @@ class DatasetSpec(_Strict):
         citation: What to cite.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str
     title: str = ""
     domain: str = Field(min_length=1)
     same_site_as: str | None = None
-    images: str = "."
-    pattern: str = "**/*"
+    images: InnerPath = "."
+    pattern: InnerPath = "**/*"
     labels: LabelSource = LabelSource()
-    table: str | None = None
+    table: InnerPath | None = None
     group: GroupSource | None = None
     metadata: tuple[str, ...] = ()
     masks: MaskSource | None = None
     annotations: AnnotationSource | None = None
-    coco: str | None = None
+    coco: InnerPath | None = None
     coco_categories: tuple[str, ...] | None = None
     boxes: BoxSource | None = None
     um_per_px: float | None = Field(default=None, gt=0)
@@ -175,6 +180,13 @@ class DatasetSpec(_Strict):
     strict: bool = False
     licence: str = "not stated"
     citation: str = "not stated"
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_typed(cls, name: str) -> str:
+        if not re.fullmatch(r"\w(?:[^/\\@:\x00-\x1f\x7f]*[^/\\@:\x00-\x1f\x7f\s])?", name):
+            raise ValueError("a dataset's folder begins with a letter or digit and holds none of / \\ @ :")
+        return unicodedata.normalize("NFC", name)
 
     @model_validator(mode="after")
     def _one_source_of_instances(self) -> DatasetSpec:
@@ -225,19 +237,21 @@ class DatasetSpec(_Strict):
 
 
 def parse_spec(text: str, source: str, name: str) -> DatasetSpec:
-    """Check the YAML text of a dataset; `name` and `domain` default to the given name.
+    """Check the YAML text of a dataset; `name` and `domain` default to the given name, an empty text means defaults.
 
     Raises:
         CellfeatError: Not YAML, an unknown key, or a value of the wrong kind; one line that names it.
     """
     content = parse_yaml(text, source)
+    if content is None:  # an empty file: the defaults
+        content = {}
     if not isinstance(content, dict):
         raise CellfeatError(f"{source}: must hold keys such as images and labels; see datasets/README.md")
     try:
         spec = DatasetSpec(**{"name": name, "domain": name, **{str(key): value for key, value in content.items()}})
     except ValidationError as error:
         raise CellfeatError(f"{source}: {_first_problem(error)}") from None
-    if spec.name != name:
+    if spec.name != unicodedata.normalize("NFC", name):
         raise CellfeatError(f"{source}: name is {spec.name!r} but the folder is {name!r}; make them the same")
     return spec
 
@@ -253,4 +267,4 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}; datasets/README.md lists the keys"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (got {problem['input']!r})" if key else message
+    return f"{key}: {message} (got {printable(repr(problem['input']))})" if key else message

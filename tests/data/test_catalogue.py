@@ -1,3 +1,4 @@
+import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -8,8 +9,9 @@ import yaml
 from PIL import Image
 
 from cellfeat.core.files import write_json
-from cellfeat.data.catalogue import data_root, dataset_names, open_dataset
+from cellfeat.data.catalogue import data_root, dataset_names, describe_datasets, open_dataset
 from cellfeat.data.dataset import mask_name, split_of
+from cellfeat.data.outside import outside_paths
 from cellfeat.data.vocabulary import load_vocabulary
 from cellfeat.errors import CellfeatError
 
@@ -315,6 +317,67 @@ def test_faulty_descriptions(site):
         (site / "dataset.yaml").write_text(text)
         with pytest.raises(CellfeatError, match=r"dataset.yaml"):
             open_dataset("site")
+
+
+@pytest.mark.parametrize(
+    "path", ["../images", "/etc", "a/../../b", "C:\\images", "..\\images", "\\\\server\\share", "~/images", "C:images"]
+)
+@pytest.mark.parametrize(
+    "key", ["images", "pattern", "table", "labels.file", "labels.vocabulary", "masks.folder", "masks.name", "coco"]
+)
+def test_a_description_cannot_leave_its_folder(site, path, key):
+    outer, _, inner = key.partition(".")
+    described = {"labels": {"kind": "csv", "file": "labels.csv"}, "masks": {"folder": "masks"}}.get(outer, {})
+    keys = {outer: described | {inner: path} if inner else path}
+    describe(site, **keys)
+    with pytest.raises(CellfeatError, match=r"leaves the dataset's folder; put a link .* --allow-outside") as error:
+        open_dataset("site")
+    assert key in str(error.value)
+    with outside_paths():
+        open_dataset("site")
+
+
+def test_links_within_the_folder_are_followed(site, tmp_path):
+    (site / "images").rename(tmp_path / "elsewhere")
+    (site / "images").symlink_to(tmp_path / "elsewhere")
+    assert len(open_dataset("site").records()) == 3
+
+
+def test_an_empty_description_means_defaults(root):
+    for name in ("Klinik München 1", unicodedata.normalize("NFD", "Präparate"), "St. Mary's"):
+        (root / name).mkdir()
+        (root / name / "dataset.yaml").touch()
+        Image.new("L", (8, 8)).save(root / name / "a.png")
+    [record] = open_dataset("Klinik München 1").records()
+    assert (record.image_id, record.domain, record.label) == ("Klinik München 1/a.png", "Klinik München 1", "")
+    [record] = open_dataset("Präparate").records()
+    assert record.image_id == "Präparate/a.png"
+    assert len(open_dataset("St. Mary's").records()) == 1
+
+
+def test_a_faulty_description_hides_no_other(site, root):
+    faults = {"yaml": b"a: [", "bytes": "title: Universität".encode("cp1252"), "key": b"maks: {}", "@": b""}
+    for name, content in faults.items():
+        (root / name).mkdir()
+        (root / name / "dataset.yaml").write_bytes(content)
+    os.mkfifo(root / "pipe")
+    (root / "fifo").mkdir()
+    os.mkfifo(root / "fifo" / "dataset.yaml")
+    os.mkdir(os.fsencode(root) + b"/gr\xf6\xdfe")
+    (Path(os.fsdecode(os.fsencode(root) + b"/gr\xf6\xdfe")) / "dataset.yaml").touch()
+    found = describe_datasets()
+    assert not isinstance(found["site"], CellfeatError)
+    assert not isinstance(found["matek-19"], CellfeatError)
+    faulty = {name for name, spec in found.items() if isinstance(spec, CellfeatError)}
+    assert faulty == {*faults, "fifo", "gr\\xf6\\xdfe"}
+    assert all("\n" not in str(found[name]) for name in faulty)
+
+
+def test_a_description_of_a_known_set_is_said_not_to_be_read(root, caplog):
+    (root / "bccd").mkdir()
+    (root / "bccd" / "dataset.yaml").write_text("title: my own\n")
+    assert open_dataset("bccd").spec.title != "my own"
+    assert "the package knows bccd; rename the folder" in caplog.text
 
 
 def test_faulty_label_tables(site):
