@@ -9,17 +9,20 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cellfeat.core.files import read_json, write_json, write_text
+from cellfeat.core.text import printable, read_text
 from cellfeat.data.catalogue import data_root, open_dataset
 from cellfeat.data.dataset import counted
+from cellfeat.data.listing import find_images, is_system_name
 from cellfeat.data.masks import CATEGORIES, MaskItem, box_annotation, image_entry, masks_to_coco
 from cellfeat.data.tables import Table, read_table
 from cellfeat.errors import CellfeatError
@@ -36,9 +39,9 @@ def prepare_matek19(download: Path, root: Path) -> list[str]:
         One summary line for each dataset written, like all functions here.
     """
     images = find_folder(download, "LYT")
-    codes = {path.relative_to(images).as_posix(): path.parent.name for path in sorted(images.glob("*/*.tiff"))}
-    for table in sorted(download.rglob("annotations.dat")):
-        words = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
+    codes = {key: path.parent.name for key, path in find_images(images, "*/*.tiff").files.items()}
+    for table in _below(download, "annotations.dat"):
+        words = (line.split() for line in read_text(table).split("\n"))
         codes.update({line[0]: line[1] for line in words if len(line) >= 2 and line[0] in codes})
     return [_finish("matek-19", root, images, codes)]
 
@@ -46,8 +49,7 @@ def prepare_matek19(download: Path, root: Path) -> list[str]:
 def prepare_acevedo20(download: Path, root: Path) -> list[str]:
     """Acevedo-20 (PBC_dataset_normal_DIB): eight folders; the prefix of the file name is the code."""
     images = find_folder(download, "erythroblast")
-    names = [path for path in sorted(images.glob("*/*.jpg")) if not path.name.startswith(".")]
-    codes = {path.relative_to(images).as_posix(): path.name.partition("_")[0] for path in names}
+    codes = {key: path.name.partition("_")[0] for key, path in find_images(images, "*/*.jpg").files.items()}
     return [_finish("acevedo-20", root, images, codes)]
 
 
@@ -58,7 +60,8 @@ def prepare_segmentation_wbc(download: Path, root: Path) -> list[str]:
     for number in (1, 2):
         images = base / f"Dataset {number}"
         codes = _codes_by_number(read_table(base / f"Class Labels of Dataset {number}.csv"))
-        pairs = [(path, path.with_suffix(".png")) for path in sorted(images.glob("*.bmp"))]
+        masks = {path.stem: path for path in find_images(images, "*.png").files.values()}
+        pairs = {key: masks.get(path.stem) for key, path in find_images(images, "*.bmp").files.items()}
         name = f"segmentation-wbc-{number}"
         summaries.append(_finish(name, root, images, codes, _coco(name, images, pairs, threshold=64)))
     return summaries
@@ -82,17 +85,22 @@ def prepare_bccd(download: Path, root: Path) -> list[str]:
     """BCCD masks of Banik et al.: `Input/BCCD/BloodImage_N.jpg` and `Ground Truth/BCCD/BloodImage_Mask_N.png`."""
     base = find_folder(download, "Ground Truth")
     images, masks = base / "Input" / "BCCD", base / "Ground Truth" / "BCCD"
-    paths = sorted(images.glob("BloodImage_*.jpg"))
-    pairs = [(path, masks / f"BloodImage_Mask_{path.stem.rpartition('_')[2]}.png") for path in paths]
+    by_number = {_number(path): path for path in find_images(masks, "BloodImage_Mask_*.png").files.values()}
+    pairs = {key: by_number.get(_number(path)) for key, path in find_images(images, "BloodImage_*.jpg").files.items()}
     return [_finish("bccd", root, images, None, _coco("bccd", images, pairs, threshold=77, min_area=501))]
+
+
+def _number(path: Path) -> str:
+    """What follows the last underscore of a name."""
+    return path.stem.rpartition("_")[2]
 
 
 def prepare_raabin(download: Path, root: Path) -> list[str]:
     """Raabin-WBC: cells with masks (`GrTh`), fields with boxes (`<slide>/images` and `<slide>/jsons`), or both."""
     summaries = []
-    if any(download.rglob("GrTh")) or download.name == "GrTh":
+    if _below(download, "GrTh") or download.name == "GrTh":
         summaries.append(_raabin_cells(find_folder(download, "Ground Truth"), root))
-    if any(download.rglob("jsons")):
+    if _below(download, "jsons"):
         summaries.append(_raabin_fields(download, root))
     if not summaries:
         raise CellfeatError(f"{download}: neither a folder GrTh nor a folder jsons below it; see datasets/README.md")
@@ -102,35 +110,62 @@ def prepare_raabin(download: Path, root: Path) -> list[str]:
 def _raabin_cells(base: Path, root: Path) -> str:
     """`Original/<class>/*` with masks `Ground Truth/<class>/*`: grey 100 nucleus, 255 cytoplasm, 0 background."""
     images = base / "Original"
-    masks = {(path.parent.name, path.stem): path for path in base.glob("Ground Truth/*/*")}
-    paths = sorted(path for path in images.glob("*/*") if not path.name.startswith("."))
-    pairs = [(path, masks.get((path.parent.name, path.stem), base / "no mask")) for path in paths]
-    codes = {path.relative_to(images).as_posix(): path.parent.name for path in paths}
+    found, truths = (find_images(folder, "*/*").files for folder in (images, base / "Ground Truth"))
+    masks = {(path.parent.name, path.stem): path for path in truths.values()}
+    pairs = {key: masks.get((path.parent.name, path.stem)) for key, path in found.items()}
+    codes = {key: path.parent.name for key, path in found.items()}
     return _finish("raabin-wbc", root, images, codes, _coco("raabin-wbc", images, pairs, threshold=50))
 
 
 def _raabin_fields(download: Path, root: Path) -> str:
     """One JSON a field: `Cell_0`, `Cell_1`, ... with x1, y1, x2, y2 in px and two labels; artefacts are left out."""
     coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
-    for path in sorted(download.rglob("jsons/*.json")):
-        fields = sorted((path.parent.parent / "images").glob(f"{path.stem}.*"))
-        if not fields:
-            raise CellfeatError(
-                f"{path}: no image of that name in {path.parent.parent / 'images'}; complete the download"
-            )
-        file_name = fields[0].relative_to(download).as_posix()
-        entry = image_entry(len(coco["images"]) + 1, f"raabin-wbc-fields/{file_name}", fields[0], file_name)
+    for path in [path for folder in _below(download, "jsons") for path in sorted(folder.glob("*.json"))]:
+        if is_system_name(path.name):
+            continue
+        images = path.parent.parent / "images"
+        fields = {field.stem: field for field in find_images(images, "*").files.values()} if images.is_dir() else {}
+        if path.stem not in fields:
+            raise CellfeatError(f"{path}: no image of that name in {images}; complete the download")
+        field = fields[path.stem]
+        file_name = field.relative_to(download).as_posix()
+        entry = image_entry(len(coco["images"]) + 1, f"raabin-wbc-fields/{file_name}", field, file_name)
         coco["images"].append(entry)
-        for key, cell in read_json(path).items():
-            if key.startswith("Cell_") and not RAABIN_NO_CELL & {cell.get("Label1"), cell.get("Label2")}:
-                box = _box_inside(cell, entry, f"{path}: {key}")
-                coco["annotations"].append(box_annotation(len(coco["annotations"]) + 1, entry["id"], box))
+        for what, cell in _raabin_boxes(path):
+            box = _box_inside(cell, entry, what)
+            coco["annotations"].append(box_annotation(len(coco["annotations"]) + 1, entry["id"], box))
     return _finish("raabin-wbc-fields", root, download, None, coco)
 
 
-def _box_inside(cell: dict[str, Any], entry: dict[str, Any], what: str) -> tuple[float, float, float, float]:
-    x0, x1 = sorted(min(max(float(cell[key]), 0.0), entry["width"]) for key in ("x1", "x2"))
-    y0, y1 = sorted(min(max(float(cell[key]), 0.0), entry["height"]) for key in ("y1", "y2"))
+def _raabin_boxes(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Where each cell of a field stands, and its x1, x2, y1, y2 in px."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise CellfeatError(f"{path}: not a JSON object of cells", "download it again")
+    for key, cell in content.items():
+        if not key.startswith("Cell_"):
+            continue
+        what = f"{path}: {key}"
+        if not isinstance(cell, dict):
+            raise CellfeatError(f"{what} is {cell!r}, not an object of x1, y1, x2, y2 and labels", "download it again")
+        if RAABIN_NO_CELL & {str(cell.get("Label1")), str(cell.get("Label2"))}:
+            continue
+        yield what, {side: _pixels(cell.get(side), f"{what}.{side}") for side in ("x1", "x2", "y1", "y2")}
+
+
+def _pixels(value: Any, what: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise CellfeatError(f"{what} is {printable(repr(value))}, not a number of pixels", "download it again")
+    return number
+
+
+def _box_inside(cell: dict[str, float], entry: dict[str, Any], what: str) -> tuple[float, float, float, float]:
+    x0, x1 = sorted(min(max(cell[key], 0.0), entry["width"]) for key in ("x1", "x2"))
+    y0, y1 = sorted(min(max(cell[key], 0.0), entry["height"]) for key in ("y1", "y2"))
     if x0 == x1 or y0 == y1:
         raise CellfeatError(
             f"{what} lies outside its image; are the boxes given for a turned image? (datasets/README.md)"
@@ -148,19 +183,23 @@ def find_folder(download: Path, marker: str) -> Path:
         raise CellfeatError(f"{download}: no such folder; give the folder of the unpacked download")
     if (download / marker).exists():
         return download
-    found = sorted((path.parent for path in download.rglob(marker)), key=lambda path: len(path.parts))
+    found = sorted((path.parent for path in _below(download, marker)), key=lambda path: len(path.parts))
     if not found:
         raise CellfeatError(f"{download}: no {marker!r} below it; is this the right download? (datasets/README.md)")
     return found[0]
 
 
-def _coco(name: str, images: Path, pairs: Iterable[tuple[Path, Path]], **limits: int) -> dict[str, Any]:
+def _below(download: Path, name: str) -> list[Path]:
+    """Files and folders of this name, but not those of __MACOSX and the like."""
+    found = sorted(download.rglob(name))
+    return [path for path in found if not any(map(is_system_name, path.relative_to(download).parts))]
+
+
+def _coco(name: str, images: Path, pairs: Mapping[str, Path | None], **limits: int) -> dict[str, Any]:
     """COCO of the images that have a mask, with file names relative to the image root."""
-    items = []
-    for image, mask in pairs:
-        key = image.relative_to(images).as_posix()
-        if mask.is_file():
-            items.append(MaskItem(f"{name}/{key}", image, mask, file_name=key))
+    items = [
+        MaskItem(f"{name}/{key}", images / key, mask, file_name=key) for key, mask in pairs.items() if mask is not None
+    ]
     return masks_to_coco(items, **limits, kind="foreground")
 
 

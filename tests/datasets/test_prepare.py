@@ -1,6 +1,7 @@
 """Each prepare script on a miniature of the original download's layout."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ SCRIPTS = Path(__file__).parents[2] / "datasets"
 MASK = np.zeros((60, 60), dtype=np.uint8)
 MASK[10:40, 10:40] = 155
 MASK[20:30, 20:30] = 255
+
+GOOD = {"Label1": "Monocyte", "Label2": "Monocyte", "x1": "5", "y1": "6", "x2": "50", "y2": "60"}
 
 
 @pytest.fixture
@@ -144,6 +147,65 @@ def test_a_box_outside_its_image_is_refused(download, run):
     status, printed = run("prepare_raabin.py")
     assert status == 2
     assert "a.json: Cell_0 lies outside its image" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"Cell_0": GOOD, "Cell_1": {"Label1": "Monocyte"}}, "a.json: Cell_1.x1 is None, not a number of pixels"),
+        ({"Cell_0": {**GOOD, "x1": ""}}, "a.json: Cell_0.x1 is '', not a number"),
+        ({"Cell_0": {**GOOD, "y2": "nan"}}, "a.json: Cell_0.y2 is 'nan', not a number"),
+        ({"Cell_0": {**GOOD, "y2": [1]}}, "a.json: Cell_0.y2 is .1., not a number"),
+        ({"Cell_0": None}, "a.json: Cell_0 is None, not an object"),
+        ([], "a.json: not a JSON object of cells"),
+    ],
+)
+def test_damaged_fields_are_named(download, run, content, message):
+    save(download / "slide" / "images" / "a.jpg")
+    (download / "slide" / "jsons").mkdir()
+    (download / "slide" / "jsons" / "._a.json").write_bytes(b"\0")
+    (download / "slide" / "jsons" / "a.json").write_text(json.dumps(content))
+    status, printed = run("prepare_raabin.py")
+    assert status == 2
+    assert re.search(message, printed)
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "result"),
+    [
+        ("image ID;class label\n1.0;2.0\n;\n2;1\n", "2 images, 1 labelled in 1 classes, 2 reference cells\n"),
+        ("image ID,class label\n001.bmp,2\n002.BMP,3\n", "2 images, 2 labelled in 2 classes, 2 reference cells\n"),
+        ("image ID,class label\none,1\n", "line 2: image ID 'one' is no number"),
+        ("image ID\n1\n", "needs two columns"),
+    ],
+)
+def test_tables_of_segmentation_wbc_as_excel_saves_them(download, run, table, result):
+    for number in (1, 2):
+        for name in ("001", "002"):
+            save(download / f"Dataset {number}" / f"{name}.bmp")
+            save(download / f"Dataset {number}" / f"{name}.PNG", MASK)
+        (download / f"Class Labels of Dataset {number}.csv").write_text(table)
+    status, printed = run("prepare_segmentation_wbc.py")
+    assert result in printed
+    assert status == (0 if "images" in result else 2)
+
+
+def test_what_systems_leave_in_a_download_is_no_image(tmp_path, download, run):
+    save(download / "__MACOSX" / "erythroblast" / "ERB_9.jpg")
+    save(download / "set" / "erythroblast" / "ERB_1.jpg")
+    save(download / "set" / "erythroblast" / "@eaDir" / "ERB_1.jpg" / "SYNOPHOTO_THUMB_M.jpg")
+    save(download / "set" / "erythroblast" / "._ERB_1.jpg")
+    assert run("prepare_acevedo20.py") == (0, "acevedo-20: 1 images, 1 labelled in 1 classes\n")
+    assert list(labels(tmp_path, "acevedo-20")) == ["acevedo-20/erythroblast/ERB_1.jpg"]
+
+
+def test_annotations_in_a_code_page_are_refused(download, run):
+    save(download / "LYT" / "LYT_1.tiff")
+    (download / "annotations.dat").write_bytes("LYT/LYT_1.tiff LYT größer\n".encode("cp1252"))
+    status, printed = run("prepare_matek19.py")
+    assert status == 2
+    assert "annotations.dat: not UTF-8" in printed
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("prepare_*.py")))
