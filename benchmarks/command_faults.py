@@ -1,0 +1,286 @@
+"""Disturbs every writing command and runs it again: it must end as if nothing had happened.
+
+    python benchmarks/command_faults.py --output faults --seconds 3600          # all commands, all faults
+    python benchmarks/command_faults.py --output faults merge export            # commands whose names begin so
+    python benchmarks/command_faults.py --output faults --table                 # only the table
+
+The figures are those of docs/reliability.md. Every fault is one line of OUTPUT/results.jsonl, and one that is there is
+not made again: a run goes on where the last one ended. What should not be is kept in OUTPUT/logs. Needs fork (POSIX).
+The parent has the packages loaded, so a fault costs little more than the command's own work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from fault_commands import COMMANDS, Command, make_inputs
+from fault_injection import ERRORS, Steps, inject
+from fault_results import contents, differences
+
+DONE, REFUSED = 0, 2  # exit statuses of a command
+STEPS, SLOW_STEPS = 60, 12  # operations at most at which a command is killed
+RANDOM, SLOW_RANDOM = 20, 6  # kills at random instants
+TIMEOUT = 600  # seconds
+
+
+class Bench:
+    """Runs commands in forked children, with faults."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.inputs = make_inputs(self.folder / "inputs")
+        self.results = self.folder / "results.jsonl"
+        self._whole: dict[str, tuple[dict, int, float]] = {}
+
+    def whole(self, command: Command) -> tuple[dict, int, float]:
+        """Of an undisturbed run: what it leaves, its writing operations, its seconds."""
+        if command.name not in self._whole:
+            output, steps = self.fresh(command), Steps()
+            started = time.monotonic()
+            status, said = self.run(command, output, lambda: inject(output.parent, steps))
+            if status != DONE:
+                raise RuntimeError(f"{command.name} fails undisturbed with {status}: {said[-500:]}")
+            self._whole[command.name] = contents(output), steps.count, time.monotonic() - started
+        return self._whole[command.name]
+
+    def fresh(self, command: Command) -> Path:
+        """An output folder of a command with what it needs, and nothing else."""
+        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        output = self.folder / "work" / "out"
+        output.parent.mkdir()
+        command.prepare(self.inputs, output)
+        return output
+
+    def start(self, command: Command, output: Path, before: Callable[[], object] = lambda: None) -> int:
+        """Start a command in a child of its own session: its id."""
+        argv = command.argv(self.inputs, output)
+        log = self.folder / "log.txt"
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            os.setsid()
+            handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(handle, 1), os.dup2(handle, 2)
+            output.parent.mkdir(exist_ok=True)
+            if any(f"{output}{os.sep}" in argument for argument in argv):
+                output.mkdir(exist_ok=True)
+            before()
+            from cellfeat.cli import main
+
+            main(argv)
+            status = 0
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1 if error.code else 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(status)
+
+    def end(self, pid: int) -> int:
+        """Wait for a command and end what it has left running: its exit status, negative for a signal."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                break
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(status)
+
+    def run(self, command: Command, output: Path, before: Callable[[], object] = lambda: None) -> tuple[int, str]:
+        """Run a command to its end: exit status and what it said."""
+        log = self.folder / "log.txt"
+        log.unlink(missing_ok=True)
+        status = self.end(self.start(command, output, before))
+        return status, log.read_text(errors="replace") if log.exists() else ""
+
+    # Faults. Each gives an outcome, "" where all is well.
+
+    def killed_at_step(self, command: Command, step: int) -> str:
+        output, steps = self.fresh(command), Steps()
+        status, said = self.run(command, output, lambda: inject(output.parent, steps, "kill", step))
+        if status not in (-signal.SIGKILL, DONE):
+            return _outcome(status, said)
+        return self.again(command, output)
+
+    def killed_at_random(self, command: Command, number: int) -> str:
+        output, rng = self.fresh(command), random.Random(f"{command.name} {number}")
+        for _ in range(2):
+            pid = self.start(command, output)
+            time.sleep(rng.uniform(0, 1.1 * self.whole(command)[2]))
+            os.kill(pid, signal.SIGKILL)
+            self.end(pid)
+        return self.again(command, output)
+
+    def failing_disk(self, command: Command, step: int, kind: str) -> str:
+        output, steps = self.fresh(command), Steps()
+        status, said = self.run(command, output, lambda: inject(output.parent, steps, kind, step))
+        if status not in (REFUSED, DONE):
+            return _outcome(status, said)
+        return self.again(command, output)
+
+    def clock_back(self, command: Command, step: int) -> str:
+        """Killed, then run again a year earlier."""
+        output, steps = self.fresh(command), Steps()
+        self.run(command, output, lambda: inject(output.parent, steps, "kill", step))
+        return self.again(command, output, _a_year_earlier)
+
+    def two_at_once(self, command: Command, other: Command) -> str:
+        """Two commands that write to one place: each ends or is refused; of two equal ones the result is whole."""
+        output = self.fresh(command)
+        (self.folder / "log.txt").unlink(missing_ok=True)
+        pids = [self.start(command, output), self.start(other, output)]
+        statuses = [self.end(pid) for pid in pids]
+        said = (self.folder / "log.txt").read_text(errors="replace")
+        for status in statuses:
+            if status not in (DONE, REFUSED):
+                return _outcome(status, said)
+        if command is other:
+            return self.again(command, output)
+        return "" if DONE in statuses else "both refused"
+
+    def moved_away(self, command: Command, number: int, how: str) -> str:
+        """The output folder is renamed or deleted while the command runs; then it is run again."""
+        output, rng = self.fresh(command), random.Random(f"{command.name} {how} {number}")
+        (self.folder / "log.txt").unlink(missing_ok=True)
+        pid = self.start(command, output)
+        time.sleep(rng.uniform(0, self.whole(command)[2]))
+        if output.exists():
+            output.rename(output.with_name("moved"))
+            if how == "deleted":
+                shutil.rmtree(output.with_name("moved"), ignore_errors=True)
+        status = self.end(pid)
+        said = (self.folder / "log.txt").read_text(errors="replace")
+        if status not in (DONE, REFUSED):
+            return _outcome(status, said)
+        command.prepare(self.inputs, output)
+        return self.again(command, output)
+
+    def again(self, command: Command, output: Path, before: Callable[[], object] = lambda: None) -> str:
+        status, said = self.run(command, output, before)
+        if status != DONE:
+            return f"again: {_outcome(status, said)}"
+        different = differences(contents(output), self.whole(command)[0])
+        return f"again: {different}" if different else ""
+
+
+def _a_year_earlier() -> None:
+    now = time.time
+    time.time = lambda: now() - 365 * 86400
+    time.time_ns = lambda: int((now() - 365 * 86400) * 1e9)
+
+
+def _outcome(status: int, said: str) -> str:
+    last = [line for line in said.strip().splitlines() if line.strip()][-1:] or [""]
+    kind = "traceback" if "Traceback" in said else "refused" if status == REFUSED else f"status {status}"
+    return f"{kind}: {last[0][:200]}"
+
+
+def faults(bench: Bench, command: Command) -> dict[str, Callable[[], str]]:
+    """All faults of a command by name."""
+    steps = bench.whole(command)[1]
+    most, randoms = (SLOW_STEPS, SLOW_RANDOM) if command.slow else (STEPS, RANDOM)
+    chosen = sorted(random.Random(command.name).sample(range(steps), min(most, steps)))
+    found: dict[str, Callable[[], str]] = {}
+    for step in chosen:
+        found[f"killed at a step/{step}"] = lambda step=step: bench.killed_at_step(command, step)
+    for number in range(randoms):
+        found[f"killed at random/{number}"] = lambda number=number: bench.killed_at_random(command, number)
+    for kind in ERRORS:
+        for step in chosen[:: 4 if command.slow else 3]:
+            found[f"disk {kind}/{step}"] = lambda step=step, kind=kind: bench.failing_disk(command, step, kind)
+    for step in chosen[:: max(1, len(chosen) // 3)]:
+        found[f"clock back/{step}"] = lambda step=step: bench.clock_back(command, step)
+    for how in ("renamed", "deleted"):
+        for number in range(2 if command.slow else 5):
+            found[f"{how}/{number}"] = lambda number=number, how=how: bench.moved_away(command, number, how)
+    for other in COMMANDS.values():
+        if other is command or not (other.slow or command.slow):
+            found[f"two at once/{other.name}"] = lambda other=other: bench.two_at_once(command, other)
+    return found
+
+
+def table(results: list[dict]) -> str:
+    """A Markdown table: command by fault, faults survived of faults made."""
+    counts: dict[str, Counter] = defaultdict(Counter)
+    kinds: list[str] = []
+    for result in results:
+        kind = result["fault"].split("/")[0]
+        kinds += [kind] if kind not in kinds else []
+        counts[result["command"]][kind] += 1
+        counts[result["command"]][f"{kind} ok"] += not result["outcome"]
+    lines = [f"| command | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
+    for name, count in counts.items():
+        cells = [f"{count[f'{kind} ok']} of {count[kind]}" if count[kind] else "–" for kind in kinds]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="*", help="beginnings of their names; default: all")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--table", action="store_true", help="make no fault")
+    options = parser.parse_args()
+    path = options.output / "results.jsonl"
+    results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not options.table:
+        _load_packages()
+        bench, end = Bench(options.output), time.monotonic() + options.seconds
+        made = {(result["command"], result["fault"]) for result in results}
+        chosen = [c for c in COMMANDS.values() if c.name.startswith(tuple(options.commands) or "")]
+        for command in chosen:
+            for name, fault in faults(bench, command).items():
+                if (command.name, name) in made or time.monotonic() > end:
+                    continue
+                results.append({"command": command.name, "fault": name, "outcome": fault()})
+                with open(path, "a") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+                if results[-1]["outcome"]:
+                    print(f"{command.name}: {name}: {results[-1]['outcome']}", flush=True)
+                    logs = options.output / "logs"
+                    logs.mkdir(exist_ok=True)
+                    shutil.copy(options.output / "log.txt", logs / f"{command.name} {name}".replace("/", " "))
+    print(table(results))
+
+
+def _load_packages() -> None:
+    """Import what the commands need, before children are forked; threads do not survive a fork."""
+    import anndata  # noqa: F401
+    import lightning  # noqa: F401
+    import sklearn.ensemble  # noqa: F401
+    import torch
+
+    import cellfeat.cli.app
+    import cellfeat.reporting.report
+    import cellfeat.workflows.comparison
+    import cellfeat.workflows.pipeline  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    if not hasattr(os, "fork"):
+        sys.exit("this needs fork")
+    main()
