@@ -280,7 +280,7 @@ def config_dir() -> Path:
 
 
 def _drop_other_architectures(tree: CfgNode, source: str) -> None:
-    if "KEYPOINT_ON" in tree.get("MODEL", {}) and tree["MODEL"]["KEYPOINT_ON"]:
+    if isinstance(tree.get("MODEL"), dict) and tree["MODEL"].get("KEYPOINT_ON"):
         raise CellfeatError(f"{source}: MODEL.KEYPOINT_ON: cells have no key points; set it to False")
     for name in OTHER_ARCHITECTURES:
         section, key = name.split(".")

@@ -29,8 +29,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, depth: int) -> dict[str, Any]:
     content = read_yaml_file(path)
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, dict):
         raise CellfeatError(f"{path}: not a detector config, it has no keys such as MODEL")
+    if (key := _no_name(content)) is not None:
+        raise CellfeatError(f"{path}: the key {key} is no text; see the configs that come with cellfeat")
     named = content.pop(BASE, [])
     bases = named if isinstance(named, list) else [named]
     if bases and depth == MAX_BASES:
@@ -45,6 +47,17 @@ def _read(path: Path, depth: int) -> dict[str, Any]:
         _merge(_read(file, depth + 1), merged, str(file))
     _merge(content, merged, str(path))
     return merged
+
+
+def _no_name(content: Any) -> str | None:
+    """A key anywhere in the tree that is no text, as it would be written; None: there is none."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if not isinstance(key, str):
+                return repr(key)
+            if (found := _no_name(value)) is not None:
+                return found
+    return None
 
 
 def _merge(changes: dict[Any, Any], into: dict[Any, Any], source: str) -> None:

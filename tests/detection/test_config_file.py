@@ -34,6 +34,7 @@ def base(tmp_path):
         ("pipe.yaml", "pipe.yaml: no such config file"),
         ("config.yaml", "more than 10 bases in a row, or a circle"),
         ("list.yaml", "list.yaml: not a detector config"),
+        ("base.yaml\nMODEL: {FPN: {1: 2}}", "config.yaml: the key 1 is no text"),
         ("[base.yaml, other.yaml]", "other.yaml: MODEL: has keys of its own here, but a value in its base"),
     ],
 )
