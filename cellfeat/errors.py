@@ -68,3 +68,8 @@ class MissingRequirement(CellfeatError):
 
 class MissingWeights(MissingRequirement):
     """A network lacks its weights file."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, on one line."""
+    return " ".join(str(error).split())

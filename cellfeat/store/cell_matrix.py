@@ -12,11 +12,11 @@ import numpy as np
 
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path
-from cellfeat.errors import CellfeatError, Damaged
+from cellfeat.errors import CellfeatError, Damaged, one_line
 from cellfeat.store import probe
 from cellfeat.store.guard import H5PY_ERRORS, check_dataset, check_memory, own_dataset, text_attribute
 from cellfeat.store.opening import open_file
-from cellfeat.store.schema import check_format, one_line
+from cellfeat.store.schema import check_format
 
 REQUIRED = ("method", "config", "store_digest")
 _OWN = ("format", "version", "package_version")

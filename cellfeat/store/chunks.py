@@ -20,8 +20,8 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from cellfeat.errors import Damaged
-from cellfeat.store.schema import REPAIR, one_line
+from cellfeat.errors import Damaged, one_line
+from cellfeat.store.schema import REPAIR
 
 GZIP, SHUFFLE, FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
 PIPELINE = (SHUFFLE, GZIP, FLETCHER32)  # in this order, as h5py has it; a dataset may leave some out

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from cellfeat.core.memory import available_memory
-from cellfeat.errors import CellfeatError, Damaged, NewerFormat
+from cellfeat.errors import CellfeatError, Damaged, NewerFormat, one_line
 from cellfeat.store.chunks import PIPELINE, filters_of
 from cellfeat.store.schema import (
     IMAGES,
@@ -29,7 +29,6 @@ from cellfeat.store.schema import (
     Element,
     all_elements,
     metadata_element,
-    one_line,
 )
 
 H5PY_ERRORS = (OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)  # on damaged files

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.files import atomic_path, sha256_file
+from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import differences, different
 from cellfeat.errors import DifferentInputs
-from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.schema import MANIFEST, SHARDS, own_folder, shard_file
 
 OWN = ("shards", "sha256")  # keys of a manifest in which the parts of one dump differ
 
 
-def join_parts(parts: Sequence[Path], output: Path, lock: WriterLock | None = None) -> None:
+def join_parts(parts: Sequence[Path], output: Path, lock: FolderLock | None = None) -> None:
     """Make a store at `output` of the shards of `parts`, in their order.
 
     On one disk shards are linked, not copied. Until the manifest is written at the end `output` is no store, and
@@ -36,9 +36,9 @@ def join_parts(parts: Sequence[Path], output: Path, lock: WriterLock | None = No
     """
     with ExitStack() as locks:
         if lock is None:
-            lock = locks.enter_context(WriterLock(output))
+            lock = locks.enter_context(FolderLock(output))
         for part in parts:
-            locks.enter_context(WriterLock(part))
+            locks.enter_context(FolderLock(part))
         joined, sources = _joined(parts)
         if (output / MANIFEST).exists():
             before, now = (dict(made, sha256="") for made in (read_manifest(output), joined))

@@ -7,7 +7,7 @@ from typing import Any
 
 import h5py
 
-from cellfeat.errors import CellfeatError, Damaged
+from cellfeat.errors import CellfeatError, Damaged, one_line
 from cellfeat.store import probe
 from cellfeat.store.guard import H5PY_ERRORS, check_dataset, damage_named, elements_of, own_dataset, text_attribute
 from cellfeat.store.schema import (
@@ -19,7 +19,6 @@ from cellfeat.store.schema import (
     VERSION,
     Layout,
     check_format,
-    one_line,
 )
 
 

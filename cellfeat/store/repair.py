@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.files import sha256_file
-from cellfeat.errors import CannotWrite, CellfeatError, DifferentInputs, NewerFormat
+from cellfeat.core.lock import FolderLock
+from cellfeat.errors import CannotWrite, CellfeatError, DifferentInputs, NewerFormat, one_line
 from cellfeat.store.guard import H5PY_ERRORS, own_dataset, text_attribute
-from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import check_seal, read_manifest, write_manifest
 from cellfeat.store.opening import open_file
 from cellfeat.store.schema import (
@@ -23,7 +23,6 @@ from cellfeat.store.schema import (
     VERSION,
     check_format,
     element,
-    one_line,
     own_folder,
 )
 from cellfeat.store.shards import Shards
@@ -72,7 +71,7 @@ def repair(path: str | Path) -> Repair:
     path = Path(path)
     if not (path / MANIFEST).exists() and not (path / SHARDS).is_dir():
         read_manifest(path)  # says what it is instead
-    lock = WriterLock(path)
+    lock = FolderLock(path)
     try:
         own_folder(path / SHARDS)
         report = Repair()

@@ -304,8 +304,3 @@ def is_text(value: Any) -> bool:
         return isinstance(value, str) and b"\0" not in value.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error, on one line."""
-    return " ".join(str(error).split())

@@ -12,11 +12,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from cellfeat.core.files import sha256_file
-from cellfeat.errors import CellfeatError, Damaged
+from cellfeat.core.lock import LOCK
+from cellfeat.errors import CellfeatError, Damaged, one_line
 from cellfeat.store.guard import damage_named
-from cellfeat.store.lock import LOCK
 from cellfeat.store.manifest import check_seal, read_manifest
-from cellfeat.store.schema import MANIFEST, REPAIR, SHARDS, Element, all_elements, box_fits, element, finite, one_line
+from cellfeat.store.schema import MANIFEST, REPAIR, SHARDS, Element, all_elements, box_fits, element, finite
 from cellfeat.store.shards import Shards
 
 BLOCK = 256  # cells read at a time

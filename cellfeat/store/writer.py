@@ -17,11 +17,11 @@ import numpy as np
 
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path
+from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import differences, different
-from cellfeat.errors import CannotWrite, CellfeatError, Damaged
+from cellfeat.errors import CannotWrite, CellfeatError, Damaged, one_line
 from cellfeat.store import probe
 from cellfeat.store.chunks import GZIP_LEVEL
-from cellfeat.store.lock import WriterLock
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.rows import Block, ImageResult
 from cellfeat.store.schema import (
@@ -32,7 +32,6 @@ from cellfeat.store.schema import (
     VERSION,
     Layout,
     element,
-    one_line,
     own_folder,
     shard_file,
     shard_number,
@@ -92,7 +91,7 @@ class StoreWriter:
             "shards": [],
         }
         _refuse_other_folder(self.path)
-        self._lock = WriterLock(self.path)
+        self._lock = FolderLock(self.path)
         try:
             own_folder(self.path / SHARDS)
             self._manifest = _stand_or_start(self.path, manifest)

@@ -15,6 +15,7 @@ from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
 from cellfeat.core.files import digest, sha256_file, write_json
+from cellfeat.core.lock import FolderLock
 from cellfeat.data.catalogue import ImageRecord, open_dataset
 from cellfeat.data.crops import crop_cell
 from cellfeat.data.images import UnreadableImage, read_rgb
@@ -25,7 +26,6 @@ from cellfeat.detection.structures import CellInstances
 from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.join import join_parts
-from cellfeat.store.lock import WriterLock
 from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element, own_folder
 from cellfeat.workflows.dump_config import DumpConfig
 
@@ -134,7 +134,7 @@ def _write_in_ranks(
 
     if output.is_dir() and any(not file.name.startswith(".") and file.name != SHARDS for file in output.iterdir()):
         raise CellfeatError(f"{output}: not empty and not a feature store; choose another folder")
-    with WriterLock(output) as lock:  # from the start, so that no second dump begins here meanwhile
+    with FolderLock(output) as lock:  # from the start, so that no second dump begins here meanwhile
         folder = own_folder(output / RANKS)
         launch_processes(_write_rank, ranks, cfg, datasets, folder, config, engine)
         join_parts([folder / f"{rank}-of-{ranks}" for rank in range(ranks)], output, lock)
@@ -144,7 +144,7 @@ def _remove_ranks(output: Path) -> None:
     """Remove the stores of ranks, also those of a dump that was interrupted and then completed by one process."""
     folder = output / RANKS
     if folder.is_dir() and not folder.is_symlink():
-        with WriterLock(output):
+        with FolderLock(output):
             shutil.rmtree(folder)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import faults
 import pytest
 
+from cellfeat.core.lock import LOCK
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
-from cellfeat.store.lock import LOCK
 
 
 def test_writer_killed_at_random_instants_loses_nothing(tmp_path):

@@ -237,7 +237,7 @@ def test_other_folders_are_refused(tmp_path, path):
     with pytest.raises(CellfeatError, match="not empty and not a feature store"):
         write(tmp_path / "notes", [])
     (tmp_path / "file").touch()
-    with pytest.raises(CellfeatError, match="cannot write a store here"):
+    with pytest.raises(CellfeatError, match="cannot write here"):
         write(tmp_path / "file", [])
     (path / "manifest.json").unlink()
     shards = list((path / "shards").iterdir())

@@ -1,4 +1,11 @@
-"""One writer at a time: a lock file that says who holds it, and tells a dead holder from a live one."""
+"""One writer of a folder at a time: a lock file that says who holds it, and tells a dead holder from a live one.
+
+    with FolderLock(output) as lock:
+        ...           # the work
+        lock.check()  # before a result is put in place: the folder was not moved away meanwhile
+
+Every command that writes a folder over some time holds its lock from before it looks at what is there until it is done.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from cellfeat.errors import Busy, CannotWrite, CellfeatError
-from cellfeat.store.schema import one_line
+from cellfeat.errors import Busy, CannotWrite, CellfeatError, one_line
 
 try:
     import fcntl
@@ -28,8 +34,8 @@ LOCAL = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "o
 LOCAL |= {"xfs", "zfs"}
 
 
-class WriterLock:
-    """Holds a store against a second writer until it is closed or the process ends.
+class FolderLock:
+    """Holds a folder against a second writer until it is closed or the process ends.
 
     The file `.lock` says in JSON who holds it and is emptied when the writer is done. The system's own lock on it
     (`flock`) ends with the process, whatever ends it. Whoever gets that lock takes over what a dead writer left, if
@@ -41,23 +47,21 @@ class WriterLock:
     remove. Where the system has no `flock`, the holder's process id tells whether it lives.
 
     Args:
-        store: Folder of the store; made if absent.
+        folder: The folder; made if absent.
 
     Raises:
         Busy: Another writer holds it or may hold it.
-        CannotWrite: `store` cannot be written to.
+        CannotWrite: The folder cannot be written to.
         CellfeatError: `.lock` is a link or no regular file.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._store = store
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         try:
-            store.mkdir(parents=True, exist_ok=True)
-            self._file = _open(store / LOCK)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = _open(folder / LOCK)
         except OSError as error:
-            raise CannotWrite(
-                f"{store}: cannot write a store here ({one_line(error)})", "choose another folder"
-            ) from None
+            raise CannotWrite(f"{folder}: cannot write here ({one_line(error)})", "choose another folder") from None
         try:
             self._claim()
         except BaseException:
@@ -68,45 +72,46 @@ class WriterLock:
         taken, holder = _flock(self._file), _holder(self._file)
         if taken is False or (taken is None and holder and _alive(holder)):
             raise Busy(
-                f"{self._store}: another process is writing this store{_words(holder)}", "wait for it or choose another"
+                f"{self._folder}: another process is writing here{_words(holder)}",
+                "wait for it, or choose another folder",
             )
-        if holder and not (_gone(holder) if taken is None else _sees_all_locks(self._store, holder)):
+        if holder and not (_gone(holder) if taken is None else _sees_all_locks(self._folder, holder)):
             raise Busy(
-                f"{self._store}: a writer on another machine left its lock{_words(holder)}",
-                f"if it no longer runs, remove {self._store / LOCK} and run again",
+                f"{self._folder}: a writer on another machine left its lock{_words(holder)}",
+                f"if it no longer runs, remove {self._folder / LOCK} and run again",
             )
         self.check()  # another writer may have removed the file that was opened here
         try:
             self._write(json.dumps(_myself()).encode())
         except OSError as error:
-            raise CannotWrite(f"{self._store}: cannot write ({one_line(error)})", "make room and run again") from None
+            raise CannotWrite(f"{self._folder}: cannot write ({one_line(error)})", "make room and run again") from None
 
     @property
     def closed(self) -> bool:
         return self._file.closed
 
     def check(self) -> None:
-        """Make sure that the store is still where it was and this is still its lock.
+        """Make sure that the folder is still where it was and this is still its lock.
 
         Raises:
             CannotWrite: The folder or the lock was moved, removed or replaced.
         """
         mine = os.fstat(self._file.fileno())
         with suppress(OSError):
-            if os.path.samestat(os.lstat(self._store / LOCK), mine):
+            if os.path.samestat(os.lstat(self._folder / LOCK), mine):
                 return
         raise CannotWrite(
-            f"{self._store}: was moved or removed while it was written", "bring it back, then run again to go on"
+            f"{self._folder}: was moved or removed while it was written", "bring it back, then run again to go on"
         )
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the folder."""
         if not self._file.closed:
             with suppress(OSError):
                 self._write(b"")
             self._file.close()
 
-    def __enter__(self) -> WriterLock:
+    def __enter__(self) -> FolderLock:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
@@ -120,7 +125,7 @@ class WriterLock:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open the lock file, made if absent; a link in a stranger's store must not lead to a file of the user's.
+    """Open the lock file, made if absent; a link in a stranger's folder must not lead to a file of the user's.
 
     Raises:
         CellfeatError: It is a link or no regular file.
@@ -204,11 +209,11 @@ def _gone(holder: dict[str, Any]) -> bool:
     return _same_kernel(holder) and holder.get("pids", _pids()) == _pids() and not _lives(holder["pid"])
 
 
-def _sees_all_locks(store: Path, holder: dict[str, Any]) -> bool:
+def _sees_all_locks(folder: Path, holder: dict[str, Any]) -> bool:
     """Whether the holder, if it lived, would still have the system's lock that this process has got."""
     if _same_kernel(holder):
         return True
-    kind, options = _file_system(store)
+    kind, options = _file_system(folder)
     return kind in LOCAL or (kind in ("nfs", "nfs4") and "local_lock=none" in options)
 
 
