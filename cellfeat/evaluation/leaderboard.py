@@ -16,18 +16,19 @@ WHERE = ("across", "within")
 
 
 def standing(pairs: Sequence[Pair], measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """The line of one method and classifier.
+    """The line of one method, classifier and protocol.
 
     Args:
         pairs: All its pairs of domains, evaluated or not.
         measured: What `separation` says of its embeddings, one a seed; none for a method that predicts.
 
     Returns:
-        method, classifier, runs; then, for "across" and "within", the mean over the pairs of each metric, and for the
-        metrics of accuracy `_sd` over the runs and `_low`, `_high` of the 95 % interval over resamples of the cells;
-        then the means of what was measured. NaN where there is nothing.
+        method, classifier, protocol, runs; then, for "across" and "within", the mean over the pairs of each metric, and
+        for the metrics of accuracy `_sd` over the runs and `_low`, `_high` of the 95 % interval over resamples of the
+        cells; then the means of what was measured. NaN where there is nothing.
     """
     line: dict[str, Any] = {"method": pairs[0].method, "classifier": pairs[0].classifier}
+    line["protocol"] = pairs[0].protocol
     line["runs"] = max(len(pair.probabilities) for pair in pairs)
     for where in WHERE:
         chosen = [pair for pair in pairs if not pair.reason and (pair.train != pair.test) == (where == "across")]
@@ -44,7 +45,8 @@ def standing(pairs: Sequence[Pair], measured: Sequence[Mapping[str, float]]) -> 
 
 
 def leaderboard(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The lines, best accuracy across domains first; within a domain where there is only one."""
-    board = pd.DataFrame(lines)
+    """The lines by protocol, best accuracy across domains first; within a domain where there is only one."""
+    table = pd.DataFrame(lines)
     keys = [f"{where}_accuracy" for where in WHERE]
-    return board.sort_values(keys, ascending=False, kind="stable", na_position="last").reset_index(drop=True)
+    order = table.sort_values(keys, ascending=False, kind="stable", na_position="last")
+    return order.sort_values("protocol", kind="stable").reset_index(drop=True)  # paper before shared

@@ -18,6 +18,8 @@ from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers
 from cellfeat.evaluation.metrics import METRICS, bootstrap, chance_scores, confusion_matrix, interval, scores
 from cellfeat.evaluation.protocol import (
+    CLASSES,
+    Classes,
     ClassifierName,
     EvaluationConfig,
     ProtocolName,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("method", "classifier", "protocol", "train", "test", "metric"),
-    *("mean", "sd", "low", "high", "runs", "chance", "n_train", "n_test", "classes", "reason"),
+    *("mean", "sd", "low", "high", "runs", "chance", "n_train", "n_test", "classes", "unlearned", "reason"),
 )
 
 
@@ -43,9 +45,10 @@ class Pair:
 
     Attributes:
         classifier: Its name; "own" where the method itself predicts.
-        classes: The k classes that have cells to train on and cells to score, in alphabetical order.
-        n_train: Cells of these classes that are learned from.
-        n_test: Cells of these classes that are scored.
+        classes: The k classes that are learned or scored, in alphabetical order.
+        learned_classes: Those of them that are learned.
+        n_train: Cells that are learned from.
+        n_test: Cells that are scored.
         reason: Why the pair was not evaluated; "" where it was.
         true: (n_test,) classes of the scored cells.
         probabilities: One (n_test, k) array a run, in the order of `classes`.
@@ -58,12 +61,31 @@ class Pair:
     train: str
     test: str
     classes: tuple[str, ...]
+    learned_classes: tuple[str, ...]
     n_train: int
     n_test: int
     reason: str
     true: np.ndarray
     resamples: int
     probabilities: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, classes: Sequence[str], probabilities: np.ndarray) -> None:
+        """Add a run: (n_test, m) probabilities of m classes; those that take no part in this pair are left out.
+
+        What is left is scaled to add up to 1, evenly over the learned classes where nothing is left.
+        """
+        columns = {name: probabilities[:, k] for k, name in enumerate(classes)}
+        chosen = np.zeros((len(probabilities), len(self.classes)))
+        for k, name in enumerate(self.classes):
+            if name in columns:
+                chosen[:, k] = columns[name]
+        chosen[:, [name in self.learned_classes for name in self.classes]] += np.finfo(np.float32).tiny
+        self.probabilities.append(chosen / chosen.sum(axis=1, keepdims=True))
+
+    @cached_property
+    def unlearned(self) -> list[str]:
+        """Classes of the scored cells that the classifier never saw: none of these cells can be named rightly."""
+        return sorted(set(self.true) - set(self.learned_classes))
 
     @cached_property
     def predicted(self) -> list[np.ndarray]:
@@ -105,18 +127,17 @@ def cross_domain_table(
 ) -> pd.DataFrame:
     """Score embeddings within and across domains.
 
-    Cells are matched by cell_id. Unlabelled cells take no part; a pair of domains is scored on the classes that have
-    cells to train on in the one and cells to score in the other.
+    Cells are matched by cell_id. Unlabelled cells take no part.
 
     Args:
         embeddings: One method's embeddings, or several methods'.
         table: One row a cell, with columns cell_id, domain, label ("" where unknown), as `Store.table()` returns it.
-        protocol: "paper" or "code", see `cellfeat.evaluation.protocol`.
-        split: Protocol `paper`: "train" or "test" by cell_id, as the autoencoder was trained; made here if None.
-        runs: Protocol `paper`: forests per pair.
-        trees: Protocol `paper`: trees of a forest.
+        protocol: "paper", "shared" or "code", see `cellfeat.evaluation.protocol`.
+        split: "train" or "test" by cell_id, as the autoencoder was trained; made here if None. Not for `code`.
+        runs: Forests per pair; `code` has one.
+        trees: Trees of a forest; `code` has 100.
         depth: Largest depth of a tree.
-        seed: Protocol `paper`: seed of the first forest and of the split made here.
+        seed: Seed of the first forest and of the split made here; `code` has its own.
         min_cells: A pair with fewer cells to train on, or to score, is not evaluated.
         classifier: "forest", "linear" or "knn", see `cellfeat.evaluation.classifiers`.
         balanced: Whether every class has the same weight in training.
@@ -125,8 +146,8 @@ def cross_domain_table(
         One row for each method, pair of domains and metric (accuracy, balanced_accuracy, macro_f1, all fractions, and
         entropy and snd, see `cellfeat.data.model_selection`): the columns method, classifier, protocol, train, test,
         metric, mean, sd (over runs; NaN for a single run), low and high (95 % interval over resamples of the scored
-        cells), runs, chance (of the best constant answer), n_train, n_test, classes (joined by ";") and reason (""
-        where evaluated, else why not).
+        cells), runs, chance (of the best constant answer), n_train, n_test, classes (learned or scored, joined by ";"),
+        unlearned (scored and never learned) and reason ("" where evaluated, else why not).
 
     Raises:
         CellfeatError: The embeddings lack a cell of `table`, or `split` does not fit it.
@@ -159,7 +180,7 @@ def score_pairs(
 
     Args:
         embeddings: (n, d) in the order of `table`, one for each seed of the method; run k takes the k-th, and the
-            classifier's seed k. A classifier without chance on a single embedding is run once.
+            classifier's seed k. A classifier that draws nothing at random is run once on a single embedding.
         split: "train" or "test" of every cell of `table`, indexed by cell_id; protocol `code` makes its own.
     """
     known = (table["label"] != "").to_numpy()
@@ -177,21 +198,21 @@ def score_pairs(
             if name != "forest":
                 seeds = seeds[: len(zs)]
             for train in domains:
-                by_classes = defaultdict(list)  # one serves every test domain with which it shares the same classes
+                by_classes = defaultdict(list)  # one classifier serves every test domain for which it learns the same
                 for test in domains:
                     learned, scored = members(domain, part, train, test, protocol)
                     who = (method, name, protocol, train, test)
                     pair, learned, scored = new_pair(who, label, learned, scored, config)
                     pairs.append(pair)
                     if not pair.reason:
-                        by_classes[pair.classes].append((pair, scored, learned))
+                        by_classes[pair.learned_classes].append((pair, scored, learned))
                 for group in by_classes.values():
                     learned = group[0][2]
                     for k, seed in enumerate(seeds):
                         z = zs[k % len(zs)]
                         model = classifiers.fit(name, z[learned], label[learned], config, protocol, seed)
                         for pair, scored, _ in group:
-                            pair.probabilities.append(model.predict_proba(z[scored]))
+                            pair.add(model.classes_, model.predict_proba(z[scored]))
                 progress.update(len(domains))
     return pairs
 
@@ -203,7 +224,7 @@ def new_pair(
     scored: np.ndarray,
     config: EvaluationConfig,
 ) -> tuple[Pair, np.ndarray, np.ndarray]:
-    """A pair without its runs, and which cells are learned from and scored: those of the shared classes.
+    """A pair without its runs, and which cells are learned from and scored: under `shared` those of shared classes.
 
     Args:
         who: Method, classifier, protocol, training domain and scored domain.
@@ -211,17 +232,22 @@ def new_pair(
         learned: (n,) bool, the cells that may be learned from.
         scored: (n,) bool, the cells that may be scored.
     """
-    classes = tuple(sorted(set(label[learned]) & set(label[scored])))
-    learned, scored = (rows & np.isin(label, classes) for rows in (learned, scored))
+    kind = CLASSES[who[2]]
+    if kind == "shared":
+        shared = sorted(set(label[learned]) & set(label[scored]))
+        learned, scored = (rows & np.isin(label, shared) for rows in (learned, scored))
+    taught = tuple(sorted(set(label[learned])))
+    classes = tuple(sorted({*taught, *label[scored]}))
     n_train, n_test = int(learned.sum()), int(scored.sum())
-    reason = _why_not(len(classes), n_train, n_test, config.min_cells)
-    pair = Pair(*who, classes, n_train, n_test, reason, label[scored], config.bootstrap)
+    reason = _why_not(len(taught), kind, n_train, n_test, config.min_cells)
+    pair = Pair(*who, classes, taught, n_train, n_test, reason, label[scored], config.bootstrap)
     return pair, learned, scored
 
 
-def _why_not(classes: int, n_train: int, n_test: int, min_cells: int) -> str:
+def _why_not(classes: int, kind: Classes, n_train: int, n_test: int, min_cells: int) -> str:
     if classes < 2:
-        return f"{classes or 'no'} shared class{'' if classes == 1 else 'es'}, two are needed"
+        which = "shared" if kind == "shared" else "learned"
+        return f"{classes or 'no'} {which} class{'' if classes == 1 else 'es'}, two are needed"
     if n_train < min_cells:
         return f"{n_train} cells to train on, {min_cells} are needed"
     if n_test < min_cells:
@@ -278,5 +304,6 @@ def _rows(pair: Pair) -> Iterator[dict[str, object]]:
             "n_train": pair.n_train,
             "n_test": pair.n_test,
             "classes": ";".join(pair.classes),
+            "unlearned": ";".join(pair.unlearned),
             "reason": pair.reason,
         }

@@ -31,11 +31,11 @@ def score_embeddings(
     Returns:
         table: The rows of the cross-domain table.
         confusions: The entries of confusion.json.
-        standings: The lines of the leaderboard, one a classifier.
+        standings: The lines of the leaderboard, one a protocol and classifier.
         map: kind ("UMAP" or "t-SNE"), rows (of the store) and xy of the cells drawn, or the reason why there are none.
     """
     zs = [align(read_embeddings(path), table) for path in paths]
-    pairs = score_pairs(title, zs, table, "paper", split, config)
+    pairs = [pair for protocol in config.protocols for pair in score_pairs(title, zs, table, protocol, split, config)]
     domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
     chosen = np.isin(domain, scored_domains(domain[label != ""].tolist(), config))
     tested = chosen & (parts_of(split, table["cell_id"]) == "test")
@@ -54,17 +54,22 @@ def score_predictions(
     config: EvaluationConfig,
 ) -> dict[str, Any]:
     """Score predictions; as `score_embeddings`, with nothing to draw."""
-    return _plain(predicted_pairs(title, predictions, table, split, config), []) | {"map": None}
+    pairs = [
+        pair
+        for protocol in config.protocols
+        for pair in predicted_pairs(title, predictions, table, protocol, split, config)
+    ]
+    return _plain(pairs, []) | {"map": None}
 
 
 def _plain(pairs: Sequence[Pair], measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    by_classifier: dict[str, list[Pair]] = {}
+    groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
-        by_classifier.setdefault(pair.classifier, []).append(pair)
+        groups.setdefault((pair.protocol, pair.classifier), []).append(pair)
     return {
         "table": [_without_nan(row) for row in tidy(pairs).to_dict("records")],
         "confusions": [confusion_entry(pair) for pair in pairs if not pair.reason],
-        "standings": [_without_nan(standing(group, measured)) for group in by_classifier.values()],
+        "standings": [_without_nan(standing(group, measured)) for group in groups.values()],
     }
 
 

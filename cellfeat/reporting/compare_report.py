@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,19 +48,20 @@ def write_compare_report(
     """
     numbers = dict.fromkeys(("mean", "sd", "low", "high", "chance"), float)
     table = table.astype(numbers)
+    protocols = score_sections.protocols_that_differ(table)
     images = store.images().groupby("domain").size().to_dict()
     cells = store.table()
-    entries = [entry for one in scored.values() for entry in one["confusions"]]
+    entries = [entry for one in scored.values() for entry in one["confusions"] if entry["protocol"] == protocols[0]]
     context = {
         "version": cellfeat.__version__,
         "today": datetime.date.today().isoformat(),
         "store": {"digest": store.digest, "cells": len(store)},
         "evaluation": config["evaluation"],
-        "board": [_named(line) for line in board.to_dict("records")],
+        "boards": _boards(board, protocols),
         "metrics": METRICS,
         "not_run": {method_name(name): reason for name, reason in not_run.items()},
-        "grid": score_sections.grid(table, "paper"),
-        "pairs": score_sections.pairs(table),
+        "grids": [score_sections.grid(table, protocol) for protocol in protocols],
+        "pairs": {name: score_sections.pairs(table[table["protocol"] == name]) for name in protocols},
         "maps": _maps(scored, cells),
         "confusions": score_sections.matrices(entries),
         "reconstructions": sections.reconstructions(reconstructions),
@@ -72,8 +73,10 @@ def write_compare_report(
     return output
 
 
-def _named(line: Mapping[Any, Any]) -> dict[str, Any]:
-    return {**line, "name": method_name(line["method"], line["classifier"])}
+def _boards(board: pd.DataFrame, protocols: Sequence[str]) -> dict[str, list[dict[Any, Any]]]:
+    """The lines of each protocol, with the methods' names in prose."""
+    lines = [{**line, "name": method_name(line["method"], line["classifier"])} for line in board.to_dict("records")]
+    return {protocol: [line for line in lines if line["protocol"] == protocol] for protocol in protocols}
 
 
 def _maps(scored: Mapping[str, Mapping[str, Any]], cells: pd.DataFrame) -> list[dict[str, Any]]:

@@ -41,26 +41,40 @@ def scores(
     for method, path in embeddings.items():
         if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(path):
             raise CellfeatError(f"{evaluation_dir}: does not evaluate {path} as it is now; evaluate again")
-    texts = dict.fromkeys(("method", "classifier", "protocol", "train", "test", "metric", "classes", "reason"), str)
+    texts = dict.fromkeys(
+        ("method", "classifier", "protocol", "train", "test", "metric", "classes", "unlearned", "reason"), str
+    )
     numbers = dict.fromkeys(("mean", "sd", "low", "high", "chance"), "")
     table = pd.read_csv(evaluation_dir / "table.csv", dtype=texts, keep_default_na=False, na_values=numbers)
-    if "classifier" not in table:
+    if "unlearned" not in table:
         raise CellfeatError(f"{evaluation_dir / 'table.csv'}: of an older version of cellfeat; evaluate again")
     entries = read_json(evaluation_dir / "confusion.json")
-    first = record["config"]["protocols"][0]
+    protocols = protocols_that_differ(table)
+    first = protocols[0] if protocols else record["config"]["protocols"][0]
     images = store.images().groupby("domain").size().to_dict()
     return {
         "record": record,
-        "tables": [
-            grid(table, protocol) for protocol in record["config"]["protocols"] if (table["protocol"] == protocol).any()
-        ],
-        "pairs": pairs(table[table["protocol"] == first]),
+        "tables": [grid(table, protocol) for protocol in protocols],
+        "pairs": {name: pairs(table[table["protocol"] == name]) for name in protocols if name != "code"},
         "glance": _glance(table[table["protocol"] == first]),
         "published": beside(table, published_beside_ours(table, images, same_site)),
         "confusions": matrices([entry for entry in entries if entry["protocol"] == first]),
         "separation": [one | {"name": method_name(one["method"])} for one in record["separation"]],
         "protocol": first,
     }
+
+
+def protocols_that_differ(table: pd.DataFrame) -> list[str]:
+    """The protocols of a table in their order; without `shared` where all domains have the same classes.
+
+    There `paper` and `shared` learn and score the same cells, so their numbers are the same.
+    """
+    found = list(dict.fromkeys(table["protocol"]))
+    cells = table.drop_duplicates(["protocol", "train", "test"]).set_index(["train", "test"])
+    sizes = {name: cells.loc[cells["protocol"] == name, ["n_train", "n_test"]].sort_index() for name in found}
+    if {"paper", "shared"} <= set(found) and sizes["paper"].equals(sizes["shared"]):
+        found.remove("shared")
+    return found
 
 
 def grid(table: pd.DataFrame, protocol: str) -> dict[str, Any]:
@@ -90,7 +104,8 @@ def pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Which classes and how many cells each pair of domains is scored on."""
     rows = table.drop_duplicates(["train", "test"]).to_dict("records")
     for row in rows:
-        row["names"] = [class_style(name).name for name in in_reading_order(row["classes"].split(";")) if name]
+        for column in ("classes", "unlearned"):
+            row[column] = [class_style(name).name for name in in_reading_order(row[column].split(";")) if name]
     return rows
 
 

@@ -37,7 +37,7 @@ def all_pairs(*runs: Predictions) -> dict[tuple[str, str], list[Predictions]]:
 def test_only_shared_classes_count_and_others_are_left_out():
     pairs = {
         (pair.train, pair.test): pair
-        for pair in predicted_pairs("mdd", all_pairs(predictions(0.4)), TABLE, SPLIT, CONFIG)
+        for pair in predicted_pairs("mdd", all_pairs(predictions(0.4)), TABLE, "shared", SPLIT, CONFIG)
     }
     assert pairs["a", "b"].classes == ("blast", "eosinophil")
     assert pairs["a", "b"].by_run["accuracy"] == [1]  # among the two, the 0.6 for monocytes is no answer
@@ -47,9 +47,20 @@ def test_only_shared_classes_count_and_others_are_left_out():
     assert pairs["a", "b"].n_test == 10
 
 
+def test_under_paper_every_class_counts_and_is_scored():
+    pairs = {
+        (pair.train, pair.test): pair
+        for pair in predicted_pairs("mdd", all_pairs(predictions(0.4)), TABLE, "paper", SPLIT, CONFIG)
+    }
+    assert pairs["a", "b"].classes == ("blast", "eosinophil", "monocyte")
+    assert pairs["a", "b"].by_run["accuracy"] == [0]  # every cell is called a monocyte
+    assert pairs["b", "a"].unlearned == ["monocyte"]
+    assert pairs["b", "a"].n_test == 15
+
+
 def test_the_leaderboard_takes_means_over_pairs_and_sd_over_runs():
-    good = predicted_pairs("good", all_pairs(predictions(0.9), predictions(0.9)), TABLE, SPLIT, CONFIG)
-    mixed = predicted_pairs("mixed", all_pairs(predictions(0.9), predictions(0.1)), TABLE, SPLIT, CONFIG)
+    good = predicted_pairs("good", all_pairs(predictions(0.9), predictions(0.9)), TABLE, "shared", SPLIT, CONFIG)
+    mixed = predicted_pairs("mixed", all_pairs(predictions(0.9), predictions(0.1)), TABLE, "shared", SPLIT, CONFIG)
     measured = [
         {"domain_accuracy": x, "domain_chance": 0.5, "silhouette_class": 0, "silhouette_domain": 0} for x in (0.6, 0.8)
     ]
@@ -69,4 +80,4 @@ def test_predictions_that_lack_a_cell_are_refused():
     one = predictions(0.9)
     one.cell_id, one.probabilities = one.cell_id[:-1], one.probabilities[:-1]
     with pytest.raises(CellfeatError, match="lacks 1 of 10 cells, the first is 'b/eosinophil9#0'"):
-        predicted_pairs("mdd", all_pairs(one), TABLE, SPLIT, CONFIG)
+        predicted_pairs("mdd", all_pairs(one), TABLE, "shared", SPLIT, CONFIG)

@@ -31,13 +31,13 @@ def test_evaluation_is_written(store, embedding_files, tmp_path):
     assert across == {"aecfe": 1.0, "rcnn": 0.0}
 
     table = pd.read_csv(tmp_path / "out" / "table.csv")
-    assert len(table) == 2 * 2 * 4 * 5  # methods, protocols, pairs, metrics
+    assert len(table) == 2 * 3 * 4 * 5  # methods, protocols, pairs, metrics
     for entry in json.loads((tmp_path / "out" / "confusion.json").read_text()):
         counts = np.array(entry["counts"])
         assert counts.shape == (3, 3)
         assert len(entry["classes"]) == 3
         assert counts.sum() == entry["runs"] * (
-            9 if entry["protocol"] == "paper" or entry["train"] == entry["test"] else 45
+            9 if entry["protocol"] != "code" or entry["train"] == entry["test"] else 45
         )
 
 

@@ -91,23 +91,43 @@ def test_rows_are_matched_by_cell_id():
     assert set(accuracy(cross_domain_table(one, TABLE, **SMALL)).values()) == {1.0}
 
 
+def test_under_paper_all_classes_are_learned_and_the_whole_test_part_is_scored():
+    table = cells({"a": {"blast": 20, "eosinophil": 20, "monocyte": 20}, "b": {"blast": 20, "basophil": 60}})
+    result = cross_domain_table(embed(table, separable(table)), table, "paper", **SMALL)
+    rows = result.drop_duplicates(["train", "test"]).set_index(["train", "test"])
+    assert rows["classes"]["a", "b"] == "basophil;blast;eosinophil;monocyte"
+    assert rows["unlearned"]["a", "b"] == "basophil"
+    assert rows["n_train"]["a", "b"] == 48
+    assert rows["n_test"]["a", "b"] == 16
+    assert 0 < accuracy(result)["a", "b"] <= 4 / 16  # basophils cannot be named rightly
+    shared = cross_domain_table(embed(table, separable(table)), table, "shared", **SMALL)
+    reasons = shared.drop_duplicates(["train", "test"]).set_index(["train", "test"])["reason"]
+    assert reasons["a", "b"] == "1 shared class, two are needed"
+
+
+def test_paper_and_shared_are_the_same_where_domains_have_the_same_classes():
+    noise = embed(TABLE, np.random.default_rng(0).normal(size=(len(TABLE), 3)))
+    paper, shared = (cross_domain_table(noise, TABLE, protocol, **SMALL) for protocol in ("paper", "shared"))
+    pd.testing.assert_frame_equal(paper.drop(columns="protocol"), shared.drop(columns="protocol"))
+
+
 def test_only_shared_classes_enter_a_pair():
     table = cells(
         {"a": {"blast": 20, "eosinophil": 20, "monocyte": 20}, "b": {"blast": 20, "eosinophil": 20, "basophil": 20}}
     )
     z = np.random.default_rng(0).normal(size=(len(table), 3))
-    rows = cross_domain_table(embed(table, z), table, "code", **SMALL).drop_duplicates(["train", "test"])
+    rows = cross_domain_table(embed(table, z), table, "shared", **SMALL).drop_duplicates(["train", "test"])
     rows = rows.set_index(["train", "test"])
     assert rows["classes"]["a", "b"] == rows["classes"]["b", "a"] == "blast;eosinophil"
     assert rows["classes"]["a", "a"] == "blast;eosinophil;monocyte"
-    assert rows["n_test"]["a", "b"] == 40  # the whole other domain, less the class that is not shared
+    assert rows["n_test"]["a", "b"] == 8  # the test part, less the class that is not shared
 
 
 def test_pairs_that_cannot_be_scored_say_why():
     table = cells(
         {"a": {"blast": 20, "eosinophil": 20}, "b": {"blast": 20, "monocyte": 20}, "c": {"monocyte": 2, "blast": 2}}
     )
-    result = cross_domain_table(embed(table, np.zeros((len(table), 2))), table, **SMALL)
+    result = cross_domain_table(embed(table, np.zeros((len(table), 2))), table, "shared", **SMALL)
     rows = result.drop_duplicates(["train", "test"]).set_index(["train", "test"])
     assert len(rows) == 9
     assert rows["reason"]["a", "b"] == "1 shared class, two are needed"
@@ -134,7 +154,7 @@ def spy(monkeypatch) -> list[tuple[set[int], set[int]]]:
     return seen
 
 
-@pytest.mark.parametrize("protocol", ["paper", "code"])
+@pytest.mark.parametrize("protocol", ["paper", "shared", "code"])
 def test_no_forest_is_asked_about_a_cell_it_learned_from(monkeypatch, protocol):
     seen = spy(monkeypatch)
     cross_domain_table(embed(TABLE, np.arange(len(TABLE))[:, None]), TABLE, protocol, runs=1, trees=2)
