@@ -30,7 +30,7 @@ setup(
         "cellfeat.data": ["datasets/*.yaml", "vocabularies/*.csv"],
         "cellfeat.detectron_configs": ["*.yaml"],
         "cellfeat.evaluation": ["published/*.csv"],
-        "cellfeat.reporting": ["templates/*"],
+        "cellfeat.reporting": ["templates/*", "templates/sections/*"],
     },
     install_requires=[
         "fvcore>=0.1.5.post20221221",  # Detectron2's CfgNode and schedules

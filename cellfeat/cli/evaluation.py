@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import EmbeddingFiles, MoreEmbeddings, StorePath
+from cellfeat.cli.options import EmbeddingFiles, EmbeddingFilesIfAny, MoreEmbeddings, StorePath
 
 
 @command(settings="cellfeat.evaluation:EvaluationConfig")
@@ -29,17 +29,27 @@ def evaluate(
 @command()
 def report(
     store: StorePath,
-    embeddings: EmbeddingFiles,
+    embeddings: EmbeddingFilesIfAny = None,
     output: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     evaluation: Annotated[Path | None, typer.Option(help="Folder that `evaluate` wrote.")] = None,
+    comparison: Annotated[Path | None, typer.Option(help="Output folder of `compare`, in place of these.")] = None,
     autoencoder: Annotated[Path | None, typer.Option(help="Folder that `train-ae` wrote.")] = None,
     detector: Annotated[Path | None, typer.Option(help="OUTPUT_DIR of the detector.")] = None,
 ) -> None:
-    """Write one self-contained page on all of it."""
+    """Write one self-contained page on what there is: a store, its embeddings, an evaluation or a comparison."""
     from cellfeat.reporting.report import write_report
     from cellfeat.store import Store
 
-    print(write_report(output, Store(store), embeddings, evaluation, autoencoder, detector))
+    page = write_report(
+        output,
+        Store(store),
+        embeddings or (),
+        evaluation=evaluation,
+        comparison=comparison,
+        autoencoder=autoencoder,
+        detector=detector,
+    )
+    print(page)
 
 
 @command()

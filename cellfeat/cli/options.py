@@ -9,6 +9,9 @@ import typer
 
 StorePath = Annotated[Path, typer.Argument(help="Folder of a feature store.", show_default=False)]
 EmbeddingFiles = Annotated[list[Path], typer.Argument(help="Embedding files, one a method.", show_default=False)]
+EmbeddingFilesIfAny = Annotated[
+    list[Path] | None, typer.Argument(help="Embedding files, one a method.", show_default=False)
+]
 MoreEmbeddings = Annotated[list[Path] | None, typer.Option("--embeddings", help="Embedding file; may be given again.")]
 ConfigFile = Annotated[
     str, typer.Option("--config-file", help="Detector config: a path, or a name that `cellfeat configs` lists.")

@@ -16,7 +16,7 @@ import cellfeat
 from cellfeat.core.files import sha256_file, write_json, write_text
 from cellfeat.data.alignment import aligned
 from cellfeat.data.cell_ids import parts_of
-from cellfeat.data.split import read_split
+from cellfeat.data.split import divided_groups, patients_known, read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
 from cellfeat.evaluation.separation import separation
@@ -91,6 +91,8 @@ def evaluate(
             for pair in pairs
             if pair.reason and (pair.method, pair.classifier) == (pairs[0].method, pairs[0].classifier)
         ],
+        "patients": patients_known(table).to_dict("index"),
+        "divided_patients": len(divided_groups(table, split)),
         "separation": [line for one in read for line in _separations(one, table, split)],
         "summary": summary(scored),
     }

@@ -32,7 +32,8 @@ def score_embeddings(
         table: The rows of the cross-domain table.
         confusions: The entries of confusion.json.
         standings: The lines of the leaderboard, one a protocol and classifier.
-        map: kind ("UMAP" or "t-SNE"), rows (of the store) and xy of the cells drawn, or the reason why there are none.
+        map: kind ("UMAP" or "t-SNE"), rows (of the store) and xy of the cells drawn, d of the embedding, and
+            the reason why none is drawn.
     """
     zs = [align(read_embeddings(path), table) for path in paths]
     pairs = [pair for protocol in config.protocols for pair in score_pairs(title, zs, table, protocol, split, config)]
@@ -42,7 +43,7 @@ def score_embeddings(
     measured = [separation(z[tested], domain[tested], label[tested]) for z in zs]
     flat = project(zs[0][chosen], domain[chosen])
     drawn = {"kind": flat.kind, "rows": np.flatnonzero(chosen)[flat.rows].tolist(), "xy": flat.points.round(3).tolist()}
-    drawn["reason"] = flat.reason
+    drawn |= {"reason": flat.reason, "d": zs[0].shape[1]}
     return _plain(pairs, measured) | {"map": drawn}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +11,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-import cellfeat
-from cellfeat.core.files import atomic_path, slug, write_text
+from cellfeat.core.files import atomic_path, slug
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.run import read_all
 from cellfeat.evaluation.table import align
 from cellfeat.reporting import explore_plots, plots
+from cellfeat.reporting.page import write_page
 from cellfeat.reporting.palette import method_name
 from cellfeat.reporting.pixels import read_pixels
-from cellfeat.reporting.report import environment
-from cellfeat.reporting.sections import png
+from cellfeat.reporting.plots import png_uri
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -63,16 +61,14 @@ def explore(store: Store, embeddings: Sequence[str | Path], output: str | Path) 
     for name, picture in (figures | maps).items():
         with atomic_path(output / f"{name}.png") as partial:
             partial.write_bytes(picture)
-    context = {
-        "version": cellfeat.__version__,
-        "today": datetime.date.today().isoformat(),
-        "store": {"digest": store.digest, "cells": len(store)},
-        "domains": sorted(pixels.crop),
-        "figures": {name: png(picture) for name, picture in figures.items()},
-        "maps": shown,
-    }
-    page = output / "explore.html"
-    write_text(page, environment().get_template("explore.html.j2").render(context))
+    page = write_page(
+        output / "explore.html",
+        "explore.html.j2",
+        store={"digest": store.digest, "cells": len(store)},
+        domains=sorted(pixels.crop),
+        figures={name: png_uri(picture) for name, picture in figures.items()},
+        maps=shown,
+    )
     log.info("%s: %d cells of %d domains in %d figures", output, len(store), len(pixels.crop), len(figures | maps))
     return page
 
@@ -91,7 +87,7 @@ def _maps(vectors: Mapping[str, np.ndarray], table: pd.DataFrame) -> tuple[dict[
                 if not drawn.reason:
                     picture = draw(drawn.points, domain[drawn.rows], label[drawn.rows])
                     pictures[f"map_{dimensions}d_{slug(method)}"] = picture
-                    said[place] = png(picture)
+                    said[place] = png_uri(picture)
                 progress.update()
             shown.append(said)
     return pictures, shown

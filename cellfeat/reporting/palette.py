@@ -53,6 +53,11 @@ def in_reading_order(labels: Iterable[str]) -> list[str]:
     )
 
 
+def caption(domain: str, label: str) -> str:
+    """Words beneath a picture of one cell: its domain and class."""
+    return f"{domain}, {class_style(label).name}" if label else domain
+
+
 METHODS = {
     "aae": "AE, adversarial",
     "ae": "AE without alignment",

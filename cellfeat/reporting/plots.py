@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,18 +23,22 @@ OUTLINE = np.array([0, 158, 115], np.float32)
 
 
 def scatter(xy: np.ndarray, domain: np.ndarray, label: np.ndarray) -> bytes:
-    """Two views of a projection side by side: coloured by domain, and by class.
+    """Two views of a projection side by side: coloured by domain, and by class; one where that is all there is.
 
     Args:
         xy: (n, 2).
         domain: (n,) names.
         label: (n,) classes, "" where unknown.
     """
-    figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
-    by_domain, by_class = figure.subplots(1, 2)
-    points_by_domain(by_domain, xy, domain)
-    points_by_class(by_class, xy, label)
-    for axes in (by_domain, by_class):
+    views: list[tuple[Callable[[Any, np.ndarray, np.ndarray], None], np.ndarray]] = []
+    if len(set(domain)) > 1 or not any(label):
+        views.append((points_by_domain, domain))
+    if any(label):
+        views.append((points_by_class, label))
+    figure = Figure(figsize=(WIDTH / 2 * len(views), 5.6), layout="constrained")
+    panels = figure.subplots(1, len(views), squeeze=False)[0]
+    for axes, (draw, names) in zip(panels, views):
+        draw(axes, xy, names)
         axes.set(xticks=[], yticks=[])
         legend_below(axes)
         plain(axes)
@@ -138,7 +143,8 @@ def _confusion(axes: Axes, entry: Mapping | None, classes: Sequence[str], number
     if entry is not None:
         at = [classes.index(name) for name in entry["classes"]]
         counts = np.asarray(entry["counts"], float)
-        shares[np.ix_(at, at)] = counts / counts.sum(axis=1, keepdims=True)
+        total = counts.sum(axis=1, keepdims=True)
+        shares[np.ix_(at, at)] = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1)
     for side in axes.spines.values():
         side.set_color(FAINT)
@@ -210,6 +216,16 @@ def png_bytes(figure: Figure) -> bytes:
     with rc_context({"text.parse_math": False}):  # of labels that are made while drawing
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def png_uri(picture: bytes) -> str:
+    """A PNG as a data URI."""
+    return f"data:image/png;base64,{b64encode(picture).decode()}"
+
+
+def jpeg_uri(picture: bytes) -> str:
+    """A JPEG as a data URI."""
+    return f"data:image/jpeg;base64,{b64encode(picture).decode()}"
 
 
 def _jpeg(picture: np.ndarray) -> bytes:

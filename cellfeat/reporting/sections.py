@@ -1,184 +1,295 @@
-"""What each section of the report shows, as plain values for the template; None where its part is absent."""
+"""The sections of a report, in their order. Adding one takes a function, its line in SECTIONS, and its template.
+
+A function gets the `Material` and returns what its template shows as `it`, or None to leave the section out: a report
+shows what was run, and no more.
+"""
 
 from __future__ import annotations
 
 import json
-from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from cellfeat.core.files import read_json
-from cellfeat.errors import CellfeatError
+from cellfeat.evaluation.metrics import METRICS
 from cellfeat.evaluation.projection import project
-from cellfeat.evaluation.published import load_published
-from cellfeat.reporting import plots
-from cellfeat.reporting.palette import class_style, in_reading_order, method_name
+from cellfeat.evaluation.published import load_published, published_beside_ours
+from cellfeat.evaluation.table import align
+from cellfeat.reporting import plots, score_tables
+from cellfeat.reporting.palette import caption, class_style, in_reading_order, method_name
+from cellfeat.reporting.plots import jpeg_uri, png_uri
+from cellfeat.reporting.training_curves import autoencoder_curves, detector_curves
 
 if TYPE_CHECKING:
-    from cellfeat.store import Embeddings, Store
+    import pandas as pd
 
-DETECTOR_LOSSES = {
-    "loss_cls": "is it a cell",
-    "loss_box_reg": "box",
-    "loss_mask": "mask",
-    "loss_rpn_cls": "proposal: is it a cell",
-    "loss_rpn_loc": "proposal: box",
-}
-AUTOENCODER_LOSSES = {
-    "loss": "whole loss",
-    "feature_loss": "features, mean squared error",
-    "image_loss": "image, 1 − SSIM",
-    "alignment_loss": "distance between domains",
-}
-Reconstructions = tuple[np.ndarray, Mapping[str, np.ndarray], Sequence[str]]
+    from cellfeat.reporting.material import Material
 
 TILES_ACROSS = 10  # crops that fit side by side on the page
+EXAMPLES = 4  # crops of one class and domain
 
 
-def counts(table: pd.DataFrame) -> dict[str, Any]:
-    """Cells by class (rows, in the order of a differential count, unlabelled last) and domain (columns)."""
-    domains = sorted(set(table["domain"]))
-    grid = table.groupby(["label", "domain"]).size()
-    rows = [
-        {"name": class_style(label).name, "counts": [int(grid.get((label, domain), 0)) for domain in domains]}
-        for label in in_reading_order(table["label"])
-    ]
-    return {"domains": domains, "rows": rows, "totals": [int((table["domain"] == domain).sum()) for domain in domains]}
+class Section(NamedTuple):
+    """One section: its heading, what it shows (None: nothing), and the template's name, which is its anchor too."""
+
+    title: str
+    make: Callable[[Material], dict[str, Any] | None]
+    template: str
 
 
-def detection(store: Store, detector_dir: Path | None) -> dict[str, Any]:
+def glance(material: Material) -> dict[str, Any]:
+    """How many cells were found, and the mean accuracy of each method."""
+    rates = material.store.detection_rate()
+    scores = material.scores
+    shown = scores is not None and not material.compared and not scores.first.empty
+    return {
+        "cells": len(material.store),
+        "images": int(rates["images"].sum()),
+        "with_cell": int(rates["with_cell"].sum()),
+        "lines": score_tables.glance(scores.first) if scores and shown else [],
+        "protocol": scores.protocols[0] if scores and scores.protocols else "",
+    }
+
+
+def run(material: Material) -> dict[str, Any]:
+    """Which methods, protocols and cells the report is about."""
+    scores = material.scores
+    labelled = material.cells[material.cells["label"] != ""]
+    by_domain = labelled.groupby("domain").size()
+    embedded = [method_name(str(one.attributes["method"])) for one in material.embeddings]
+    compared = scores.table.drop_duplicates("method")["method"] if scores and material.compared else []
+    return {
+        "digest": material.store.digest,
+        "cells": len(material.store),
+        "features": " × ".join(map(str, material.store.feature_shape)),
+        "methods": embedded or [method_name(name) for name in compared],
+        "config": scores.config if scores else None,
+        "protocols": scores.config["protocols"] if scores else [],
+        "split_file": scores.split_file if scores else None,
+        "labelled": {str(name): int(n) for name, n in by_domain.items()},
+        "unlabelled": sorted(set(material.cells["domain"]) - set(by_domain.index)),
+        "patients": {name: scores.patients[name] for name in by_domain.index} if scores else {},
+        "divided": scores.divided if scores else 0,
+    }
+
+
+def leaderboard(material: Material) -> dict[str, Any] | None:
+    """A comparison's methods by accuracy across domains, one table a protocol."""
+    if not material.compared or material.scores is None or material.scores.leaderboard is None:
+        return None
+    lines = material.scores.leaderboard.to_dict("records")
+    named = [line | {"name": method_name(line["method"], line["classifier"])} for line in lines]
+    boards = {name: [one for one in named if one["protocol"] == name] for name in material.scores.protocols}
+    return {"boards": boards, "metrics": METRICS, "runs": material.scores.config["runs"]}
+
+
+def not_run(material: Material) -> dict[str, Any] | None:
+    """Methods of a comparison that were left out, and why."""
+    if material.scores is None or not material.scores.not_run:
+        return None
+    return {"reasons": {method_name(name): reason for name, reason in material.scores.not_run.items()}}
+
+
+def detection(material: Material) -> dict[str, Any] | None:
     """How many images have a cell, per domain, and the detector's average precision where it was measured."""
-    rates = [{"domain": domain, **row} for domain, row in store.detection_rate().to_dict("index").items()]
-    published = load_published("detection").set_index("metric").to_dict("index")
+    rates = [{"domain": domain, **row} for domain, row in material.store.detection_rate().to_dict("index").items()]
     precision = []
-    path = detector_dir / "evaluation.json" if detector_dir else None
+    path = material.detector / "evaluation.json" if material.detector else None
     if path and path.is_file():
         for dataset, tasks in read_json(path).items():
             for task, name in (("bbox", "boxes"), ("segm", "masks")):
                 if values := tasks.get(task):
-                    precision.append(
-                        {"dataset": dataset, "what": name, **{k: values.get(k) for k in ("AP", "AP50", "AP75")}}
-                    )
+                    said = {key: values.get(key) for key in ("AP", "AP50", "AP75")}
+                    precision.append({"dataset": dataset, "what": name, **said})
+    if not rates and not precision:
+        return None
+    published = load_published("detection").set_index("metric").to_dict("index")
     return {"rates": rates, "precision": precision, "published": published}
 
 
-def montage(store: Store, table: pd.DataFrame, seed: int = 0) -> dict[str, Any] | None:
-    """A few cells of each class and domain, chosen by chance: the crop above, its mask below."""
-    domains = sorted(set(table["domain"]))
+def classes(material: Material) -> dict[str, Any] | None:
+    """Cells by class (rows, in the order of a differential count, unlabelled last) and domain (columns)."""
+    cells = material.cells
+    if not (cells["label"] != "").any():
+        return None
+    domains = sorted(set(cells["domain"]))
+    grid = cells.groupby(["label", "domain"]).size()
+    rows = [
+        {"name": class_style(label).name, "counts": [int(grid.get((label, domain), 0)) for domain in domains]}
+        for label in in_reading_order(cells["label"])
+    ]
+    return {"domains": domains, "rows": rows, "totals": [int((cells["domain"] == domain).sum()) for domain in domains]}
+
+
+def montage(material: Material) -> dict[str, Any] | None:
+    """A few cells of each class and domain, drawn at random: the crop above, its mask below."""
+    cells = material.cells
+    domains = sorted(set(cells["domain"]))
     if not domains:
         return None
-    examples = min(4, max(1, TILES_ACROSS // len(domains)))
-    chosen = table.sample(frac=1, random_state=seed).groupby(["label", "domain"]).head(examples)
+    examples = min(EXAMPLES, max(1, TILES_ACROSS // len(domains)))
+    if not (cells["label"] != "").any():  # one row of the table
+        examples = max(1, TILES_ACROSS // len(domains))
+    chosen = cells.sample(frac=1, random_state=0).groupby(["label", "domain"]).head(examples)
     rows = np.sort(chosen.index.to_numpy())
-    crops, masks = store.read("crops", rows), store.read("masks", rows)
+    crops, masks = material.store.read("crops", rows), material.store.read("masks", rows)
     strips = []
-    for label in in_reading_order(table["label"]):
-        cells = []
+    for label in in_reading_order(cells["label"]):
+        shown: list[dict[str, Any] | None] = []
         for domain in domains:
-            at = ((table["label"] == label) & (table["domain"] == domain)).to_numpy()[rows]
-            cells.append({"uri": jpeg(plots.strip(crops[at], masks[at])), "n": int(at.sum())} if at.any() else None)
-        strips.append({"name": class_style(label).name, "cells": cells})
+            at = ((cells["label"] == label) & (cells["domain"] == domain)).to_numpy()[rows]
+            uri = jpeg_uri(plots.strip(crops[at], masks[at])) if at.any() else ""
+            shown.append({"uri": uri, "n": int(at.sum())} if uri else None)
+        strips.append({"name": class_style(label).name, "cells": shown})
     return {"domains": domains, "rows": strips}
 
 
-def reconstructions(given: Reconstructions | None) -> dict[str, Any] | None:
-    """Originals above the pictures that each autoencoder makes of them."""
-    if given is None or not len(given[0]):
+def reconstructions(material: Material) -> dict[str, Any] | None:
+    """Crops above the pictures that each autoencoder makes of them."""
+    if material.reconstructions is None or not len(material.reconstructions[0]):
         return None
-    originals, rebuilt, captions = given
-    for name, pictures in rebuilt.items():
-        if not originals.shape == pictures.shape == (len(captions), *originals.shape[1:3], 3):
-            raise CellfeatError(
-                f"reconstructions: originals {originals.shape}, by {name} {pictures.shape}, {len(captions)} captions; "
-                "they must be (n, S, S, 3) twice and n"
-            )
-    columns = plots.columns([originals, *rebuilt.values()])
-    shown = [{"uri": jpeg(one), "caption": text} for one, text in zip(columns, captions)]
-    return {"rows": ["the cut-out", *(method_name(name) for name in rebuilt)], "shown": shown}
+    rows, drawn = material.reconstructions
+    crops = material.store.read("crops", rows)
+    columns = plots.columns([crops, *drawn.values()])
+    cells = material.cells.iloc[rows]
+    captions = [caption(domain, label) for domain, label in zip(cells["domain"], cells["label"])]
+    shown = [{"uri": jpeg_uri(one), "caption": text} for one, text in zip(columns, captions)]
+    return {"rows": ["the cut-out", *(method_name(name) for name in drawn)], "shown": shown}
 
 
-def detector_curves(detector_dir: Path | None) -> str | None:
-    """Losses of the detector's training, from metrics.json (JSON lines)."""
-    path = detector_dir / "metrics.json" if detector_dir else None
-    if path is None or not path.is_file():
+def training(material: Material) -> dict[str, Any] | None:
+    """Losses over the trainings of the detector and of the autoencoder."""
+    found = {"detector": detector_curves(material.detector), "autoencoder": autoencoder_curves(material.autoencoder)}
+    return found if any(found.values()) else None
+
+
+def embedding(material: Material) -> dict[str, Any] | None:
+    """Each embedding drawn in two dimensions, and how far it keeps laboratories and classes apart."""
+    maps = _maps_compared(material) if material.compared else _maps(material)
+    separation = material.scores.separation if material.scores else []
+    measured = [one | {"name": method_name(one["method"])} for one in separation if one["domain_accuracy"] is not None]
+    if not maps and not measured:
         return None
-    log = pd.DataFrame([row for line in path.read_text(encoding="utf-8").splitlines() if (row := _json_row(line))])
-    parts = _numbers(log, DETECTOR_LOSSES)
-    panels = {}
-    if "iteration" in log and (total := _numbers(log, {"total_loss": "whole loss"})):
-        panels["whole loss"] = (log["iteration"].to_numpy(float), total)
-    if "iteration" in log and parts:
-        panels["its parts"] = (log["iteration"].to_numpy(float), parts)
-    return png(plots.curves(panels, "iteration")) if panels else None
+    board = material.scores.leaderboard if material.scores else None
+    return {
+        "maps": maps,
+        "separation": measured,
+        "selection": _selection(board) if board is not None else [],
+        "domains": material.cells["domain"].nunique(),
+        "labelled": bool((material.cells["label"] != "").any()),
+    }
 
 
-def autoencoder_curves(autoencoder_dir: Path | None) -> dict[str, Any] | None:
-    """Losses and health of the latent space over the autoencoder's training, from metrics.csv."""
-    path = autoencoder_dir / "metrics.csv" if autoencoder_dir else None
-    if path is None or not path.is_file():
+def table(material: Material) -> dict[str, Any] | None:
+    """The cross-domain table of each protocol, and which classes each pair of domains is scored on."""
+    scores = material.scores
+    if scores is None or scores.table.empty:
         return None
-    try:
-        log = pd.read_csv(path)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+    rows = scores.table
+    return {
+        "grids": [score_tables.grid(rows, protocol) for protocol in scores.protocols],
+        "pairs": {name: score_tables.pairs(rows[rows["protocol"] == name]) for name in scores.protocols[:2]},
+        "alike": "shared" in scores.config["protocols"] and "shared" not in scores.protocols,
+    }
+
+
+def published(material: Material) -> dict[str, Any] | None:
+    """Published accuracies with ours of the same method and pair of domains; a comparison's beside other sources'."""
+    scores = material.scores
+    if scores is None or scores.table.empty:
         return None
-    epoch = _numbers(log, {"epoch": "epoch"}).get("epoch", np.arange(len(log), dtype=float))
-    panels = {title: (epoch, {title: line}) for title, line in _numbers(log, AUTOENCODER_LOSSES).items()}
-    health = (("sd_", "spread of the embedding, by domain"), ("effective_rank_", "effective dimensions, by domain"))
-    for prefix, title in health:
-        if lines := _numbers(log, {name: name.removeprefix(prefix) for name in log if name.startswith(prefix)}):
-            panels[title] = (epoch, lines)
-    if not panels:
+    images = material.store.images().groupby("domain").size().to_dict()
+    rows = score_tables.beside(scores.table, published_beside_ours(scores.first, images, material.same_site))
+    elsewhere = score_tables.elsewhere(scores.leaderboard) if scores.leaderboard is not None else []
+    if not rows and not elsewhere:
         return None
-    picture = png(plots.curves(panels, "epoch"))
-    return {"uri": picture, "epochs": len(log), "panels": list(panels), "health": _health(log)}
+    protocols = [name for name in ("paper", "code") if name in scores.protocols]
+    return {"rows": rows, "protocols": protocols, "elsewhere": elsewhere}
 
 
-def _health(log: pd.DataFrame) -> list[dict[str, Any]]:
-    """The latent's state after the last epoch, by domain: spread and effective dimensions."""
-    last = pd.to_numeric(log.iloc[-1], errors="coerce") if len(log) else pd.Series(dtype=float)
-    domains = [name.removeprefix("sd_") for name in log if name.startswith("sd_")]
-    return [
-        {"domain": name, "sd": last[f"sd_{name}"], "rank": last.get(f"effective_rank_{name}", np.nan)}
-        for name in domains
-    ]
+def confusions(material: Material) -> dict[str, Any] | None:
+    """The confusion matrices of every method under the first protocol."""
+    scores = material.scores
+    entries = [entry for entry in scores.confusions if entry["protocol"] in scores.protocols[:1]] if scores else []
+    if not scores or not entries:
+        return None
+    return {"methods": score_tables.matrices(entries), "protocol": scores.protocols[0]}
 
 
-def projections(embeddings: Sequence[tuple[Embeddings, np.ndarray]], table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The embedding of each method flattened to two dimensions."""
+def settings(material: Material) -> dict[str, Any] | None:
+    """All settings that were recorded, in full."""
+    shown = {"Run": material.config_text, "Store: made from": _pretty(material.store.provenance)}
+    path = material.autoencoder / "config.json" if material.autoencoder else None
+    if path and path.is_file():
+        shown["Autoencoder"] = _pretty(read_json(path))
+    for one in material.embeddings:
+        method = method_name(str(one.attributes["method"]))
+        try:
+            shown[f"Embeddings: {method}"] = _pretty(json.loads(one.attributes["config"]))
+        except (TypeError, json.JSONDecodeError):
+            shown[f"Embeddings: {method}"] = str(one.attributes["config"])
+    texts = {title: text for title, text in shown.items() if text.strip() not in ("", "{}")}
+    return {"texts": texts} if texts else None
+
+
+SECTIONS = [
+    Section("At a glance", glance, "glance"),
+    Section("Leaderboard", leaderboard, "leaderboard"),
+    Section("Not run", not_run, "not-run"),
+    Section("What was run", run, "run"),
+    Section("Finding the cells", detection, "detection"),
+    Section("Cells by class and domain", classes, "classes"),
+    Section("The cells themselves", montage, "montage"),
+    Section("Reconstructions", reconstructions, "reconstructions"),
+    Section("Training", training, "training"),
+    Section("The embedding, drawn flat", embedding, "embedding"),
+    Section("Within a site and across sites", table, "table"),
+    Section("Beside the published numbers", published, "published"),
+    Section("What is mistaken for what", confusions, "confusions"),
+    Section("Settings in full", settings, "settings"),
+]
+
+
+def _maps(material: Material) -> list[dict[str, Any]]:
+    """Of each embedding a map of the whole store."""
+    domain, label = (material.cells[name].to_numpy(str) for name in ("domain", "label"))
     shown = []
-    for one, z in embeddings:
-        domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
+    for one in material.embeddings:
+        z = align(one, material.cells)
         flat = project(z, domain)
-        uri = None if flat.reason else png(plots.scatter(flat.points, domain[flat.rows], label[flat.rows]))
-        name = method_name(str(one.attributes["method"]))
-        size = {"shown": len(flat.rows), "of": len(z), "d": z.shape[1]}
-        shown.append({"method": name, "uri": uri, "kind": flat.kind, "reason": flat.reason, **size})
+        uri = None if flat.reason else png_uri(plots.scatter(flat.points, domain[flat.rows], label[flat.rows]))
+        said = {"kind": flat.kind, "reason": flat.reason, "shown": len(flat.rows), "of": len(z), "d": z.shape[1]}
+        shown.append({"method": method_name(str(one.attributes["method"])), "uri": uri, **said})
     return shown
 
 
-def png(picture: bytes) -> str:
-    """A PNG as a data URI."""
-    return f"data:image/png;base64,{b64encode(picture).decode()}"
+def _maps_compared(material: Material) -> list[dict[str, Any]]:
+    """Of each method and each alignment of it the map that the comparison made, of its first seed."""
+    domain, label = (material.cells[name].to_numpy(str) for name in ("domain", "label"))
+    shown = []
+    for title, one in material.scores.maps.items() if material.scores else ():
+        rows, xy = np.array(one["rows"], int), np.array(one["xy"])
+        uri = png_uri(plots.scatter(xy, domain[rows], label[rows])) if len(rows) else None
+        said = {"kind": one["kind"], "reason": one["reason"], "shown": len(rows), "of": len(domain), "d": one["d"]}
+        shown.append({"method": method_name(title), "uri": uri, **said})
+    return shown
 
 
-def jpeg(picture: bytes) -> str:
-    """A JPEG as a data URI."""
-    return f"data:image/jpeg;base64,{b64encode(picture).decode()}"
+def _selection(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Entropy and soft neighbourhood density across domains of each method, under the first protocol."""
+    first = board[board["protocol"] == board["protocol"].iloc[0]]
+    lines = first[["method", "classifier", "across_entropy", "across_snd"]].to_dict("records")
+    return [line | {"name": method_name(line["method"], line["classifier"])} for line in lines]
 
 
-def _json_row(line: str) -> dict[str, Any] | None:
-    try:  # the last line of a killed training may be torn
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _numbers(log: pd.DataFrame, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The columns of a log that are there and hold a number, under their names in prose."""
-    numeric = {names[c]: pd.to_numeric(log[c], errors="coerce").to_numpy(float) for c in names if c in log}
-    return {name: values for name, values in numeric.items() if np.isfinite(values).any()}
+def _pretty(content: Any) -> str:
+    """Nested settings as indented lines; texts of several lines keep them."""
+    if not isinstance(content, dict):
+        return str(content)
+    lines = []
+    for key, value in content.items():
+        text = _pretty(value)
+        lines.append(f"{key}:\n    " + text.replace("\n", "\n    ") if "\n" in text else f"{key}: {text}")
+    return "\n".join(lines)

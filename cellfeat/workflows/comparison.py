@@ -36,7 +36,7 @@ from cellfeat.evaluation.variant import score_embeddings, score_predictions
 from cellfeat.methods import build
 from cellfeat.methods.align import align_embeddings
 from cellfeat.methods.base import demand, embed_with, predict_with
-from cellfeat.reporting.compare_report import write_compare_report
+from cellfeat.reporting.report import write_report
 from cellfeat.store import Store, read_predictions
 from cellfeat.workflows.comparison_config import CompareConfig, Entry, load_compare
 
@@ -223,17 +223,13 @@ class Comparison:
             "seconds": {title: one["seconds"] for title, one in self.scored.items()},
         }
         write_json(self.output / "compare.json", record)
-        rows = self._examples()
-        return write_compare_report(
+        drawn = (self._examples(), self.pictures) if self.pictures else None
+        return write_report(
             self.output / "report.html",
             self.store,
-            board,
-            table,
-            self.scored,
-            self.not_run,
-            options,
-            self.text,
-            (self.store.read("crops", rows), self.pictures, _captions(self.table, rows)) if self.pictures else None,
+            comparison=self.output,
+            config_text=self.text,
+            reconstructions=drawn,
         )
 
 
@@ -251,7 +247,3 @@ def _once(record: RunRecord, target: Path, make: Callable[[], Any]) -> float:
         record.done(seconds=time.monotonic() - start)
     found = record.read()
     return float(found["seconds"]) if found else 0.0
-
-
-def _captions(table: pd.DataFrame, rows: np.ndarray) -> list[str]:
-    return [f"{cell.domain} {cell.label}".strip() for cell in table.loc[rows].itertuples()]

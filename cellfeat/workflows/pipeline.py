@@ -261,9 +261,9 @@ class Run:
                 folder / "report.html",
                 self._store(),
                 self._embeddings(),
-                self.output / "evaluate",
-                autoencoder_dir=self.output / "autoencoder",
-                detector_dir=self.output / "detector",
+                evaluation=self.output / "evaluate",
+                autoencoder=self.output / "autoencoder",
+                detector=self.output / "detector",
                 config_text=self.text,
                 reconstructions=self._reconstructions(),
                 same_site=self._same_site(),
@@ -279,7 +279,7 @@ class Run:
     def _embeddings(self) -> list[Path]:
         return [self.output / "embed" / "aecfe.h5", self.output / "embed" / "rcnn.h5"]
 
-    def _reconstructions(self) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
+    def _reconstructions(self) -> Reconstructions:
         """A few cells of each domain that the autoencoder never saw, beside what it makes of them."""
         from cellfeat.data.cell_ids import parts_of
         from cellfeat.data.split import read_split
@@ -291,8 +291,7 @@ class Run:
         chosen = unseen.groupby("domain").sample(frac=1, random_state=0).groupby("domain").head(EXAMPLES)
         rows = chosen.sort_values("domain", kind="stable").index.to_numpy()
         images = self._aecfe().reconstruct(store, rows, folder)
-        captions = [f"{cell.domain} {cell.label}".strip() for cell in table.loc[rows].itertuples()]
-        return store.read("crops", rows), {"aecfe": images}, captions
+        return rows, {"aecfe": images}
 
     def _same_site(self) -> dict[str, str]:
         specs = [open_dataset(name).spec for name in self.config.dump.datasets]

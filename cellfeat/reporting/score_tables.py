@@ -1,67 +1,18 @@
-"""The sections of the report that tell how well classes were told apart, as plain values for the template."""
+"""Accuracies and confusions as plain values for the templates."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cellfeat.core.files import read_json, sha256_file
-from cellfeat.errors import CellfeatError, Damaged
-from cellfeat.evaluation.published import published_beside_ours
+from cellfeat.evaluation.published import load_published
 from cellfeat.reporting import plots
 from cellfeat.reporting.palette import class_style, in_reading_order, method_name
-from cellfeat.reporting.sections import png
-
-if TYPE_CHECKING:
-    from cellfeat.store import Store
-
-
-def scores(
-    store: Store, evaluation_dir: Path | None, embeddings: Mapping[str, Path], same_site: Mapping[str, str] | None
-) -> dict[str, Any] | None:
-    """The cross-domain table, the published numbers beside it, and the confusion matrices.
-
-    Raises:
-        CellfeatError: The evaluation is of another store or of other embeddings than those given.
-        Damaged: Its files are of different evaluations: one was interrupted.
-    """
-    if evaluation_dir is None:
-        return None
-    record = read_json(evaluation_dir / "evaluation.json")
-    for name, sha256 in record.get("files", {}).items():  # cellfeat 0.1.0 wrote none
-        if not (evaluation_dir / name).is_file() or sha256_file(evaluation_dir / name) != sha256:
-            raise Damaged(f"{evaluation_dir / name}: is of another evaluation than evaluation.json", "evaluate again")
-    if record["inputs"]["store"] != store.digest:
-        raise CellfeatError(f"{evaluation_dir}: evaluates another store; evaluate this one again")
-    for method, path in embeddings.items():
-        if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(path):
-            raise CellfeatError(f"{evaluation_dir}: does not evaluate {path} as it is now; evaluate again")
-    texts = dict.fromkeys(
-        ("method", "classifier", "protocol", "train", "test", "metric", "classes", "unlearned", "reason"), str
-    )
-    numbers = dict.fromkeys(("mean", "sd", "low", "high", "chance"), "")
-    table = pd.read_csv(evaluation_dir / "table.csv", dtype=texts, keep_default_na=False, na_values=numbers)
-    if "unlearned" not in table:
-        raise CellfeatError(f"{evaluation_dir / 'table.csv'}: of an older version of cellfeat; evaluate again")
-    entries = read_json(evaluation_dir / "confusion.json")
-    protocols = protocols_that_differ(table)
-    first = protocols[0] if protocols else record["config"]["protocols"][0]
-    images = store.images().groupby("domain").size().to_dict()
-    return {
-        "record": record,
-        "tables": [grid(table, protocol) for protocol in protocols],
-        "pairs": {name: pairs(table[table["protocol"] == name]) for name in protocols if name != "code"},
-        "glance": _glance(table[table["protocol"] == first]),
-        "published": beside(table, published_beside_ours(table, images, same_site)),
-        "confusions": matrices([entry for entry in entries if entry["protocol"] == first]),
-        "separation": [one | {"name": method_name(one["method"])} for one in record["separation"]],
-        "protocol": first,
-    }
+from cellfeat.reporting.plots import png_uri
 
 
 def protocols_that_differ(table: pd.DataFrame) -> list[str]:
@@ -109,7 +60,7 @@ def pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _glance(table: pd.DataFrame) -> list[dict[str, Any]]:
+def glance(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Mean accuracy within and across domains of each method, and last of the best constant answer."""
     accuracy = table[table["metric"] == "accuracy"]
     across = accuracy["train"] != accuracy["test"]
@@ -140,6 +91,17 @@ def beside(table: pd.DataFrame, published: pd.DataFrame) -> list[dict[str, Any]]
     return rows
 
 
+def elsewhere(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Results on other data, with ours of the same method: the mean over the pairs within, or across, our domains."""
+    ours = board.drop_duplicates("method").set_index("method")
+    rows = load_published("elsewhere").to_dict("records")
+    for row in rows:
+        row["name"] = method_name(row["method"])
+        known = row["method"] in ours.index
+        row["ours"] = ours.loc[row["method"], f"{row['where']}_{row['metric']}"] if known else None
+    return rows
+
+
 def matrices(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The confusion matrices of each method as a figure, and the largest mistakes of each pair of domains."""
     by_method: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -148,7 +110,9 @@ def matrices(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "method": method_name(*method),
-            "uri": png(plots.confusions(group, sorted({entry[side] for entry in group for side in ("train", "test")}))),
+            "uri": png_uri(
+                plots.confusions(group, sorted({entry[side] for entry in group for side in ("train", "test")}))
+            ),
             "mistakes": [{"train": entry["train"], "test": entry["test"], "worst": _worst(entry)} for entry in group],
         }
         for method, group in by_method.items()
@@ -158,7 +122,8 @@ def matrices(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _worst(entry: Mapping[str, Any], most: int = 3) -> list[dict[str, Any]]:
     """The largest shares of a true class that were called by another class's name."""
     counts = np.asarray(entry["counts"], float)
-    shares = counts / counts.sum(axis=1, keepdims=True)
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     np.fill_diagonal(shares, 0)
     order = np.argsort(-shares, axis=None, kind="stable")[:most]
     names = [class_style(name).name for name in entry["classes"]]

@@ -1,0 +1,208 @@
+"""What a report is made of: artefacts of one store, read and checked before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cellfeat.core.files import read_json, sha256_file, slug
+from cellfeat.data.split import divided_groups, patients_known, read_split
+from cellfeat.errors import CellfeatError, Damaged
+from cellfeat.evaluation.run import read_all
+from cellfeat.reporting.score_tables import protocols_that_differ
+
+if TYPE_CHECKING:
+    from cellfeat.store import Embeddings, Store
+
+TEXTS = ("method", "classifier", "protocol", "train", "test", "metric", "classes", "unlearned", "reason")
+NUMBERS = ("mean", "sd", "low", "high", "chance")
+
+Reconstructions = tuple[np.ndarray, Mapping[str, np.ndarray]]
+"""Row numbers of cells (n,), and by a method's name what it draws of them, (n, S, S, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well cells were named, by an evaluation or by a comparison.
+
+    Attributes:
+        table: See `cellfeat.evaluation.cross_domain_table`.
+        confusions: The entries of confusion.json.
+        protocols: Those of the table that differ; the first is the one of figures and summaries.
+        config: The evaluation's settings.
+        split_file: Name of the split.csv that was kept to, None where the cells were split for the evaluation.
+        patients: By domain: cells, known (those whose patient is known) and groups, see `patients_known`.
+        divided: How many patients have cells on both sides of the split.
+        separation: One line a method: how far laboratories and classes lie apart.
+        leaderboard: Of a comparison: see `cellfeat.evaluation.leaderboard`.
+        maps: Of a comparison: by title the 2-D map, see `cellfeat.evaluation.variant`.
+        not_run: Of a comparison: by title why a method was left out.
+    """
+
+    table: pd.DataFrame
+    confusions: list[dict[str, Any]]
+    protocols: list[str]
+    config: dict[str, Any]
+    split_file: str | None
+    patients: dict[str, dict[str, int]]
+    divided: int
+    separation: list[dict[str, Any]]
+    leaderboard: pd.DataFrame | None = None
+    maps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    not_run: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def first(self) -> pd.DataFrame:
+        """The table's rows of the first protocol."""
+        return self.table[self.table["protocol"].isin(self.protocols[:1])]
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that the sections of a report may show.
+
+    Attributes:
+        cells: `Store.table()`.
+        embeddings: Of this store, each of another method.
+        scores: None where nothing was scored.
+        autoencoder: Folder of its training, if any.
+        detector: Folder of its training or evaluation, if any.
+        config_text: The run's configuration.
+        same_site: Our domain's name to the paper's where both come from the same place.
+    """
+
+    store: Store
+    cells: pd.DataFrame
+    embeddings: list[Embeddings] = field(default_factory=list)
+    scores: Scores | None = None
+    autoencoder: Path | None = None
+    detector: Path | None = None
+    config_text: str = ""
+    reconstructions: Reconstructions | None = None
+    same_site: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> bool:
+        """Whether the scores are those of a comparison."""
+        return self.scores is not None and self.scores.leaderboard is not None
+
+
+def gather(
+    store: Store,
+    embeddings: Sequence[str | Path] = (),
+    evaluation: str | Path | None = None,
+    comparison: str | Path | None = None,
+    autoencoder: str | Path | None = None,
+    detector: str | Path | None = None,
+    config_text: str = "",
+    reconstructions: Reconstructions | None = None,
+    same_site: Mapping[str, str] | None = None,
+) -> Material:
+    """Read what a report shows; see `write_report` for the arguments.
+
+    Raises:
+        CellfeatError: Something is of another store, or does not fit the rest.
+        Damaged: The files of an evaluation are of different runs.
+    """
+    if evaluation is not None and comparison is not None:
+        raise CellfeatError("report: both an evaluation and a comparison are given", "give one of them")
+    read = read_all(store, embeddings) if embeddings else []
+    paths = {str(one.attributes["method"]): Path(path) for one, path in zip(read, embeddings)}
+    scores = None
+    if evaluation is not None:
+        scores = read_evaluation(Path(evaluation), store, paths)
+    elif comparison is not None:
+        scores = read_comparison(Path(comparison), store)
+        same_site = {**read_json(Path(comparison) / "compare.json")["config"]["same_site"], **(same_site or {})}
+    if reconstructions is not None:
+        _check_reconstructions(reconstructions, store)
+    folders = [None if folder is None else Path(folder) for folder in (autoencoder, detector)]
+    return Material(store, store.table(), read, scores, *folders, config_text, reconstructions, same_site or {})
+
+
+def read_evaluation(folder: Path, store: Store, embeddings: Mapping[str, Path]) -> Scores:
+    """What `evaluate` wrote.
+
+    Args:
+        embeddings: By method, the embeddings that it must have evaluated.
+
+    Raises:
+        CellfeatError: The evaluation is of another store or of other embeddings.
+        Damaged: Its files are of different evaluations: one was interrupted.
+    """
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        raise CellfeatError(f"{path}: no such file", "give the folder that `cellfeat evaluate` wrote")
+    record = read_json(path)
+    for name, sha256 in record.get("files", {}).items():  # cellfeat 0.1.0 wrote none
+        if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
+            raise Damaged(f"{folder / name}: is of another evaluation than evaluation.json", "evaluate again")
+    if record["inputs"]["store"] != store.digest:
+        raise CellfeatError(f"{folder}: evaluates another store", "evaluate this one")
+    for method, file in embeddings.items():
+        if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(file):
+            raise CellfeatError(f"{folder}: does not evaluate {file} as it is now", "evaluate again")
+    numbers = dict.fromkeys(NUMBERS, "")
+    table = pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+    if not {*TEXTS, *NUMBERS} <= set(table) or "patients" not in record:
+        raise CellfeatError(f"{folder / 'table.csv'}: of an older version of cellfeat", "evaluate again")
+    split = record["inputs"]["split"]
+    return Scores(
+        table,
+        read_json(folder / "confusion.json"),
+        protocols_that_differ(table),
+        record["config"],
+        split["file"] if split else None,
+        record["patients"],
+        record["divided_patients"],
+        record["separation"],
+    )
+
+
+def read_comparison(folder: Path, store: Store) -> Scores:
+    """What `compare` wrote.
+
+    Raises:
+        CellfeatError: There is no comparison, or it is of another store.
+    """
+    path = folder / "compare.json"
+    if not path.is_file():
+        raise CellfeatError(f"{path}: no such file", "give the output folder of a `cellfeat compare` that is finished")
+    record = read_json(path)
+    if record["store"] != store.digest:
+        raise CellfeatError(f"{folder}: compares methods on another store", "give the store that it names")
+    scored = {title: read_json(folder / "scores" / f"{slug(title)}.json") for title in record["seconds"]}
+    table = pd.DataFrame([row for one in scored.values() for row in one["table"]])
+    table = table.astype(dict.fromkeys(NUMBERS, float))
+    cells, split = store.table(), read_split(folder / "split.csv")
+    board = pd.read_csv(folder / "leaderboard.csv", dtype=dict.fromkeys(("method", "classifier", "protocol"), str))
+    measured = ["method", "domain_accuracy", "domain_chance", "silhouette_class", "silhouette_domain"]
+    separation = board[board["protocol"] == board["protocol"].iloc[0]].drop_duplicates("method")[measured]
+    return Scores(
+        table,
+        [entry for one in scored.values() for entry in one["confusions"]],
+        protocols_that_differ(table),
+        record["config"]["evaluation"],
+        "split.csv",
+        patients_known(cells).to_dict("index"),
+        len(divided_groups(cells, split)),
+        separation.dropna(subset=["domain_accuracy"]).to_dict("records"),
+        board,
+        {title: one["map"] for title, one in scored.items() if one["map"]},
+        record["not_run"],
+    )
+
+
+def _check_reconstructions(given: Reconstructions, store: Store) -> None:
+    rows, drawn = given
+    for method, pictures in drawn.items():
+        if pictures.ndim != 4 or pictures.shape[3] != 3 or len(pictures) != len(rows) or pictures.dtype != np.uint8:
+            raise CellfeatError(
+                f"reconstructions by {method}: {pictures.shape} {pictures.dtype} of {len(rows)} cells",
+                "give (n, S, S, 3) uint8 RGB",
+            )

@@ -1,0 +1,87 @@
+"""Figures of trainings, from the logs that they write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cellfeat.reporting import plots
+
+DETECTOR_LOSSES = {
+    "loss_cls": "is it a cell",
+    "loss_box_reg": "box",
+    "loss_mask": "mask",
+    "loss_rpn_cls": "proposal: is it a cell",
+    "loss_rpn_loc": "proposal: box",
+}
+AUTOENCODER_LOSSES = {
+    "loss": "whole loss",
+    "feature_loss": "features, mean squared error",
+    "image_loss": "image, 1 − SSIM",
+    "alignment_loss": "distance between domains",
+}
+
+
+def detector_curves(detector_dir: Path | None) -> str | None:
+    """Losses of the detector's training, from metrics.json (JSON lines)."""
+    path = detector_dir / "metrics.json" if detector_dir else None
+    if path is None or not path.is_file():
+        return None
+    log = pd.DataFrame([row for line in path.read_text(encoding="utf-8").splitlines() if (row := _json_row(line))])
+    parts = _numbers(log, DETECTOR_LOSSES)
+    panels = {}
+    if "iteration" in log and (total := _numbers(log, {"total_loss": "whole loss"})):
+        panels["whole loss"] = (log["iteration"].to_numpy(float), total)
+    if "iteration" in log and parts:
+        panels["its parts"] = (log["iteration"].to_numpy(float), parts)
+    return plots.png_uri(plots.curves(panels, "iteration")) if panels else None
+
+
+def autoencoder_curves(autoencoder_dir: Path | None) -> dict[str, Any] | None:
+    """Losses and health of the latent space over the autoencoder's training, from metrics.csv."""
+    path = autoencoder_dir / "metrics.csv" if autoencoder_dir else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        log = pd.read_csv(path)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+        return None
+    epoch = _numbers(log, {"epoch": "epoch"}).get("epoch", np.arange(len(log), dtype=float))
+    panels = {title: (epoch, {title: line}) for title, line in _numbers(log, AUTOENCODER_LOSSES).items()}
+    health = (("sd_", "spread of the embedding, by domain"), ("effective_rank_", "effective dimensions, by domain"))
+    for prefix, title in health:
+        if lines := _numbers(log, {name: name.removeprefix(prefix) for name in log if name.startswith(prefix)}):
+            panels[title] = (epoch, lines)
+    if not panels:
+        return None
+    picture = plots.png_uri(plots.curves(panels, "epoch"))
+    return {"uri": picture, "epochs": len(log), "panels": list(panels), "health": _health(log)}
+
+
+def _health(log: pd.DataFrame) -> list[dict[str, Any]]:
+    """The latent's state after the last epoch, by domain: spread and effective dimensions."""
+    last = pd.to_numeric(log.iloc[-1], errors="coerce") if len(log) else pd.Series(dtype=float)
+    domains = [name.removeprefix("sd_") for name in log if name.startswith("sd_")]
+    return [
+        {"domain": name, "sd": last[f"sd_{name}"], "rank": last.get(f"effective_rank_{name}", np.nan)}
+        for name in domains
+    ]
+
+
+def _json_row(line: str) -> dict[str, Any] | None:
+    try:  # the last line of a killed training may be torn
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _numbers(log: pd.DataFrame, names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The columns of a log that are there and hold a number, under their names in prose."""
+    numeric = {names[c]: pd.to_numeric(log[c], errors="coerce").to_numpy(float) for c in names if c in log}
+    return {name: values for name, values in numeric.items() if np.isfinite(values).any()}
