@@ -101,6 +101,31 @@ class PSD:
         with torch.inference_mode():
             return embed_batches(store, self.name, EMBED_BATCH, profiles)
 
+    def pooled(self, store: Store, folder: Path, pooling: Literal["mean", "max"]) -> np.ndarray:
+        """As `embed`, by a pooling of one's choice: what was learned does not depend on it."""
+        return PSD(self.config.model_copy(update={"pooling": pooling})).embed(store, folder)
+
+    def dictionary(self, folder: Path) -> np.ndarray:
+        """(3·patch², kernels) of the first layer, channel by channel."""
+        return _load(_weights(folder, 1)).dictionary.numpy()
+
+    def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
+        """(len(rows), S, S, 3) uint8 RGB: patches made of kernels by their predicted codes, averaged where they overlap.
+
+        Pixels at the right and lower edge that no patch covers are the patches' mean colour. First layer only.
+        """
+        layer = _load(_weights(folder, 1))
+        crops = _scaled(torch.from_numpy(store.read("crops", rows)))
+        with torch.inference_mode():
+            vectors = functional.unfold(crops, self.config.patch, stride=self.config.step)
+            drawn = layer.scale * (layer.dictionary @ _predict(layer, vectors)) + layer.mean[:, None]
+            size = crops.shape[2:]
+            total = functional.fold(drawn, size, self.config.patch, stride=self.config.step)
+            covered = functional.fold(torch.ones_like(drawn), size, self.config.patch, stride=self.config.step)
+            fill = layer.mean.unflatten(0, (3, -1)).mean(1)[None, :, None, None]
+            pictures = torch.where(covered > 0, total / covered.clamp_min(1), fill)
+        return (pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
     def _learn(
         self, store: Store, rows: np.ndarray, folder: Path, number: int, below: list[PredictiveSparseDecomposition]
     ) -> None:

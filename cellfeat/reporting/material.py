@@ -121,8 +121,17 @@ def gather(
         same_site = {**read_json(Path(comparison) / "compare.json")["config"]["same_site"], **(same_site or {})}
     if reconstructions is not None:
         _check_reconstructions(reconstructions, store)
-    folders = [None if folder is None else Path(folder) for folder in (autoencoder, detector)]
-    return Material(store, store.table(), read, scores, *folders, config_text, reconstructions, same_site or {})
+    return Material(
+        store,
+        store.table(),
+        read,
+        scores,
+        autoencoder=Path(autoencoder) if autoencoder else None,
+        detector=Path(detector) if detector else None,
+        config_text=config_text,
+        reconstructions=reconstructions,
+        same_site=same_site or {},
+    )
 
 
 def read_evaluation(folder: Path, store: Store, embeddings: Mapping[str, Path]) -> Scores:

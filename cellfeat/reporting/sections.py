@@ -25,7 +25,7 @@ from cellfeat.reporting.training_curves import autoencoder_curves, detector_curv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellfeat.reporting.material import Material
+    from cellfeat.reporting.material import Material, Scores
 
 TILES_ACROSS = 10  # crops that fit side by side on the page
 EXAMPLES = 4  # crops of one class and domain
@@ -70,8 +70,7 @@ def run(material: Material) -> dict[str, Any]:
         "split_file": scores.split_file if scores else None,
         "labelled": {str(name): int(n) for name, n in by_domain.items()},
         "unlabelled": sorted(set(material.cells["domain"]) - set(by_domain.index)),
-        "patients": {name: scores.patients[name] for name in by_domain.index} if scores else {},
-        "divided": scores.divided if scores else 0,
+        "patients": _patients(scores, [str(name) for name in by_domain.index]) if scores else [],
     }
 
 
@@ -250,6 +249,31 @@ SECTIONS = [
     Section("What is mistaken for what", confusions, "confusions"),
     Section("Settings in full", settings, "settings"),
 ]
+
+
+def _patients(scores: Scores, domains: list[str]) -> list[str]:
+    """Whether the split kept patients apart, as sentences."""
+    said, known, cells = [], 0, 0
+    for name in domains:
+        row = scores.patients[name]
+        known, cells = known + row["known"], cells + row["cells"]
+        count = f"{row['groups']:,} patient{'' if row['groups'] == 1 else 's'}"
+        if 0 < row["known"] < row["cells"]:
+            count += f" of {row['known']:,} of {row['cells']:,} cells"
+        said.append(f"{name}: {count if row['known'] else 'unknown'}")
+    lines = [f"{'; '.join(said)}."]
+    if scores.divided:
+        lines.append(f"{scores.divided:,} of them with cells on both sides of the split.")
+    elif known:
+        lines.append("The cells of a known patient are all on one side of the split.")
+    if known < cells:
+        lines.append(
+            "Where patients are unknown, cells of one may be on both sides: accuracy at the same site is then better than "
+            "it would be on new patients."
+        )
+    if known and "code" in scores.config["protocols"]:
+        lines.append("Protocol code splits cells whatever patient they belong to.")
+    return lines
 
 
 def _maps(material: Material) -> list[dict[str, Any]]:

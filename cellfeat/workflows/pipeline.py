@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from fvcore.common.config import CfgNode
@@ -26,6 +26,9 @@ from cellfeat.detection.train_net import find_config, scores_table, train
 from cellfeat.errors import CellfeatError, DifferentInputs
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.workflows.dump import DumpConfig, dump, summary_table
+
+if TYPE_CHECKING:
+    from cellfeat.reporting.material import Reconstructions
 
 log = logging.getLogger(__name__)
 

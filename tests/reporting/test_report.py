@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,17 +14,18 @@ from cellfeat.evaluation import EvaluationConfig, evaluate
 from cellfeat.reporting.report import write_report
 from cellfeat.store import write_embeddings
 
-SECTIONS = (
+WHOLE = [
     *("glance", "run", "detection", "classes", "montage", "reconstructions"),
     *("training", "embedding", "table", "published", "confusions", "settings"),
-)
+]
 
 
-def check(path) -> str:
-    """The page holds every section and stands by itself."""
+def check(path, sections) -> str:
+    """The page holds these sections, in order, and nothing from elsewhere."""
     text, page = check_page(path)
-    assert [name for name in page.attributes("id") if name in SECTIONS] == list(SECTIONS)
-    assert set(page.attributes("href")) == {f"#{name}" for name in SECTIONS}
+    assert page.attributes("id") == sections
+    assert page.attributes("href") == [f"#{name}" for name in sections]
+    assert 'class="absent"' not in re.sub(r"<table class=.montage.*?</table>", "", text, flags=re.DOTALL)
     return text
 
 
@@ -44,38 +46,64 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
     (detector / "metrics.json").write_text("\n".join([*lines, '{"iteration": 5, "tot']))  # killed while writing
     (autoencoder / "metrics.csv").write_text("epoch,loss,alignment_loss,sd_site-a\n0,2.0,,0.1\n1,1.0,0.3,0.2\n")
     (autoencoder / "config.json").write_text('{"beta": 5.0}')
-    pictures = np.zeros((2, 32, 32, 3), np.uint8)
+    rows, pictures = np.array([0, 50]), np.zeros((2, 16, 16, 3), np.uint8)
     path = write_report(
         tmp_path / "report.html",
         store,
         embedding_files,
-        evaluated,
-        autoencoder,
-        detector,
+        evaluation=evaluated,
+        autoencoder=autoencoder,
+        detector=detector,
         config_text="seed: 7",
-        reconstructions=(pictures, {"aecfe": pictures, "image-ae": pictures}, ["site-a, blast", "<i>b</i>"]),
+        reconstructions=(rows, {"aecfe": pictures, "image-ae": pictures}),
         same_site={"site-a": "Matek-19", "site-b": "Acevedo-20"},
     )
-    text = check(path)
+    text = check(path, WHOLE)
     assert "81.2" in text  # AP
     assert "97.8" in text  # detection rate of site-a: 45 of 46 readable images
     assert "3 of 13 classes" in text
     assert "45.1" in text  # the paper's Acevedo-20 to Matek-19
     assert "seed: 7" in text
-    assert "&lt;i&gt;b&lt;/i&gt;" in text
-    assert "No log of" not in text
+    assert "site-a: unknown; site-b: unknown." in text
+    assert "Where patients are unknown, cells of one may be on both sides" in text
+    assert "protocol <code>shared</code> gives the numbers of <code>paper</code>" in text
 
 
-def test_report_of_what_there_is(store, embedding_files, tmp_path):
+def test_a_report_shows_what_there_is_and_no_more(store, embedding_files, tmp_path):
     (tmp_path / "empty").mkdir()
-    text = check(
-        write_report(tmp_path / "r.html", store, embedding_files[:1], None, tmp_path / "empty", tmp_path / "empty")
+    page = write_report(
+        tmp_path / "r.html", store, embedding_files[:1], autoencoder=tmp_path / "empty", detector=tmp_path / "empty"
     )
-    assert text.count('class="absent"') >= 6
+    text = check(page, ["glance", "run", "detection", "classes", "montage", "embedding", "settings"])
     assert "The embeddings were not evaluated." in text
 
 
+def test_the_report_of_one_unlabelled_site_claims_nothing(tmp_path):
+    store = make_store(tmp_path / "store", {"<b>mine": ("",)}, per_class=12)
+    text = check(write_report(tmp_path / "r.html", store), ["glance", "run", "detection", "montage", "settings"])
+    for claim in ("accuracy", "forest", "autoencoder", "Average precision", "at another site", "not evaluated"):
+        assert claim not in re.sub('base64,[^"]*', "", text), claim
+    assert "No cell has a label, so nothing was named or scored." in text
+
+
+def test_protocols_are_both_shown_where_classes_differ(tmp_path):
+    sites = {"site-a": ("blast", "monocyte", "basophil"), "site-b": ("blast", "monocyte", "eosinophil")}
+    store = make_store(tmp_path / "store", sites, per_class=12)
+    table = store.table()
+    attributes = {"method": "rcnn", "config": "{}", "store_digest": store.digest}
+    write_embeddings(tmp_path / "z.h5", table["cell_id"], separable(table), attributes)
+    evaluate(
+        store, [tmp_path / "z.h5"], tmp_path / "e", EvaluationConfig(runs=1, trees=2, protocols=["paper", "shared"])
+    )
+    text, _ = check_page(write_report(tmp_path / "r.html", store, [tmp_path / "z.h5"], evaluation=tmp_path / "e"))
+    assert "Protocol <code>paper</code>, 1 run" in text
+    assert "Protocol <code>shared</code>, 1 run" in text
+    assert "The published numbers are of this protocol." in text
+    assert "<td>4: blast, eosinophil, basophil, monocyte</td><td>eosinophil</td>" in text
+
+
 def test_hostile_labels_and_a_store_without_labels(tmp_path):
+    bare = ["glance", "run", "detection", "montage", "embedding", "settings"]
     for name, classes in (("hostile", ("<script>x</script>", "b & 'c'")), ("bare", ("",))):
         store = make_store(tmp_path / name, {"<b>site": classes}, per_class=12)
         attributes = {"method": "<u>m", "config": "not JSON <p>", "store_digest": store.digest}
@@ -83,7 +111,8 @@ def test_hostile_labels_and_a_store_without_labels(tmp_path):
         write_embeddings(tmp_path / f"{name}.h5", table["cell_id"].to_numpy(str), separable(table), attributes)
         files, folder = [tmp_path / f"{name}.h5"], tmp_path / f"{name}-evaluation"
         evaluate(store, files, folder, EvaluationConfig(runs=1, trees=2))
-        text = check(write_report(tmp_path / f"{name}.html", store, files, folder, config_text="<pre>"))
+        page = write_report(tmp_path / f"{name}.html", store, files, evaluation=folder, config_text="<pre>")
+        text = check(page, bare if name == "bare" else [*bare[:3], "classes", *bare[3:5], "table", bare[5]])
         assert "&lt;b&gt;site" in text
         assert "<b>site" not in text
 
@@ -93,7 +122,7 @@ def test_an_evaluation_of_other_embeddings_is_refused(store, embedding_files, ev
     attributes = {"method": "aecfe", "config": "{}", "store_digest": store.digest}
     write_embeddings(tmp_path / "z.h5", table["cell_id"].to_numpy(str), separable(table, seed=1), attributes)
     with pytest.raises(CellfeatError, match="does not evaluate"):
-        write_report(tmp_path / "r.html", store, [tmp_path / "z.h5"], evaluated)
+        write_report(tmp_path / "r.html", store, [tmp_path / "z.h5"], evaluation=evaluated)
     assert not (tmp_path / "r.html").exists()
 
 
@@ -102,7 +131,7 @@ def test_a_half_replaced_evaluation_is_refused(store, embedding_files, evaluated
     shutil.copytree(evaluated, tmp_path / "evaluation")
     (tmp_path / "evaluation" / name).write_text("of a later evaluation that was killed")
     with pytest.raises(Damaged, match=f"{name}: is of another evaluation"):
-        write_report(tmp_path / "r.html", store, embedding_files, tmp_path / "evaluation")
+        write_report(tmp_path / "r.html", store, embedding_files, evaluation=tmp_path / "evaluation")
 
 
 def test_reconstructions_that_do_not_fit_are_refused(store, embedding_files, tmp_path):
@@ -112,6 +141,5 @@ def test_reconstructions_that_do_not_fit_are_refused(store, embedding_files, tmp
             tmp_path / "r.html",
             store,
             embedding_files,
-            None,
-            reconstructions=(pictures, {"aecfe": pictures[:1]}, ["a"] * len(CLASSES)),
+            reconstructions=(np.arange(len(CLASSES)), {"aecfe": pictures[:1]}),
         )
