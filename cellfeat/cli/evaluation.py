@@ -66,6 +66,28 @@ def explore(
 
 
 @command()
+def profile(
+    store: StorePath,
+    fitted: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder that psd was fitted in; of a comparison: methods/psd/seed-0/fit.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the tables and figures.")] = Path("profile"),
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Embedding file of another method, for the F1 bars; may be given again.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Cells of this domain alone.")] = None,
+) -> None:
+    """Show profiles as WBC-Profiler does: signatures, reconstructions, t-SNE, F1 and confusions of a linear machine."""
+    from cellfeat.reporting.profiles import profile
+    from cellfeat.store import Store
+
+    print(profile(Store(store), fitted, output, beside or (), domain))
+
+
+@command()
 def explain(
     store: StorePath,
     fitted: Annotated[

@@ -35,37 +35,38 @@ CODE_TREES, CODE_SPLIT_SEED, CODE_FOREST_SEED = 100, 42, 0  # RandomForest.py of
 
 
 class EvaluationConfig(BaseModel):
-    """How embeddings are scored; `runs`, `trees`, `seed` and `test_fraction` do not concern protocol `code`.
-
-    Attributes:
-        protocols: Which protocols to score by, in the order of the report.
-        classifiers: Which classifiers to score with, in the order of the report.
-        balanced: Whether every class has the same weight in training, however many cells it has.
-        neighbours: How many cells vote in "knn".
-        domains: The labelled domains to train on and to test on; None takes all.
-        bootstrap: Resamples of the tested cells behind the 95 % intervals; 0 leaves them out.
-        runs: Forests per pair of domains; the k-th has the seed `seed` + k.
-        trees: Trees of a forest.
-        depth: Largest depth of a tree.
-        seed: Of the first forest, and of the split when none is given.
-        test_fraction: Share of each class that is tested on when no split is given.
-        min_cells: A pair with fewer cells to train on, or to score, is not evaluated.
-    """
+    """How embeddings are scored; `runs`, `trees`, `seed` and `test_fraction` do not concern protocol `code`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    protocols: list[ProtocolName] = Field(default=["paper", "shared", "code"], min_length=1)
-    classifiers: list[ClassifierName] = Field(default=["forest"], min_length=1)
-    balanced: bool = False
-    neighbours: int = Field(default=20, ge=1)
-    domains: list[str] | None = Field(default=None, min_length=1)
-    bootstrap: int = Field(default=1000, ge=0)
-    runs: int = Field(default=5, ge=1)
-    trees: int = Field(default=200, ge=1)
-    depth: int = Field(default=16, ge=1)
-    seed: int = Field(default=0, ge=0)
-    test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    min_cells: int = Field(default=5, ge=2)
+    protocols: list[ProtocolName] = Field(
+        default=["paper", "shared", "code"],
+        min_length=1,
+        description="Protocols to score by, in the order of the report.",
+    )
+    classifiers: list[ClassifierName] = Field(
+        default=["forest"], min_length=1, description="Classifiers to score with, in the order of the report."
+    )
+    balanced: bool = Field(
+        default=False, description="Every class has the same weight in training, however many cells it has."
+    )
+    neighbours: int = Field(default=20, ge=1, description="How many cells vote in 'knn'.")
+    domains: list[str] | None = Field(
+        default=None, min_length=1, description="The labelled domains to train on and to test on; default: all."
+    )
+    bootstrap: int = Field(
+        default=1000, ge=0, description="Resamples of the tested cells behind the 95 % intervals; 0 leaves them out."
+    )
+    runs: int = Field(default=5, ge=1, description="Forests per pair of domains; the k-th has the seed `seed` + k.")
+    trees: int = Field(default=200, ge=1, description="Trees of a forest.")
+    depth: int = Field(default=16, ge=1, description="Largest depth of a tree.")
+    seed: int = Field(default=0, ge=0, description="Of the first forest, and of the split when none is given.")
+    test_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of each class that is tested on when no split is given."
+    )
+    min_cells: int = Field(
+        default=5, ge=2, description="A pair with fewer cells to train on, or to score, is not evaluated."
+    )
 
     def forest_size(self, protocol: ProtocolName) -> int:
         """Trees of one forest."""

@@ -110,7 +110,7 @@ class PSD:
         return _load(_weights(folder, 1)).dictionary.numpy()
 
     def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
-        """(len(rows), S, S, 3) uint8 RGB: patches made of kernels by their predicted codes, averaged where they overlap.
+        """(len(rows), S, S, 3) uint8 RGB: patches made of kernels by predicted codes, averaged where they overlap.
 
         Pixels at the right and lower edge that no patch covers are the patches' mean colour. First layer only.
         """

@@ -38,7 +38,7 @@ def kernels(dictionary: np.ndarray, ranked: Sequence[int] = ()) -> bytes:
     edge = side + 2  # px of a tile with its margin
     for k in range(len(ranked) if len(ranked) < count else 0):
         corner = (k % across * edge - 0.5, k // across * edge - 0.5)
-        axes.add_patch(Rectangle(corner, edge, edge, fill=False, edgecolor=MARK, linewidth=1))
+        axes.add_patch(Rectangle(corner, edge, edge, fill=False, edgecolor=MARK, linewidth=1.5))
     return png_bytes(figure)
 
 

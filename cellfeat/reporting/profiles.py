@@ -58,10 +58,8 @@ def profile(
     if not isinstance(method, PSD):
         raise CellfeatError(f"{fitted}: {method.name} has no signatures", "give the folder of a fitted psd")
     cells = store.table()
-    if domain is not None and domain not in set(cells["domain"]):
-        raise CellfeatError(
-            f"--domain {domain}: no such domain", f"choose from {', '.join(sorted(set(cells['domain'])))}"
-        )
+    if domain is not None and domain not in (there := sorted(set(cells["domain"]))):
+        raise CellfeatError(f"domain {domain!r}: not in the store", f"choose from {', '.join(there)}")
     chosen = (cells["label"] != "").to_numpy() & (True if domain is None else (cells["domain"] == domain).to_numpy())
     rows, label = np.flatnonzero(chosen), cells["label"].to_numpy(str)[chosen]
     others = (

@@ -268,8 +268,8 @@ def _patients(scores: Scores, domains: list[str]) -> list[str]:
         lines.append("The cells of a known patient are all on one side of the split.")
     if known < cells:
         lines.append(
-            "Where patients are unknown, cells of one may be on both sides: accuracy at the same site is then better than "
-            "it would be on new patients."
+            "Where patients are unknown, cells of one may be on both sides: accuracy at the same site is then better "
+            "than it would be on new patients."
         )
     if known and "code" in scores.config["protocols"]:
         lines.append("Protocol code splits cells whatever patient they belong to.")
