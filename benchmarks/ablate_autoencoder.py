@@ -209,7 +209,7 @@ def run(setting: Setting, seed: int, cells: Cells, folder: Path) -> None:
     config = AutoencoderConfig.model_validate({**SIZE, **setting.config, "seed": seed})
     store, learned = cells.store, np.flatnonzero(cells.learned)
     weights = train_autoencoder(store, folder, config, learned, changed(setting))  # type: ignore[arg-type]
-    names = read_json(folder / "config.json")["domains"]
+    names = read_json(folder / "record.json")["inputs"]["domains"]
     network = build_network(config.network, config.scaling, len(names))
     if setting.change:
         setting.change(network)

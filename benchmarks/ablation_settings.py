@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from cellfeat.autoencoder import Autoencoder
+from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.losses import domain_alignment_loss
 from cellfeat.autoencoder.module import AutoencoderModule
+from cellfeat.autoencoder.objectives import Alignment, Step
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, draw_weights
 
 
@@ -64,17 +66,24 @@ def no_path(network: PooledAutoencoder) -> None:
     network.profile_decoder.reset_parameters()
 
 
-class Queue(AutoencoderModule):
+class QueuedAlignment(Alignment):
     """Statistics of L_DA over the latents of the last twelve batches, about the paper's 1,500 cells."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, config: AutoencoderConfig, domains: int) -> None:
+        super().__init__(config, domains)
         self._kept: list[tuple[Tensor, Tensor]] = []
 
-    def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:
+    def loss(self, step: Step) -> Tensor:
+        z, domain = step.all_z, step.all_domain
         latents, domains = torch.cat([z, *(z for z, _ in self._kept)]), torch.cat([domain, *(d for _, d in self._kept)])
         self._kept = [*self._kept, (z.detach(), domain)][-11:]
-        return domain_alignment_loss(latents, domains, self._config.kl_reduction)
+        return domain_alignment_loss(latents, domains, self.config.kl_reduction)
+
+
+class Queue(AutoencoderModule):
+    """AE-CFE with the alignment above."""
+
+    Alignment = QueuedAlignment
 
 
 @dataclass(frozen=True)

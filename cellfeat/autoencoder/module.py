@@ -5,37 +5,37 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.data import Batch, BatchSampler, CellDataset
 from cellfeat.autoencoder.health import latent_health
-from cellfeat.autoencoder.losses import domain_alignment_loss, mse, ssim
+from cellfeat.autoencoder.objectives import Alignment, Objective, Step, objectives_of
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
-from cellfeat.autoencoder.profile import measure, profile_loss
 from cellfeat.autoencoder.scaling import ChannelScaling
-from cellfeat.autoencoder.thumbnail import measure_thumbnails
 from cellfeat.core.lightning_trainer import check_loss
 
 log = logging.getLogger(__name__)
 
-SMALLEST_SD = 1e-4
-"""Of z, that a relative alignment still divides by."""
-
 
 class AutoencoderModule(lightning.LightningModule):
-    """Trains `network` on MSE(ĥ, h) + 1 − SSIM(r̂, r) + β·L_DA, plus the losses of profile and thumbnail where weighed.
+    """Trains `network` on the sum of its objectives, see `cellfeat.autoencoder.objectives`.
 
-    `history` holds one dict an epoch: epoch (from 0), loss, feature_loss, image_loss, alignment_loss, profile_loss
-    and thumbnail_loss (where weighed), beta, cells_per_second, and for each domain sd_<domain> and
+    `history` holds one dict an epoch: epoch (from 0), loss, the loss of each objective by its name, beta,
+    cells_per_second, and for each domain sd_<domain> and
     effective_rank_<domain> of the latents seen in that epoch. It travels in the checkpoint.
+
+    Attributes:
+        Alignment: The objective that β weighs; others may take the place of L_DA.
     """
+
+    Alignment: ClassVar[type[Objective]] = Alignment
 
     def __init__(
         self,
@@ -59,29 +59,23 @@ class AutoencoderModule(lightning.LightningModule):
         self._on_epoch = on_epoch
         self._latents: list[tuple[Tensor, Tensor]] = []
         self._collapsed: set[str] = set()
-        self._profiles: Tensor | None = None
-        self._thumbnails: Tensor | None = None
-        self._thumbnail_variance = 1.0
-        self._look_at_cells()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self._objectives = objectives_of(config, len(domains), self.Alignment)
+        self.objectives = nn.ModuleList(self._objectives)  # their parameters are trained too
+        self._prepare()
 
-    def _look_at_cells(self) -> None:
-        """Measure what scaling and the losses need; the same cells give the same numbers when a run goes on."""
+    def _prepare(self) -> None:
+        """Measure what scaling and objectives need; the same cells give the same numbers when a run continues."""
         store, rows = self._dataset.store, self._train_rows
         group = self._dataset.domain[rows]
         if isinstance(self.network.scaling, ChannelScaling):
             self.network.scaling.measure(store, rows, group)
-        if isinstance(self.network, PooledAutoencoder):
-            if self._config.profile_weight:
-                group = group if self._config.scaling == "domain" else np.zeros_like(group)
-                self._profiles, pooled = measure(store, rows, group, self.network.scaling)
-                self.network.warm_start(pooled, self._profiles)
-            else:
-                self.network.profile_decoder.requires_grad_(False)  # several processes wait for every gradient
-            if self._config.thumbnail_weight:
-                self._thumbnails = measure_thumbnails(store, rows, self._config.masked_images)
-                self._thumbnail_variance = max(float(self._thumbnails.square().mean()), 1e-12)
-            else:
-                self.network.thumbnail_decoder.requires_grad_(False)
+        if isinstance(self.network, PooledAutoencoder):  # several processes wait for the gradient of every parameter
+            self.network.profile_decoder.requires_grad_(self._config.profile_weight > 0)
+            self.network.thumbnail_decoder.requires_grad_(self._config.thumbnail_weight > 0)
+        for objective in self._objectives:
+            objective.prepare(store, rows, group, self.network)
 
     def configure_optimizers(self) -> Any:
         """Adam, its rate constant or falling to 0 along half a cosine."""
@@ -110,41 +104,25 @@ class AutoencoderModule(lightning.LightningModule):
         self._started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of one batch; the image part is computed on `batch.image_index` only, L_DA on the global batch."""
+        """Weighted sum of the objectives over one batch; images count on `batch.image_index`, L_DA globally."""
         h = self.network.scaling(batch.features, batch.domain).contiguous(memory_format=torch.channels_last)
         z = self.network.encode(h)
         features_hat = self.network.decode_features(z)
-        image_hat = self.network.decode_images(features_hat[batch.image_index])
-        crops = batch.crops.permute(0, 3, 1, 2).float() / 255
-        own_z = z.float()
-        z, domain = self._gather(own_z), self._gather(batch.domain)
-        feature_loss = mse(features_hat, h)
-        image_loss = 1 - ssim(image_hat, crops)
-        alignment_loss = self.alignment_loss(z, domain)
-        loss = feature_loss + image_loss + self._config.beta_at(self.current_epoch) * alignment_loss
-        losses = {"feature_loss": feature_loss, "image_loss": image_loss, "alignment_loss": alignment_loss}
-        if isinstance(self.network, PooledAutoencoder):
-            places = np.searchsorted(self._train_rows, batch.rows.cpu().numpy())
-            if self._profiles is not None:
-                profiles = self.network.decode_profile(own_z)
-                losses["profile_loss"] = profile_loss(profiles, self._profiles[places].to(h))
-                loss = loss + self._config.profile_weight * losses["profile_loss"]
-            if self._thumbnails is not None:
-                thumbnails = self.network.decode_thumbnails(features_hat)
-                error = mse(thumbnails, self._thumbnails[places].to(h))
-                losses["thumbnail_loss"] = error / self._thumbnail_variance
-                loss = loss + self._config.thumbnail_weight * losses["thumbnail_loss"]
-        losses = {"loss": loss, **losses}
-        self._latents.append((z.detach().cpu(), domain.cpu()))
-        self.log_dict(losses, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(h))
+        places = np.searchsorted(self._train_rows, batch.rows.cpu().numpy())
+        all_z, all_domain = self._gather(z.float()), self._gather(batch.domain)
+        step = Step(batch, self.network, places, h, z, features_hat, all_z, all_domain, self._log_further)
+        losses = {objective.name: objective.loss(step) for objective in self._objectives}
+        weights = [objective.weight(self.current_epoch) for objective in self._objectives]
+        loss = sum(
+            (weight * value for weight, value in zip(weights, losses.values())), torch.zeros((), device=z.device)
+        )
+        self._latents.append((all_z.detach().cpu(), all_domain.cpu()))
+        self.log_dict({"loss": loss, **losses}, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(h))
         check_loss(loss, self, self._dataset.cell_id, batch.rows)
         return loss
 
-    def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:
-        """What β weighs: L_DA of the latents z (n, 50) of the global batch, domain (n,) int64; others may override."""
-        if self._config.relative_alignment:
-            z = z / z.std(0).mean().clamp_min(SMALLEST_SD)
-        return domain_alignment_loss(z, domain, self._config.kl_reduction)
+    def _log_further(self, name: str, value: Tensor) -> None:
+        self.log(name, value, on_step=False, on_epoch=True)
 
     def _gather(self, share: Tensor) -> Tensor:
         """Rows (n, ...) of all processes in one tensor; gradients flow back to the process they came from."""

@@ -73,6 +73,11 @@ def fit(
     return trainer
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, of those that torchrun started together."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 class WholeCheckpoints(CheckpointIO):
     """Checkpoints that are whole or absent and are read without running code.
 

@@ -7,7 +7,7 @@ the discriminator's probabilities D_k(z):
     discriminator:  − 1/K Σ_k mean over the cells of domain k of log D_k(z)    (every domain weighs the same)
     encoder:        − 1/K Σ_k log D_k(z)                                       (cross-entropy to the uniform answer)
 
-Where the discriminator answers at chance, D_k = 1/K, the encoder's loss has its minimum log K and no gradient, and the
+Where the discriminator can only guess, D_k = 1/K, the encoder's loss has its minimum log K and no gradient, and the
 discriminator has none towards the larger domains.
 """
 
@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.network import LATENT_SIZE
+from cellfeat.autoencoder.objectives import Alignment, Objective, Step
 from cellfeat.methods.aecfe import AECFE, AECFEConfig
 
 HIDDEN = 500  # as in Tzeng et al. 2017
@@ -39,31 +41,36 @@ def discrimination_loss(logits: Tensor, domain: Tensor) -> Tensor:
     return functional.cross_entropy(logits, domain, weight=1 / counts.clamp_min(1).to(logits))
 
 
-class AdversarialModule(AutoencoderModule):
-    """AE-CFE with the two losses above in place of L_DA; the log has discriminator_loss beside their sum."""
+class Adversary(Alignment):
+    """The two losses above in place of L_DA; metrics.csv has discriminator_loss beside their sum."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._config.seed)
-            self.discriminator = nn.Sequential(
-                nn.Linear(LATENT_SIZE, HIDDEN),
-                nn.ReLU(),
-                nn.Linear(HIDDEN, HIDDEN),
-                nn.ReLU(),
-                nn.Linear(HIDDEN, len(self._domains)),
-            )
+    def __init__(self, config: AutoencoderConfig, domains: int) -> None:
+        super().__init__(config, domains)
+        self.discriminator = nn.Sequential(
+            nn.Linear(LATENT_SIZE, HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, domains),
+        )
 
-    def alignment_loss(self, z: Tensor, domain: Tensor) -> Tensor:
-        """Confusion, which only the encoder feels, plus discrimination, which only the discriminator feels.
+    def loss(self, step: Step) -> Tensor:
+        """Confusion, which changes the encoder alone, plus discrimination, which changes the discriminator alone.
 
-        β scales both; Adam does not care about the scale of the discriminator's gradient.
+        β scales both; Adam is invariant to the scale of the discriminator's gradient.
         """
+        z, domain = step.all_z, step.all_domain
         frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         confusion = confusion_loss(functional_call(self.discriminator, frozen, (z,)))
         discrimination = discrimination_loss(self.discriminator(z.detach()), domain)
-        self.log("discriminator_loss", discrimination, on_step=False, on_epoch=True, batch_size=len(z))
+        step.log("discriminator_loss", discrimination)
         return confusion + discrimination
+
+
+class AdversarialModule(AutoencoderModule):
+    """AE-CFE with an adversary in place of L_DA."""
+
+    Alignment: ClassVar[type[Objective]] = Adversary
 
 
 class AAEConfig(AECFEConfig):

@@ -140,12 +140,12 @@ class CropSampler(Sampler[tuple[np.ndarray, int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
+        return max(1, min(-(-len(self._rows) // self._batch_size), len(self._rows) // 2))
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
         chance = np.random.default_rng([self._seed, self._epoch])
         order = chance.permutation(self._rows) if self._shuffle else self._rows
-        batches = np.array_split(order, len(self))  # of nearly equal size: no step is made on a cell or two
+        batches = np.array_split(order, len(self))  # of nearly equal size: batch norm needs two cells at least
         if self._companions is not None:
             turns = -(-len(order) // len(self._companions))
             dealt = np.concatenate([chance.permutation(self._companions) for _ in range(turns)])

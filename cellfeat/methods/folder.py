@@ -1,8 +1,9 @@
-"""The folder that a method learns into: whose run lies there, and tensors that are read without unpickling."""
+"""The folder that a method learns into: the record of its run, and tensors that are read without unpickling."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from cellfeat.core import tensors
-from cellfeat.core.files import read_json, write_json
+from cellfeat.core.files import read_json
+from cellfeat.core.run_record import RunRecord
 from cellfeat.errors import CellfeatError
 from cellfeat.methods.registry import build
 
@@ -18,45 +20,46 @@ if TYPE_CHECKING:
     from cellfeat.methods.base import Method
     from cellfeat.store import Store
 
+FIT = "fit.json"
 
-def claim(folder: Path, method: Method, store: Store, **rows: np.ndarray) -> None:
-    """Write fit.json, what defines the run in `folder`: the method, its config, the store and the rows by role.
 
-    Raises:
-        CellfeatError: The folder holds a run that differs; the message names the first thing that does.
+def run_record(
+    folder: Path, method: Method, store: Store, resumable: Sequence[str] = ("checkpoints/*.ckpt",), **rows: np.ndarray
+) -> RunRecord:
+    """The record of a fit: the method, its config, the store and the rows by role.
+
+    Args:
+        folder: What the method learns lies here.
+        resumable: Files in it from which an interrupted fit continues.
+        rows: Store row numbers by role, such as `rows` and `target_rows`.
     """
-    run: dict[str, Any] = {"method": method.name, "store_digest": store.digest}
-    run |= {role: hashlib.sha256(np.asarray(k, np.int64).tobytes()).hexdigest() for role, k in rows.items()}
-    run |= {f"config.{key}": value for key, value in method.config.model_dump(mode="json").items()}
-    path = folder / "fit.json"
-    if path.exists():
-        there = read_json(path)
-        for key in run | there:
-            if run.get(key) != there.get(key):
-                raise CellfeatError(
-                    f"{path}: another run, with {key} {there.get(key)!r}, now {run.get(key)!r}; use another folder"
-                )
-    else:
-        write_json(path, run)
+    inputs: dict[str, Any] = {
+        "method": method.name,
+        "store_digest": store.digest,
+        "rows": {role: hashlib.sha256(np.asarray(k, np.int64).tobytes()).hexdigest() for role, k in rows.items()},
+        "config": method.config.model_dump(mode="json"),
+    }
+    return RunRecord(folder, inputs, resumable, FIT)
 
 
 def reopen(folder: Path, store: Store) -> Any:
-    """The method whose run `claim` wrote down in `folder`, with its config.
+    """The method that was fitted in `folder`, with its config.
 
     Raises:
         CellfeatError: Nothing was fitted in `folder`, or it was on another store.
     """
-    path = folder / "fit.json"
+    path = folder / FIT
     if not path.is_file():
-        below = sorted(folder.rglob("fit.json"))
+        below = sorted(folder.rglob(FIT))
         hint = f"; there is {below[0].parent}, one of {len(below)}" if below else ""
-        raise CellfeatError(f"{path}: no such file; give the folder that a method was fitted in{hint}")
-    run = read_json(path)
+        raise CellfeatError(f"{path}: no such file", f"give the folder that a method was fitted in{hint}")
+    content = read_json(path)
+    run = content.get("inputs") if isinstance(content, dict) else None
     if not isinstance(run, dict) or not isinstance(run.get("method"), str):
-        raise CellfeatError(f"{path}: names no method; remove the folder and fit again")
+        raise CellfeatError(f"{path}: names no method", "remove the folder and fit again")
     if run.get("store_digest") != store.digest:
-        raise CellfeatError(f"{path}: fitted on another store than {store.path}; give that one, or fit again")
-    return build(run["method"], {key[7:]: value for key, value in run.items() if key.startswith("config.")})
+        raise CellfeatError(f"{path}: fitted on another store than {store.path}", "give that one, or fit again")
+    return build(run["method"], run.get("config"))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cellfeat.store import Store
 
 EMBED_BATCH = 64
+WEIGHTS = "weights.safetensors"
 
 
 class ImageAutoencoder(Autoencoder):
@@ -88,9 +89,10 @@ class ImageAE:
                 f"{self.name}: needs cells with crops of {IMAGE_SIZE} px; there are {len(rows)} "
                 f"with {store.layout.crop_size} px"
             )
-        folders.claim(folder, self, store, rows=rows)
-        if (folder / "weights.safetensors").exists():
+        record = folders.run_record(folder, self, store, rows=rows)
+        if record.check() and (folder / WEIGHTS).exists():
             return
+        record.begin()
         module = _Module(_dataset(store), rows, self.config)
         fit(
             module,
@@ -100,7 +102,8 @@ class ImageAE:
             cells=len(rows),
             precision=self.config.precision,
         )
-        save_tensors(folder / "weights.safetensors", module.network.state_dict())
+        save_tensors(folder / WEIGHTS, module.network.state_dict())
+        record.done()
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
         """Latents (len(store), 50) float32."""
@@ -125,7 +128,7 @@ class ImageAE:
 def _load(folder: Path) -> tuple[ImageAutoencoder, torch.device]:
     device = best_device()
     network = ImageAutoencoder()
-    network.load_state_dict(folders.load_tensors(folder / "weights.safetensors"))
+    network.load_state_dict(folders.load_tensors(folder / WEIGHTS))
     return network.eval().to(device), device
 
 

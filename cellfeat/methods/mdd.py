@@ -177,9 +177,10 @@ class MDD:
         if len(target_rows) < 2:
             reason = f"{len(target_rows)} cells to adapt to, two are needed"
             raise MissingRequirement(f"{self.name}: lacks a target: {reason}", lacking="target")
-        folders.claim(folder, self, store, rows=rows, target_rows=target_rows)
-        if (folder / MODEL).exists():
+        record = folders.run_record(folder, self, store, rows=rows, target_rows=target_rows)
+        if record.check() and (folder / MODEL).exists():
             return
+        record.begin()
         classes, label = numbered_labels(store, rows, self.name)
         weight = class_weights(label[rows], len(classes), share=len(classes))
         normalisation = Normalisation.measured(store, np.union1d(rows, target_rows))
@@ -211,6 +212,7 @@ class MDD:
         earliest = min(config.earliest, config.epochs - 1)
         train(module, folder, self.name, config.epochs, 2 * len(rows), config.patience, config.precision, earliest)
         save_classifier(folder, network, classes, normalisation)
+        record.done()
         log.info("%s: %d classes from %d cells, adapted to %d", folder, len(classes), len(rows), len(target_rows))
 
     def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:

@@ -83,12 +83,15 @@ class PSD:
         if len(rows) == 0:
             raise MissingRequirement(f"{self.name}: no cells to learn from", lacking="cells")
         places(store.layout.crop_size, self.config)
-        folders.claim(folder, self, store, rows=rows)
+        record = folders.run_record(folder, self, store, ("checkpoint*.pt", "psd*.safetensors"), rows=rows)
+        if not record.check():
+            record.begin()
         layers: list[PredictiveSparseDecomposition] = []
         for number in range(1, self.config.layers + 1):
             if not _weights(folder, number).exists():
                 self._learn(store, np.asarray(rows), folder, number, layers)
             layers.append(_load(_weights(folder, number)).to(best_device()))
+        record.done()
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
         """Profiles (len(store), kernels) float32."""

@@ -111,9 +111,10 @@ class ResNeXt:
             CellfeatError: A cell of `rows` has no label, or `folder` holds another run.
         """
         config, rows = self.config, np.asarray(rows)
-        folders.claim(folder, self, store, rows=rows)
-        if (folder / MODEL).exists():
+        record = folders.run_record(folder, self, store, rows=rows)
+        if record.check() and (folder / MODEL).exists():
             return
+        record.begin()
         classes, label = numbered_labels(store, rows, self.name)
         normalisation = Normalisation.fixed(store, IMAGENET_MEAN, IMAGENET_SD)
         plain = CropDataset(store, label, normalisation, masked=config.masked)
@@ -126,6 +127,7 @@ class ResNeXt:
             network.to(best_device()).eval()
             network.head = support_vector_head(outputs(network.body, plain, rows).numpy(), label[rows], config.seed)
         save_classifier(folder, network, classes, normalisation)
+        record.done()
         log.info("%s: %d classes from %d cells", folder, len(classes), len(rows))
 
     def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:

@@ -38,7 +38,7 @@ def write_report(
         embeddings: Embedding files of this store, each of another method.
         evaluation: Folder that `evaluate` wrote about these embeddings.
         comparison: Output folder of `compare` on this store; in place of an evaluation.
-        autoencoder: Folder of its training: metrics.csv and config.json are shown.
+        autoencoder: Folder of its training: metrics.csv and the inputs of record.json are shown.
         detector: Folder of its training: metrics.json (JSON lines) and evaluation.json are shown.
         config_text: The run's configuration, shown as it is.
         reconstructions: Rows of the store, and by a method's name what it draws of them, (n, S, S, 3) uint8 RGB.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cellfeat.core.files import read_json
+from cellfeat.core.run_record import RECORD
 from cellfeat.evaluation.metrics import METRICS
 from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.published import load_published, published_beside_ours
@@ -220,9 +221,9 @@ def confusions(material: Material) -> dict[str, Any] | None:
 def settings(material: Material) -> dict[str, Any] | None:
     """All settings that were recorded, in full."""
     shown = {"Run": material.config_text, "Store: made from": _pretty(material.store.provenance)}
-    path = material.autoencoder / "config.json" if material.autoencoder else None
+    path = material.autoencoder / RECORD if material.autoencoder else None
     if path and path.is_file():
-        shown["Autoencoder"] = _pretty(read_json(path))
+        shown["Autoencoder"] = _pretty(read_json(path).get("inputs", {}))
     for one in material.embeddings:
         method = method_name(str(one.attributes["method"]))
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,10 @@ import torch
 from crop_stores import make_store
 from torch import nn
 
-from cellfeat.autoencoder import Autoencoder, load_autoencoder, module, save_autoencoder
+from cellfeat.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import build
-from cellfeat.methods.aae import confusion_loss, discrimination_loss
+from cellfeat.methods.aae import Adversary, confusion_loss, discrimination_loss
 from cellfeat.methods.base import embed_with
 from cellfeat.methods.image_ae import ImageAutoencoder
 from cellfeat.store import read_embeddings
@@ -26,7 +27,7 @@ def store(tmp_path):
     return make_store(tmp_path / "store", cells=12, size=128, feature_shape=(256, 14, 14))
 
 
-def test_at_chance_the_discriminator_gives_no_gradient_and_no_bias():
+def test_a_guessing_discriminator_gives_no_gradient_and_no_bias():
     z = torch.randn(9, 5, requires_grad=True)
     domain = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 2])  # of unequal size
     discriminator = nn.Linear(5, 3)
@@ -43,7 +44,7 @@ def test_at_chance_the_discriminator_gives_no_gradient_and_no_bias():
     np.testing.assert_allclose(discriminator.bias.grad, 0, atol=1e-6)
 
 
-def test_away_from_chance_the_encoder_is_drawn_back():
+def test_otherwise_the_encoder_is_drawn_back():
     """By hand: two domains, logits (a, 0): the loss is ½[log(1 + e^a) + log(1 + e^-a)], its slope ½ tanh(a/2)."""
     logits = torch.tensor([[2.0, 0.0]], requires_grad=True)
     loss = confusion_loss(logits)
@@ -52,14 +53,10 @@ def test_away_from_chance_the_encoder_is_drawn_back():
     np.testing.assert_allclose(logits.grad, [[math.tanh(1) / 2, -math.tanh(1) / 2]], rtol=1e-6)
 
 
-def test_encoder_and_discriminator_feel_one_loss_each(store, tmp_path):
-    from cellfeat.autoencoder.data import CellDataset
-
-    method = build("aae", QUICK)
-    net = method.Module(CellDataset(store, np.zeros(12, np.int64)), np.arange(12), ["a", "b"], method.config, print)
-    net.log = lambda *_, **__: None
+def test_encoder_and_discriminator_have_one_loss_each():
+    net = Adversary(build("aae", QUICK).config, domains=2)
     z, domain = torch.randn(6, 50, requires_grad=True), torch.arange(6) % 2
-    net.alignment_loss(z, domain).backward()
+    net.loss(SimpleNamespace(all_z=z, all_domain=domain, log=lambda *_: None)).backward()
     of_encoder = z.grad.clone()
     of_discriminator = [parameter.grad.clone() for parameter in net.discriminator.parameters()]
 
@@ -87,7 +84,7 @@ def test_the_autoencoder_is_trained_on_the_rows_given(store, tmp_path, name):
     metrics = pd.read_csv(tmp_path / name / "metrics.csv")
     assert (metrics["beta"] == {"ae": 0, "aae": 1}[name]).all()
     assert ("discriminator_loss" in metrics) == (name == "aae")
-    with pytest.raises(CellfeatError, match="choose another output directory"):
+    with pytest.raises(CellfeatError, match="choose another output folder"):
         method.fit(store, rows[1:], tmp_path / name)
 
 
@@ -130,7 +127,7 @@ def test_domains_without_training_cells_do_not_anchor(store, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step_and_the_cells(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "mse", lambda *_: torch.tensor(math.nan))
+    monkeypatch.setattr("cellfeat.autoencoder.objectives.features.mse", lambda *_: torch.tensor(math.nan))
     with pytest.raises(CellfeatError, match=r"epoch 0, step 0: the loss is nan; .*: site-a/002.png#0, site-b/003"):
         build("ae", QUICK).fit(store, np.array([2, 3]), tmp_path / "ae")
 

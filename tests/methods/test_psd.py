@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused(store, tmp_path):
     with pytest.raises(CellfeatError, match=r"psd1.safetensors: no such file; fit the method first"):
         PSD(QUICK).embed(store, tmp_path / "psd")
     embedded(store, tmp_path / "psd")
-    with pytest.raises(CellfeatError, match=r"fit.json: another run, with config.kernels 16, now 8; use another"):
+    with pytest.raises(CellfeatError, match=r"was made with config.kernels = 16, now it is 8; choose another"):
         embedded(store, tmp_path / "psd", kernels=8)
     (tmp_path / "psd" / "psd1.safetensors").unlink()
     (tmp_path / "psd" / "checkpoint1.pt").write_bytes(b"\x80\x02}q\x00.")

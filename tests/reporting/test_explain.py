@@ -102,7 +102,8 @@ def test_what_cannot_be_shown_is_refused(fitted, tmp_path, monkeypatch):
     refused("per_class: 0 cells of a class", per_class=0)
     other = make_store(tmp_path / "other", seed=1)
     refused("fit.json: fitted on another store than .*other", on=other)
-    write_json(tmp_path / "psd" / "fit.json", {"method": "psd", "store_digest": store.digest})
+    inputs = {"method": "psd", "store_digest": store.digest}
+    write_json(tmp_path / "psd" / "fit.json", {"inputs": inputs, "done": True})
     refused("psd cannot be explained; mdd, resnext and finetune:<model> can", tmp_path / "psd")
     write_json(tmp_path / "odd" / "fit.json", [1])
     refused("odd/fit.json: names no method", tmp_path / "odd")
@@ -117,7 +118,7 @@ def test_what_cannot_be_shown_is_refused(fitted, tmp_path, monkeypatch):
 
 def test_a_folder_tells_the_method_and_its_settings(fitted):
     store, root = fitted
-    assert "config.model" in read_json(root / "resnext" / "fit.json")
+    assert "model" in read_json(root / "resnext" / "fit.json")["inputs"]["config"]
     from cellfeat.methods.folder import reopen
 
     assert reopen(root / "resnext", Store(store.path)) == build(

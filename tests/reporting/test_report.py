@@ -45,7 +45,7 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
     lines = [json.dumps({"iteration": k, "total_loss": 2 / (k + 1), "loss_mask": 1 / (k + 1)}) for k in range(5)]
     (detector / "metrics.json").write_text("\n".join([*lines, '{"iteration": 5, "tot']))  # killed while writing
     (autoencoder / "metrics.csv").write_text("epoch,loss,alignment_loss,sd_site-a\n0,2.0,,0.1\n1,1.0,0.3,0.2\n")
-    (autoencoder / "config.json").write_text('{"beta": 5.0}')
+    (autoencoder / "record.json").write_text('{"inputs": {"beta": 5.0}, "done": true}')
     rows, pictures = np.array([0, 50]), np.zeros((2, 16, 16, 3), np.uint8)
     path = write_report(
         tmp_path / "report.html",

@@ -7,7 +7,7 @@ hardly learns from them what a cell looks like. A thumbnail has as many pixels a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -16,10 +16,34 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cellfeat.autoencoder.data import read_crops
+from cellfeat.autoencoder.losses import mse
 from cellfeat.autoencoder.network import FEATURE_SHAPE
+from cellfeat.autoencoder.objectives.base import Objective, Step
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
+
+SMALLEST_VARIANCE = 1e-12  # of all thumbnails; equal ones, as of a single cell, have none
+
+
+class Thumbnail(Objective):
+    """Mean squared error of the predicted thumbnails over their variance."""
+
+    name: ClassVar[str] = "thumbnail_loss"
+
+    def prepare(self, store: Store, rows: np.ndarray, group: np.ndarray, network: Any) -> None:
+        """Measure the thumbnails of the training cells."""
+        self._thumbnails = measure_thumbnails(store, rows, self.config.masked_images)
+        self._variance = max(float(self._thumbnails.square().mean()), SMALLEST_VARIANCE)
+
+    def weight(self, epoch: int) -> float:
+        """The setting `thumbnail_weight`."""
+        return self.config.thumbnail_weight
+
+    def loss(self, step: Step) -> Tensor:
+        """Mean over the batch."""
+        thumbnails = step.network.decode_thumbnails(step.features_hat)
+        return mse(thumbnails, self._thumbnails[step.places].to(step.h)) / self._variance
 
 
 def measure_thumbnails(store: Store, rows: np.ndarray, masked: bool, batch_size: int = 256) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cellfeat.autoencoder.data import read_crops
-from cellfeat.autoencoder.thumbnail import measure_thumbnails
+from cellfeat.autoencoder.objectives.thumbnail import measure_thumbnails
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -1,0 +1,34 @@
+"""The prediction of a cell's profile from its latent; see `cellfeat.autoencoder.profile`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from cellfeat.autoencoder.objectives.base import Objective, Step
+from cellfeat.autoencoder.profile import measure, profile_loss
+
+if TYPE_CHECKING:
+    from cellfeat.store import Store
+
+
+class Profile(Objective):
+    """Mean squared error of the predicted profiles, standardised by domain or over all cells."""
+
+    name: ClassVar[str] = "profile_loss"
+
+    def prepare(self, store: Store, rows: np.ndarray, group: np.ndarray, network: Any) -> None:
+        """Measure the profiles of the training cells, and start the linear path of the network from them."""
+        group = group if self.config.scaling == "domain" else np.zeros_like(group)
+        self._profiles, pooled = measure(store, rows, group, network.scaling)
+        network.warm_start(pooled, self._profiles)
+
+    def weight(self, epoch: int) -> float:
+        """The setting `profile_weight`."""
+        return self.config.profile_weight
+
+    def loss(self, step: Step) -> Tensor:
+        """Mean over the batch."""
+        return profile_loss(step.network.decode_profile(step.z.float()), self._profiles[step.places].to(step.h))
