@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from cellfeat import __version__
-from cellfeat.cli import data, detection, evaluation, methods, store, workflows
+from cellfeat.cli import data, detection, evaluation, methods, schema, store, workflows
 from cellfeat.cli.command import AGAIN, Command
 from cellfeat.data.outside import outside_paths
 from cellfeat.errors import CellfeatError
@@ -26,6 +26,7 @@ GROUPS = {
     "Feature stores": store,
     "Methods": methods,
     "Results": evaluation,
+    "Files": schema,
 }
 COMMANDS: dict[str, dict[str, Command]] = {
     title: {value.name: value for value in vars(module).values() if isinstance(value, Command)}

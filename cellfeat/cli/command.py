@@ -76,10 +76,11 @@ def command(settings: str = "", key_values: bool = False, interrupted: str = AGA
 
 def _with_options(function: Callable[..., None], model: type[BaseModel], name: str) -> Callable[..., None]:
     """The function with an option for each field of the model, in place of its parameter `settings`."""
-    from cellfeat.core.settings import parse
+    from cellfeat.core.settings import descriptions, parse
 
     own = inspect.signature(function, eval_str=True).parameters
-    options = {field: _annotation(field, info) for field, info in model.model_fields.items()}
+    texts = descriptions(model)
+    options = {field: _annotation(field, info, texts[field]) for field, info in model.model_fields.items()}
 
     def run(**given: Any) -> None:
         chosen = {field: given.pop(field) for field in options}
@@ -112,9 +113,8 @@ def option_name(field: str, info: FieldInfo) -> str:
     return "--" + (field.removesuffix("s") if several else field).replace("_", "-")
 
 
-def _annotation(field: str, info: FieldInfo) -> Any:
-    kind, flag = _bare(info.annotation), option_name(field, info)
-    text, metavar = info.description or "", None
+def _annotation(field: str, info: FieldInfo, text: str) -> Any:
+    kind, flag, metavar = _bare(info.annotation), option_name(field, info), None
     if get_origin(kind) is list:
         (element,) = get_args(kind)
         if get_origin(element) is Literal:

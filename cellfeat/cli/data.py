@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from cellfeat.cli.command import command
 
 
@@ -17,3 +22,21 @@ def datasets() -> None:
             print(f"{name:22} {here:7} {spec.domain:22} {spec.title}")
         else:
             print(f"{name:22} faulty  {spec}")
+
+
+@command()
+def check(
+    dataset: Annotated[str, typer.Argument(help="A name that `cellfeat datasets` lists.", show_default=False)],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw some images with the outlines of their reference cells into this PNG.")
+    ] = None,
+) -> None:
+    """Show what a dataset holds: images, labels, groups, reference cells, and what is not used and why."""
+    from cellfeat.data.catalogue import open_dataset
+    from cellfeat.reporting.dataset_sheet import describe_dataset, draw_dataset
+
+    opened = open_dataset(dataset)
+    for line in describe_dataset(opened):
+        print(line, flush=True)
+    if picture:
+        print(f"picture: {draw_dataset(opened, picture)}")

@@ -39,3 +39,12 @@ def convert_weights(
     from cellfeat.detection.convert_weights import convert_weights as convert
 
     print(convert(source, target))
+
+
+@command()
+def configs() -> None:
+    """List the detector configs that come with cellfeat, and what each is for."""
+    from cellfeat.detection.config import shipped_configs
+
+    for path, purpose in shipped_configs().items():
+        print(f"{path.name}\n    {purpose}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +56,7 @@ def read_yaml(model: type[Model], path: str | Path, noun: str) -> Model:
         CellfeatError: No such file, not YAML, an unknown key, or a value that does not fit: named by its place.
     """
     if not Path(path).exists():
-        raise CellfeatError(f"{path}: no such file; examples/ holds a {noun} to start from")
+        raise CellfeatError(f"{path}: no such file; `cellfeat schema` lists the keys of a {noun}")
     content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: not a {noun}: it has no keys")
@@ -79,11 +81,39 @@ class Setting:
 
 
 def describe_settings(model: type[BaseModel]) -> Iterator[Setting]:
-    """Every field of a pydantic model; descriptions come from the fields."""
+    """Every field of a pydantic model, described by itself or by the class's docstring."""
+    texts = descriptions(model)
     for name, field in model.model_fields.items():
-        missing = field.is_required() or field.default_factory is not None
+        missing = field.is_required() or field.default_factory is not None or nested_model(field) is not None
         default = "" if missing else yaml.safe_dump(field.default, default_flow_style=True).removesuffix("\n...\n")
-        yield Setting(name, _values(field), default.strip(), field.description or "")
+        yield Setting(name, _values(field), default.strip(), texts[name])
+
+
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Field to description: the field's own, else that under "Attributes:" in the docstring of the class."""
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        _, _, attributes = inspect.cleandoc(cls.__dict__.get("__doc__") or "").partition("\nAttributes:\n")
+        name = ""
+        for line in attributes.splitlines():
+            if match := re.match(r" {4}(\w+): (.*)", line):
+                name, found[match[1]] = match[1], match[2]
+            elif name and line.startswith(" " * 8):
+                found[name] += f" {line.strip()}"
+            elif line and not line.startswith(" "):
+                break
+    return {name: field.description or found.get(name, "") for name, field in model.model_fields.items()}
+
+
+def nested_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model that a field holds, alone, in a list or as one of several."""
+    kinds = [field.annotation]
+    while kinds:
+        kind = kinds.pop(0)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+        kinds += get_args(kind)
+    return None
 
 
 def _values(field: FieldInfo) -> str:

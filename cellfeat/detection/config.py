@@ -6,6 +6,7 @@ that cellfeat adds. Which of them an engine honours is that engine's business; a
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,7 @@ def load_config(yaml_path: str | Path, overrides: list[str] | None = None) -> Cf
     cfg = get_cfg()
     path = Path(yaml_path)
     if not path.is_file():
-        raise CellfeatError(f"{path}: no such config file; detectron_configs/ holds those that come with cellfeat")
+        raise CellfeatError(f"{path}: no such config file; `cellfeat configs` lists those that come with cellfeat")
     tree = CfgNode(read_config_file(path))
     _drop_other_architectures(tree, str(path))
     try:
@@ -277,6 +278,16 @@ def config_dir() -> Path:
     here = Path(__file__).resolve().parents[1]
     checkout = here.parent / "detectron_configs"
     return checkout if checkout.is_dir() else here / "detectron_configs"
+
+
+def shipped_configs() -> dict[Path, str]:
+    """The configs that come with cellfeat, each with what it is for: the comment that it begins with."""
+    return {path: _first_comment(path) for path in sorted(config_dir().glob("*.yaml"))}
+
+
+def _first_comment(path: Path) -> str:
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
 def _drop_other_architectures(tree: CfgNode, source: str) -> None:

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -6,6 +7,7 @@ import pytest
 
 from cellfeat.cli.app import ALL, COMMANDS, main
 from cellfeat.core.files import write_json
+from cellfeat.detection.config import config_dir
 
 
 def run(capsys, *arguments):
@@ -177,6 +179,35 @@ def test_datasets_are_listed(capsys, data_root):
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert " here" in lines["site-a"]
     assert " absent" in lines["pbc-barcelona"]
+
+
+def test_a_faulty_description_does_not_hide_the_other_datasets(capsys, tmp_path, monkeypatch):
+    for name, text in (("bad", "no_such_key: 1"), ("good", "licence: CC0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.yaml").write_text(text)
+    monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
+    status, out, _ = run(capsys, "datasets")
+    assert status == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert "no_such_key" in lines["bad"]
+    assert " here" in lines["good"]
+
+
+def test_the_configs_that_come_along_are_listed(capsys):
+    _, out, _ = run(capsys, "configs")
+    names = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert set(names) == {path.name for path in config_dir().iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("pipeline", "score_threshold"), ("compare", "align"), ("dataset", "strict")]
+)
+def test_the_keys_of_files_are_listed(capsys, name, key):
+    _, out, _ = run(capsys, "schema", name)
+    lines = out.splitlines()
+    at = next(k for k, line in enumerate(lines) if line.strip().startswith(f"{key}: "))
+    assert lines[at + 1].strip().startswith("# ")
+    assert key in json.dumps(json.loads(run(capsys, "schema", name, "--json")[1]))
 
 
 @pytest.mark.parametrize("tool", ["train_net", "dump_features", "inspect_store"])
