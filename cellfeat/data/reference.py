@@ -155,7 +155,9 @@ class ReferenceCells:
         chosen, names = self._source.classes, self._yolo_names or []
         listed = classes_of(list(self._sheets.values()))
         if chosen is None:
-            return None if self._format == "csv" else Wanted.of(None, listed, str(self._path), "classes")
+            if self._format != "csv":
+                Wanted.of(None, listed, str(self._path), "classes")  # several classes need a choice
+            return None
         by_number = {str(number): name for number, name in enumerate(names)}
         wanted = Wanted(by_number.get(same(name), str(name)) for name in chosen)
         if listed and not any(name in wanted for name in listed):

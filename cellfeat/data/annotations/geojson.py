@@ -10,13 +10,11 @@ import numpy as np
 from cellfeat.core.files import read_json
 from cellfeat.data.annotations.geometry import checked_polygon, show
 from cellfeat.data.annotations.json_file import take
-from cellfeat.data.annotations.shapes import Shape, Sheet
+from cellfeat.data.annotations.shapes import REGION, Shape, Sheet
 from cellfeat.errors import CellfeatError
 
 WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 CELLS = ("cell", "detection")
-REGION = "QuPath annotation around detections"
-"""Class given to QuPath's annotations in a file that has detections: they are regions that were searched."""
 
 
 def read_geojson(path: Path) -> Sheet:
@@ -38,7 +36,7 @@ def read_geojson(path: Path) -> Sheet:
     shapes = []
     for (where, feature), kind in zip(named, kinds, strict=True):
         if only_detections and kind not in CELLS:
-            shapes.append(Shape(where, REGION, kind="region"))
+            shapes.append(Shape(where, kind=REGION))
         else:
             shapes.append(_shape(feature, where))
     return Sheet(_image_name(path), str(path), tuple(shapes))

@@ -67,7 +67,7 @@ def checked_box(values: Any, where: str, form: str, fractions: bool = False) -> 
             f"{where} has the box {show(values)}",
             f"it must be {form}: four finite numbers up to {MAX_COORDINATE:,}",
         )
-    if not fractions and all(0 <= value <= 1 for value in values) and any(value != int(value) for value in values):
+    if not fractions and all(0 <= value <= 1 for value in values):
         raise CellfeatError(f"{where} has the box {show(values)}", f"these look like {FRACTIONS}")
     a, b, c, d = (float(value) for value in values)
     return a, b, c, d

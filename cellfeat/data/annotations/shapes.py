@@ -25,6 +25,8 @@ from cellfeat.data.annotations.geometry import (
 from cellfeat.data.annotations.records import AnnotatedImage, Box, Cell, Rle, Size
 from cellfeat.errors import CellfeatError
 
+REGION = "region around detections"
+"""Kind of a shape that is no cell: an area that was searched for cells."""
 FRACTION_SLACK = 0.01
 """By which fractions may leave 0 to 1: Ultralytics reads labels up to 1.01 too; the part outside is cut off."""
 
@@ -41,7 +43,7 @@ class Shape:
         holes: Polygons that are cut out of it.
         pixels: (h, w) bool and where its upper left corner lies, (x, y) px.
         fractions: Whether box and polygons are fractions of the image instead of px.
-        kind: What it is, for counting shapes without area: "point".
+        kind: What it is, where it is no cell: a shape without area such as "point", or `REGION`.
     """
 
     where: str
@@ -91,8 +93,12 @@ def place(sheet: Sheet, size: Size, wanted: Wanted | None) -> AnnotatedImage:
         )
     cells, incomplete, others = [], Counter[str](), Counter[str]()
     for shape in sheet.shapes:
-        if wanted is not None and (shape.class_name or "") not in wanted:
-            others[shape.class_name or "(none)"] += 1
+        if shape.kind == REGION:
+            others[REGION] += 1
+        elif wanted is not None and shape.class_name is None:
+            incomplete["annotations without a class"] += 1
+        elif wanted is not None and str(shape.class_name) not in wanted:
+            others[str(shape.class_name)] += 1
         elif shape.box is None and not shape.polygons and shape.pixels is None:
             incomplete[f"{shape.kind} annotations without area"] += 1
         else:

@@ -102,6 +102,7 @@ def test_faulty_segmentations_are_refused(tmp_path, segmentation, message):
         ({}, {"bbox": [10, 10, 10**200, 30]}),
         ({}, {"bbox": [500, 500, 30, 30]}),
         ({}, {"bbox": [0.1, 0.1, 0.25, 0.3]}),
+        ({}, {"bbox": [0, 0, 1, 1]}),
         ({}, {"bbox": [10, 10, -5, 30]}),
         ({}, {"bbox": None}),
         ({}, {"area": None}),

@@ -144,9 +144,17 @@ def test_quapths_annotations_around_detections_are_no_cells(site):
     content = json.loads(geojson([[*SQUARE, SQUARE[0]]], objectType="detection"))
     region = json.loads(geojson([[[0, 0], [120, 0], [120, 100], [0, 0]]], objectType="annotation"))["features"]
     content["features"] += region
-    dataset = site("l/a.geojson", json.dumps(content), classes=["WBC"])
+    dataset = site("l/a.geojson", json.dumps(content))
     assert len(dataset.coco()["annotations"]) == 1
-    assert dict(dataset.summary().left_out) == {"annotations of class QuPath annotation around detections": 1}
+    assert dict(dataset.summary().left_out) == {"annotations of class region around detections": 1}
+
+
+def test_annotations_without_a_class(site):
+    content = json.loads(geojson([[*SQUARE, SQUARE[0]]]))
+    del content["features"][0]["properties"]["classification"]
+    assert len(site("l/a.geojson", json.dumps(content)).coco()["annotations"]) == 1
+    with pytest.raises(CellfeatError, match=r"is annotated; left out: 1 annotations without a class"):
+        site("l/a.geojson", json.dumps(content), classes=["WBC"]).coco()
 
 
 @pytest.mark.parametrize(
