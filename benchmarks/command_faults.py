@@ -114,6 +114,17 @@ class Bench:
         status = self.end(self.start(command, output, before))
         return status, log.read_text(errors="replace") if log.exists() else ""
 
+    def keep(self, result: dict) -> None:
+        """Write a result down, and keep what the command said where something is wrong."""
+        with open(self.results, "a") as file:
+            file.write(json.dumps(result) + "\n")
+        if result["outcome"]:
+            print(f"{result['command']}: {result['fault']}: {result['outcome']}", flush=True)
+            logs = self.folder / "logs"
+            logs.mkdir(exist_ok=True)
+            name = f"{result['command']} {result['fault']}".replace("/", " ")
+            shutil.copy(self.folder / "log.txt", logs / name)
+
     # Faults. Each gives an outcome, "" where all is well.
 
     def killed_at_step(self, command: Command, step: int) -> str:
@@ -217,7 +228,8 @@ def faults(bench: Bench, command: Command) -> dict[str, Callable[[], str]]:
     for other in COMMANDS.values():
         if other is command or not (other.slow or command.slow):
             found[f"two at once/{other.name}"] = lambda other=other: bench.two_at_once(command, other)
-    return found
+    order = random.Random(0).sample(sorted(found), len(found))  # so that a part of them is of all kinds
+    return {name: found[name] for name in order}
 
 
 def table(results: list[dict]) -> str:
@@ -250,18 +262,13 @@ def main() -> None:
         bench, end = Bench(options.output), time.monotonic() + options.seconds
         made = {(result["command"], result["fault"]) for result in results}
         chosen = [c for c in COMMANDS.values() if c.name.startswith(tuple(options.commands) or "")]
-        for command in chosen:
+        for number, command in enumerate(chosen):  # each gets an equal share of the time that is left
+            until = time.monotonic() + (end - time.monotonic()) / (len(chosen) - number)
             for name, fault in faults(bench, command).items():
-                if (command.name, name) in made or time.monotonic() > end:
+                if (command.name, name) in made or time.monotonic() > until:
                     continue
                 results.append({"command": command.name, "fault": name, "outcome": fault()})
-                with open(path, "a") as file:
-                    file.write(json.dumps(results[-1]) + "\n")
-                if results[-1]["outcome"]:
-                    print(f"{command.name}: {name}: {results[-1]['outcome']}", flush=True)
-                    logs = options.output / "logs"
-                    logs.mkdir(exist_ok=True)
-                    shutil.copy(options.output / "log.txt", logs / f"{command.name} {name}".replace("/", " "))
+                bench.keep(results[-1])
     print(table(results))
 
 
