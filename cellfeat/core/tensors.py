@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cellfeat.core.files import atomic_path
+from cellfeat.core.pickle_file import read_pickle
 from cellfeat.errors import CannotWrite, CellfeatError, Damaged
 
 
@@ -64,17 +65,37 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CellfeatError: There is no such file.
         Damaged: It is cut or changed.
     """
+    remedy = "remove it; the same command then trains from the start"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        remedy = "remove it; the same command then trains from the start"
-        raise Damaged(f"{path}: not a readable checkpoint ({reason})", remedy) from None
-    if not isinstance(state, dict):
-        raise Damaged(f"{path}: not a checkpoint", "remove it; the same command then trains from the start")
+        state = read_torch(path)
+    except Damaged as error:
+        raise Damaged(f"{path}: not a readable checkpoint ({error.what.removeprefix(f'{path}: ')})", remedy) from None
+    if not isinstance(state, dict) or not state:
+        raise Damaged(f"{path}: not a checkpoint", remedy)
     return state
+
+
+def read_torch(path: Path) -> Any:
+    """Read what torch.save wrote, onto the CPU, whoever wrote it: `torch.load` believes the sizes that a file states.
+
+    Returns:
+        As `read_pickle`, with arrays of numbers as tensors.
+
+    Raises:
+        Damaged: It is cut, changed or forged.
+        CellfeatError: There is no such file, or it holds more than tensors and plain values.
+    """
+    return _with_tensors(read_pickle(path))
+
+
+def _with_tensors(content: Any) -> Any:
+    if isinstance(content, np.ndarray):
+        return torch.from_numpy(content) if content.dtype.kind in "biufc" else content
+    if isinstance(content, dict):
+        return {key: _with_tensors(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(map(_with_tensors, content))
+    return content
 
 
 def best_device() -> torch.device:

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cellfeat.core.files import atomic_path, sha256_file
-from cellfeat.core.pickle_file import read_pickle
-from cellfeat.core.tensors import load_tensors
+from cellfeat.core.tensors import load_tensors, read_torch
 from cellfeat.errors import CellfeatError
 
 State = dict[str, Tensor]
@@ -59,16 +57,12 @@ def read_state(path: str | Path) -> State:
         return load_tensors(path, "give the path of the weights", "restore it")
     if path.suffix not in (".pkl", ".pth", ".pt"):
         raise CellfeatError(f"{path}: weights are read from .pth, .safetensors or a model-zoo .pkl")
-    content = read_pickle(path)
+    content = read_torch(path)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: holds no parameters by name")
-    state = {
-        name: torch.from_numpy(value)
-        for name, value in content.items()
-        if isinstance(name, str) and isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
-    }
+    state = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
         raise CellfeatError(f"{path}: holds no parameters by name")
     return state

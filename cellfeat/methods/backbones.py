@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import get_model, list_models
 
 from cellfeat.core.files import sha256_file
+from cellfeat.core.tensors import load_tensors, read_torch
 from cellfeat.errors import CellfeatError
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -51,13 +48,9 @@ def read_weights(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
         found = sha256_file(path)
         if len(sha256) < 8 or not found.startswith(sha256.lower()):
             raise CellfeatError(f"{path}: its sha256 is {found}, not {sha256}; download it again or mend the digest")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CellfeatError(f"{path}: not weights that can be read without running code ({reason})") from None
+    if path.suffix == ".safetensors":
+        return load_tensors(path, "give the path of local weights", "download it again")
+    content = read_torch(path)
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: holds a {type(content).__name__}, not a dict of parameters")
     return content

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cellfeat.core.files import write_json, write_text
+from cellfeat.core.tensors import read_torch
 from cellfeat.detection.coco_evaluation import Scores
 from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
 from cellfeat.detection.detectron2_engine.datasets import register_datasets
@@ -190,7 +191,7 @@ class Checkpointer(DetectionCheckpointer):
     """Detectron2's, that runs no code of the file whichever torch is installed, and names the last one in one go."""
 
     def _torch_load(self, f: str) -> Any:
-        return torch.load(f, map_location="cpu", weights_only=True)
+        return read_torch(Path(f))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         # Detectron2 truncates and writes: killed in between, the run could not go on.
@@ -226,7 +227,7 @@ def to_detectron2_batch(samples: list[Sample]) -> list[dict[str, Any]]:
 
 def _iterations_done(checkpoint: Path) -> int:
     try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["iteration"] + 1
+        return read_torch(checkpoint)["iteration"] + 1
     except Exception as error:
         detail = " ".join(str(error).split())[:200]
         raise CellfeatError(

@@ -12,6 +12,7 @@ from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
 from cellfeat.core.files import write_json, write_text
+from cellfeat.core.tensors import read_torch
 from cellfeat.detection.checkpoint import save_checkpoint
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
 from cellfeat.detection.device import autocast
@@ -56,7 +57,7 @@ class Trainer:
             return
         path = self.output / marker.read_text().strip()
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_torch(path)
             self.model.load_state_dict(to_torchvision(content["model"]))
             self.optimizer.load_state_dict(content["optimizer"])
         except Exception as error:  # a missing file, a damaged zip, other names, other shapes
