@@ -14,7 +14,7 @@ from typing import Any
 from cellfeat.data.annotations import Box
 from cellfeat.data.class_tree import load_classes
 from cellfeat.data.image_facts import ImageFacts
-from cellfeat.data.listing import SYSTEM, Listing, find_images
+from cellfeat.data.listing import NOT_UNICODE, SYSTEM, Listing, find_images
 from cellfeat.data.masks import MaskItem, masks_to_coco
 from cellfeat.data.reference import ReferenceCells
 from cellfeat.data.spec import DatasetSpec, MaskSource
@@ -163,6 +163,11 @@ class Dataset:
             CellfeatError: The dataset brings no masks and no boxes, a source is missing or damaged, a source names an
                 image that is missing, or sizes differ.
         """
+        if names := self._listing.left_out.get(NOT_UNICODE):  # COCO holds names as text, and training misses the cells
+            raise CellfeatError(
+                f"dataset {self.spec.name}: {names[0]} is not valid Unicode ({len(names)} such names)",
+                "rename the files to UTF-8",
+            )
         self.check()
         coco, summary = self._annotated
         _say(str(summary))

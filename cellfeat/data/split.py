@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cellfeat.errors import CellfeatError
@@ -95,6 +96,26 @@ def units_of(table: pd.DataFrame) -> pd.Series:
     """
     units = table["image_id" if "image_id" in table else "cell_id"]
     return units.mask(table["group"] != "", table["group"]) if "group" in table else units
+
+
+def folds(strata: np.ndarray, unit: np.ndarray, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds of a cross-validation in which every stratum has its share as nearly as whole units allow.
+
+    Args:
+        strata: (n,) what shall be in every fold, such as classes.
+        unit: (n,) what must not be divided, see `units_of`; names of different domains must differ.
+        count: Number of folds.
+        seed: Of the shuffle.
+
+    Returns:
+        For each fold the rows to learn from and the rows to test on.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    rows = np.zeros(len(unit))
+    if len(np.unique(unit)) == len(unit):
+        return list(StratifiedKFold(count, shuffle=True, random_state=seed).split(rows, strata))
+    return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(rows, strata, unit))
 
 
 def patients_known(table: pd.DataFrame) -> pd.DataFrame:

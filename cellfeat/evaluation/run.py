@@ -16,7 +16,7 @@ import cellfeat
 from cellfeat.core.files import sha256_file, write_json, write_text
 from cellfeat.data.alignment import aligned
 from cellfeat.data.cell_ids import parts_of
-from cellfeat.data.split import divided_groups, patients_known, read_split
+from cellfeat.data.split import divided_groups, patients_known, read_split, units_of
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
 from cellfeat.evaluation.separation import separation
@@ -104,7 +104,7 @@ def evaluate(
 def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:
     """How far an embedding tells domains and classes apart on the test part, as it is and aligned by CORAL."""
     z, domain, label = align(one, table), table["domain"].to_numpy(str), table["label"].to_numpy(str)
-    part = parts_of(split, table["cell_id"])
+    part, unit = parts_of(split, table["cell_id"]), units_of(table).to_numpy(str)
     tested, learned = part == "test", np.flatnonzero(part == "train")
     views = {method_of(one): z}
     if len(set(domain)) > 1:
@@ -112,7 +112,7 @@ def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list
             views[f"{method_of(one)}+coral"] = aligned(z, domain, learned, "coral")
     lines = []
     for method, view in views.items():
-        found = separation(view[tested], domain[tested], label[tested])
+        found = separation(view[tested], domain[tested], label[tested], unit=unit[tested])
         numbers = {name: None if np.isnan(value) else value for name, value in found.items()}
         lines.append({"method": method, **numbers})
     return lines

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.data.cell_ids import parts_of
+from cellfeat.data.split import units_of
 from cellfeat.evaluation.leaderboard import standing
 from cellfeat.evaluation.predicted import predicted_pairs
 from cellfeat.evaluation.projection import project
@@ -39,8 +40,9 @@ def score_embeddings(
     pairs = [pair for protocol in config.protocols for pair in score_pairs(title, zs, table, protocol, split, config)]
     domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
     chosen = np.isin(domain, scored_domains(domain[label != ""].tolist(), config))
+    unit = units_of(table).to_numpy(str)
     tested = chosen & (parts_of(split, table["cell_id"]) == "test")
-    measured = [separation(z[tested], domain[tested], label[tested]) for z in zs]
+    measured = [separation(z[tested], domain[tested], label[tested], unit=unit[tested]) for z in zs]
     flat = project(zs[0][chosen], domain[chosen])
     drawn = {"kind": flat.kind, "rows": np.flatnonzero(chosen)[flat.rows].tolist(), "xy": flat.points.round(3).tolist()}
     drawn |= {"reason": flat.reason, "d": zs[0].shape[1]}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellfeat.data.split import divided_groups, patients_known, read_split, stratified_split, units_of
+from cellfeat.data.split import divided_groups, folds, patients_known, read_split, stratified_split, units_of
 from cellfeat.errors import CellfeatError
 
 
@@ -84,6 +84,16 @@ def test_images_without_a_group_are_units_of_their_own():
     pd.testing.assert_series_equal(stratified_split(table), stratified_split(table.drop(columns="group")))
     table.loc[:9, "group"] = "p"
     assert units_of(table).nunique() == 1 + 15
+
+
+def test_folds_divide_no_unit():
+    unit = np.repeat([f"p{k}" for k in range(12)], 5)
+    strata = np.array(["x", "y"])[np.arange(60) % 2]
+    made = folds(strata, unit, 4)
+    assert sorted(np.concatenate([tested for _, tested in made])) == list(range(60))
+    assert all(not set(unit[learned]) & set(unit[tested]) for learned, tested in made)
+    alone = folds(strata, np.arange(60), 4)
+    assert [len(tested) for _, tested in alone] == [15] * 4
 
 
 def test_what_is_known_of_patients():

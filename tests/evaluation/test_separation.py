@@ -37,3 +37,13 @@ def test_what_there_are_too_few_of_is_not_measured():
 def test_of_many_cells_some_are_measured(monkeypatch):
     monkeypatch.setattr(module, "MAX_CELLS", 30)
     assert 0 <= separation(NOISE, DOMAIN, LABEL)["domain_accuracy"] <= 1
+
+
+def test_a_patient_is_on_one_side_of_every_fold():
+    patient = np.arange(90) // 9  # each patient has a mark of its own and cells of one domain
+    z = np.eye(10)[patient] * 20 + np.random.default_rng(0).normal(size=(90, 10))
+    domain = np.array(["a", "b"])[patient % 2]
+    assert separation(z, domain, LABEL)["domain_accuracy"] > 0.9
+    assert separation(z, domain, LABEL, unit=patient.astype(str))["domain_accuracy"] < 0.7
+    single = np.where(domain == "a", "one patient", patient.astype(str))
+    assert np.isnan(separation(z, domain, LABEL, unit=single)["domain_accuracy"])
