@@ -17,21 +17,35 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from fault_commands import COMMANDS, Command, make_inputs
 from fault_injection import ERRORS, Steps, inject
 from fault_results import contents, differences
+from faults import small_disk
 
 DONE, REFUSED = 0, 2  # exit statuses of a command
 STEPS, SLOW_STEPS = 60, 12  # operations at most at which a command is killed
 RANDOM, SLOW_RANDOM = 20, 6  # kills at random instants
 TIMEOUT = 600  # seconds
+NOBODY = 65534
+BEGIN, END = "<!-- faults of commands -->", "<!-- end -->"  # where the table stands in the page
+
+
+class Whole(NamedTuple):
+    """An undisturbed run: what it leaves, its writing operations, seconds and bytes."""
+
+    contents: dict
+    steps: int
+    seconds: float
+    size: int
 
 
 class Bench:
@@ -41,22 +55,24 @@ class Bench:
         self.folder = folder.resolve()
         self.inputs = make_inputs(self.folder / "inputs")
         self.results = self.folder / "results.jsonl"
-        self._whole: dict[str, tuple[dict, int, float]] = {}
+        self._whole: dict[str, Whole] = {}
 
-    def whole(self, command: Command) -> tuple[dict, int, float]:
-        """Of an undisturbed run: what it leaves, its writing operations, its seconds."""
+    def whole(self, command: Command) -> Whole:
+        """What an undisturbed run leaves, takes and does."""
         if command.name not in self._whole:
             output, steps = self.fresh(command), Steps()
             started = time.monotonic()
             status, said = self.run(command, output, lambda: inject(output.parent, steps))
             if status != DONE:
                 raise RuntimeError(f"{command.name} fails undisturbed with {status}: {said[-500:]}")
-            self._whole[command.name] = contents(output), steps.count, time.monotonic() - started
+            size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+            self._whole[command.name] = Whole(contents(output), steps.count, time.monotonic() - started, size)
         return self._whole[command.name]
 
     def fresh(self, command: Command) -> Path:
         """An output folder of a command with what it needs, and nothing else."""
-        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        for name in ("work", "kept"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         output = self.folder / "work" / "out"
         output.parent.mkdir()
         command.prepare(self.inputs, output)
@@ -138,7 +154,7 @@ class Bench:
         output, rng = self.fresh(command), random.Random(f"{command.name} {number}")
         for _ in range(2):
             pid = self.start(command, output)
-            time.sleep(rng.uniform(0, 1.1 * self.whole(command)[2]))
+            time.sleep(rng.uniform(0, 1.1 * self.whole(command).seconds))
             os.kill(pid, signal.SIGKILL)
             self.end(pid)
         return self.again(command, output)
@@ -146,6 +162,28 @@ class Bench:
     def failing_disk(self, command: Command, step: int, kind: str) -> str:
         output, steps = self.fresh(command), Steps()
         status, said = self.run(command, output, lambda: inject(output.parent, steps, kind, step))
+        if status not in (REFUSED, DONE):
+            return _outcome(status, said)
+        return self.again(command, output)
+
+    def small_disk(self, command: Command, share: float) -> str:
+        """The output lies on a file system of a share of the size that it takes; then there is room."""
+        output = self.fresh(command)
+        size = sum(path.stat().st_size for path in output.parent.rglob("*") if path.is_file())
+        size += int(share * self.whole(command).size)
+        shutil.move(output.parent, kept := self.folder / "kept")
+        with small_disk(output.parent, max(size, 1 << 14)):
+            shutil.copytree(kept, output.parent, dirs_exist_ok=True)
+            status, said = self.run(command, output)
+            if status not in (REFUSED, DONE):
+                return _outcome(status, said)
+            subprocess.run(["mount", "-o", "remount,size=1g", str(output.parent)], check=True)
+            return self.again(command, output)
+
+    def no_permission(self, command: Command) -> str:
+        """Another user runs the command, who may read everything and write nothing; then the owner does."""
+        output = self.fresh(command)
+        status, said = self.run(command, output, lambda: os.setuid(NOBODY))
         if status not in (REFUSED, DONE):
             return _outcome(status, said)
         return self.again(command, output)
@@ -175,7 +213,7 @@ class Bench:
         output, rng = self.fresh(command), random.Random(f"{command.name} {how} {number}")
         (self.folder / "log.txt").unlink(missing_ok=True)
         pid = self.start(command, output)
-        time.sleep(rng.uniform(0, self.whole(command)[2]))
+        time.sleep(rng.uniform(0, self.whole(command).seconds))
         if output.exists():
             output.rename(output.with_name("moved"))
             if how == "deleted":
@@ -191,7 +229,7 @@ class Bench:
         status, said = self.run(command, output, before)
         if status != DONE:
             return f"again: {_outcome(status, said)}"
-        different = differences(contents(output), self.whole(command)[0])
+        different = differences(contents(output), self.whole(command).contents)
         return f"again: {different}" if different else ""
 
 
@@ -209,7 +247,7 @@ def _outcome(status: int, said: str) -> str:
 
 def faults(bench: Bench, command: Command) -> dict[str, Callable[[], str]]:
     """All faults of a command by name."""
-    steps = bench.whole(command)[1]
+    steps = bench.whole(command).steps
     most, randoms = (SLOW_STEPS, SLOW_RANDOM) if command.slow else (STEPS, RANDOM)
     chosen = sorted(random.Random(command.name).sample(range(steps), min(most, steps)))
     found: dict[str, Callable[[], str]] = {}
@@ -220,6 +258,10 @@ def faults(bench: Bench, command: Command) -> dict[str, Callable[[], str]]:
     for kind in ERRORS:
         for step in chosen[:: 4 if command.slow else 3]:
             found[f"disk {kind}/{step}"] = lambda step=step, kind=kind: bench.failing_disk(command, step, kind)
+    if os.getuid() == 0:
+        found["no permission/0"] = lambda: bench.no_permission(command)
+        for share in (0.02, 0.3, 0.8) if command.slow else (0, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.98):
+            found[f"small disk/{share}"] = lambda share=share: bench.small_disk(command, share)
     for step in chosen[:: max(1, len(chosen) // 3)]:
         found[f"clock back/{step}"] = lambda step=step: bench.clock_back(command, step)
     for how in ("renamed", "deleted"):
@@ -253,6 +295,7 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", help="beginnings of their names; default: all")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--write", type=Path, help="put the table into this page (docs/reliability.md)")
     parser.add_argument("--table", action="store_true", help="make no fault")
     options = parser.parse_args()
     path = options.output / "results.jsonl"
@@ -270,6 +313,12 @@ def main() -> None:
                 results.append({"command": command.name, "fault": name, "outcome": fault()})
                 bench.keep(results[-1])
     print(table(results))
+    if options.write:
+        text = options.write.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        made = f"{len(results)} faults, {sum(not result['outcome'] for result in results)} survived:"
+        options.write.write_text(f"{before}{BEGIN}\n{made}\n\n{table(results)}\n{END}{after}", encoding="utf-8")
 
 
 def _load_packages() -> None:

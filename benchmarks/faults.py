@@ -1,11 +1,11 @@
 """What a feature store survives: kills, damage, a full disk, two writers. Figures for docs/reliability.md.
 
-    python benchmarks/faults.py                       # 60 kills of a writer, 30 of a dump, 600 mutations, full disks
-    python benchmarks/faults.py --kills 30 --dump-kills 0 --mutations 200
+    python benchmarks/faults.py                       # 60 kills of a writer, 600 mutations, 300 forgeries, full disks
+    python benchmarks/faults.py --kills 30 --mutations 200
 
 Each fault is drawn from a fixed seed. A store counts as survived when it ends equal, row for row, to one that was
 written without a fault, and `verify` finds nothing. tests/faults runs the same functions with smaller numbers. Needs
-fork (POSIX).
+fork (POSIX). Every other command is disturbed by benchmarks/command_faults.py.
 """
 
 from __future__ import annotations
@@ -235,41 +235,9 @@ def rivals(folder: Path, rounds: int, count: int = 24) -> Counter:
     return found
 
 
-def tiny_dump(folder: Path) -> Callable[[Path], object]:
-    """A dump of three synthetic sites by a random tiny detector, in shards of 5 cells, as a job for `kills`."""
-    import torch
-
-    from cellfeat import dump
-    from cellfeat.data.synthetic import write_sites
-    from cellfeat.detection.checkpoint import save_checkpoint
-    from cellfeat.detection.config import config_dir, load_config
-    from cellfeat.detection.torchvision_engine.model import MaskRCNN
-    from cellfeat.detection.torchvision_engine.names import to_detectron2
-
-    torch.set_num_threads(1)  # threads do not survive a fork
-    torch.manual_seed(0)
-    os.environ["CELLFEAT_DATASETS"] = str(folder / "datasets")
-    sites = write_sites(folder / "datasets", images_per_site=7)
-    overrides = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "INPUT.MIN_SIZE_TEST", "64"]
-    config = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
-    save_checkpoint(
-        folder / "model.pth", {"model": to_detectron2(MaskRCNN(load_config(config, overrides)).state_dict())}
-    )
-    cfg = load_config(config, [*overrides, "MODEL.WEIGHTS", str(folder / "model.pth")])
-    options = dump.DumpConfig(score_threshold=0.0, crop_size=16, batch_size=4)
-
-    class SmallShards(StoreWriter):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs, shard_cells=3)
-
-    dump.StoreWriter = SmallShards
-    return lambda path: dump.dump(cfg, sites, path, options)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--dump-kills", type=int, default=30)
     parser.add_argument("--mutations", type=int, default=600)
     parser.add_argument("--forgeries", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
@@ -287,9 +255,6 @@ def main() -> None:
             report("disk full", full_disks(folder / "disks", range(16 << 10, 400 << 10, 48 << 10)))
         except OSError as error:
             print(f"disk full: left out, {error}")
-        if options.dump_kills:
-            (folder / "dump").mkdir()
-            report("dump killed", kills(tiny_dump(folder), folder / "dump", options.dump_kills, options.seed))
 
 
 def report(what: str, found: Counter) -> None:
