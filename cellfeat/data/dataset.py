@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import Any
 from cellfeat.data.annotations import Box
 from cellfeat.data.class_tree import load_classes
 from cellfeat.data.image_facts import ImageFacts
+from cellfeat.data.images import UnreadableImage, image_orientation
 from cellfeat.data.listing import NOT_UNICODE, SYSTEM, Listing, find_images
 from cellfeat.data.masks import MaskItem, masks_to_coco
 from cellfeat.data.reference import ReferenceCells
@@ -278,7 +280,7 @@ class Dataset:
     def _annotated(self) -> tuple[dict[str, Any], Summary]:
         """The annotated images as COCO, and what was found."""
         if self.spec.masks is not None:
-            coco, left_out = self._coco_from_masks(self.spec.masks), LeftOut()
+            coco, left_out = self._coco_from_masks(self.spec.masks)
         elif self._reference is not None:
             coco, left_out = self._reference.coco(self._kept, self._image_id)
         else:
@@ -300,20 +302,31 @@ class Dataset:
         images, cells = len(coco["images"]), len(coco["annotations"])
         return coco, Summary(self.name, len(self._kept), images, cells, masks, reasons)
 
-    def _coco_from_masks(self, source: MaskSource) -> dict[str, Any]:
-        folder = self.folder / source.folder
+    def _coco_from_masks(self, source: MaskSource) -> tuple[dict[str, Any], LeftOut]:
+        folder, left_out = self.folder / source.folder, LeftOut()
         masks = {key: folder / mask_name(key, source.name) for key in self._kept}
-        items = [
-            MaskItem(self._image_id(key), self._files[key], mask, um_per_px=self.spec.um_per_px)
-            for key, mask in masks.items()
-            if mask.is_file()
-        ]
+        items = []
+        for key, mask in masks.items():
+            if not mask.is_file():
+                continue
+            if self.spec.orientation != "stored" and _is_turned(self._files[key]):
+                left_out.turned.append(key)
+                continue
+            items.append(MaskItem(self._image_id(key), self._files[key], mask, um_per_px=self.spec.um_per_px))
+        if left_out.turned and not items:
+            raise CellfeatError(f"dataset {self.name}: left out: {listed(left_out.reasons())}")
         if not items:
             raise CellfeatError(
                 f"dataset {self.name}: no mask {source.name!r} in {folder} for any of {len(masks)} images, "
                 f"first looked for {next(iter(masks.values()))}; correct masks.folder or masks.name"
             )
-        return masks_to_coco(items, source.threshold, source.min_area, source.kind)
+        return masks_to_coco(items, source.threshold, source.min_area, source.kind), left_out
+
+
+def _is_turned(image: Path) -> bool:
+    with suppress(UnreadableImage):  # which is said where it is read
+        return image_orientation(image) != 1
+    return False
 
 
 @cache

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from cellfeat.data.split import folds
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.metrics import confusion_matrix
 
@@ -44,7 +45,13 @@ class Halves:
         return float(self.f1["f1"].iloc[-1])
 
 
-def half_half(z: np.ndarray, label: np.ndarray, repetitions: int = REPETITIONS, seed: int = 0) -> Halves:
+def half_half(
+    z: np.ndarray,
+    label: np.ndarray,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    unit: np.ndarray | None = None,
+) -> Halves:
     """A linear support vector machine that learns from one half of the cells and names the other, over random halves.
 
     Args:
@@ -52,6 +59,7 @@ def half_half(z: np.ndarray, label: np.ndarray, repetitions: int = REPETITIONS, 
         label: (n,) classes, each of at least two cells.
         repetitions: Stratified halvings.
         seed: Of the halvings.
+        unit: (n,) what no halving divides, such as the patient of each cell; each cell alone if None.
 
     Raises:
         CellfeatError: There are fewer than two classes, or one of a single cell.
@@ -61,7 +69,11 @@ def half_half(z: np.ndarray, label: np.ndarray, repetitions: int = REPETITIONS, 
         found = ", ".join(f"{name} {n}" for name, n in zip(classes.tolist(), counts.tolist())) or "none"
         raise CellfeatError(f"profiles: cells by class: {found}", "give at least two classes of at least two cells")
     scores, confusions = [], []
-    for learned, tested in StratifiedShuffleSplit(repetitions, test_size=0.5, random_state=seed).split(z, label):
+    if unit is None or len(np.unique(unit)) == len(unit):
+        halves = list(StratifiedShuffleSplit(repetitions, test_size=0.5, random_state=seed).split(z, label))
+    else:
+        halves = [folds(label, unit, 2, seed + k)[0] for k in range(repetitions)]
+    for learned, tested in halves:
         machine = make_pipeline(StandardScaler(), LinearSVC(random_state=seed))
         predicted = machine.fit(z[learned], label[learned]).predict(z[tested])
         scores.append(f1_score(label[tested], predicted, labels=classes, average=None, zero_division=0))

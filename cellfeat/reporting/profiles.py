@@ -13,6 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from cellfeat.core.files import atomic_path, write_text
+from cellfeat.data.split import units_of
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.profile_scores import Halves, half_half, rank_signatures
 from cellfeat.evaluation.projection import project
@@ -66,13 +67,14 @@ def profile(
         {str(one.attributes["method"]): align(one, cells)[chosen] for one in read_all(store, beside)} if beside else {}
     )
     pooled = {pooling: method.pooled(store, Path(fitted), pooling)[rows] for pooling in ("mean", "max")}
-    halves = {pooling: half_half(z, label) for pooling, z in pooled.items()}
+    unit = (cells["domain"] + "/" + units_of(cells)).to_numpy(str)[chosen]
+    halves = {pooling: half_half(z, label, unit=unit) for pooling, z in pooled.items()}
     best = max(halves, key=lambda pooling: halves[pooling].macro)
     lines = [{"pooling": name, "macro_f1": one.macro, "chosen": name == best} for name, one in halves.items()]
     write_text(Path(output) / "pooling.csv", pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
     dictionary = method.dictionary(Path(fitted)) if method.config.layers == 1 else None
     domains = cells["domain"].to_numpy(str)[chosen]
-    report_profiles(pooled[best], label, domains, output, dictionary, others, halves[best])
+    report_profiles(pooled[best], label, domains, output, dictionary, others, halves[best], unit)
     if method.config.layers == 1:
         shown = pd.Series(rows).groupby(label).head(EXAMPLES).to_numpy()
         drawn = method.reconstruct(store, shown, Path(fitted))
@@ -90,6 +92,7 @@ def report_profiles(
     dictionary: np.ndarray | None = None,
     beside: Mapping[str, np.ndarray] | None = None,
     halves: Halves | None = None,
+    unit: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Write f1.csv, confusion.csv, signatures.csv and the figures of labelled profiles into a folder.
 
@@ -102,13 +105,16 @@ def report_profiles(
         dictionary: (3·p², k) kernels of p × p px, channel by channel; None leaves its figure out.
         beside: By method, embeddings (n, d) of the same cells, whose F1 is drawn beside.
         halves: What `half_half` said of z, if it was asked before.
+        unit: As in `half_half`.
 
     Returns:
         f1.csv: method, and the columns of `Halves.f1`.
     """
     output = Path(output)
-    halves = halves or half_half(z, label)
-    f1 = {"psd": halves.f1} | {method: half_half(other, label).f1 for method, other in (beside or {}).items()}
+    halves = halves or half_half(z, label, unit=unit)
+    f1 = {"psd": halves.f1} | {
+        method: half_half(other, label, unit=unit).f1 for method, other in (beside or {}).items()
+    }
     signatures = rank_signatures(z, label)
     top = signatures["signature"].to_numpy()[:TOP]
     flat = project(z[:, top], domain, kind="t-SNE")

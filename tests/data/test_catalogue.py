@@ -184,6 +184,32 @@ def test_coco_from_masks(site):
         open_dataset("site").coco()
 
 
+def test_masks_of_images_that_exif_turns(site):
+    (site / "masks").mkdir()
+    mask = np.zeros((30, 40), dtype=np.uint8)
+    mask[5:20, 5:20] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (40, 30)).save(site / "images" / "b.png", exif=exif)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(mask).save(site / "masks" / name)
+    describe(site, masks={"folder": "masks"})
+    assert [image["image_id"] for image in open_dataset("site").coco()["images"]] == ["site/a.png"]
+    assert "1 annotated images that EXIF turns" in str(open_dataset("site").summary())
+    describe(site, masks={"folder": "masks"}, orientation="stored")
+    assert len(open_dataset("site").coco()["images"]) == 2
+
+
+def test_names_that_are_no_unicode_stop_training_not_dumping(site, caplog):
+    coco_file(site)
+    describe(site, coco="coco.json")
+    os.rename(site / "images" / "b.png", os.fsencode(site) + b"/images/gr\xf6\xdfe.png")
+    assert [record.image_id for record in open_dataset("site").records()] == ["site/a.png", "site/sub/d.png"]
+    assert "1 names are not valid Unicode, rename them to UTF-8 (first gr\\xf6\\xdfe.png)" in caplog.text
+    with pytest.raises(CellfeatError, match=r"is not valid Unicode \(1 such names\); rename the files to UTF-8"):
+        open_dataset("site").coco()
+
+
 def test_mask_names():
     assert mask_name("sub/Blood_00012.jpg", "Mask_{number}.png") == "sub/Mask_00012.png"
     assert mask_name("a.b.jpg", "{stem}_m.png") == "a.b_m.png"

@@ -32,6 +32,14 @@ def test_f1_and_confusion_of_ten_halves(profiles):
     assert half_half(z[:, [0, 1, 2]], label).macro < 0.6
 
 
+def test_a_patient_is_in_one_half():
+    patient = np.arange(60) // 6
+    z = np.eye(10)[patient] * 20 + np.random.default_rng(0).normal(size=(60, 10))  # patients are known again
+    label = np.array(CLASSES)[patient % 3]
+    assert half_half(z, label).macro > 0.9
+    assert half_half(z, label, unit=patient).macro < 0.7
+
+
 def test_the_signatures_that_contribute_most_come_first(profiles):
     ranked = rank_signatures(*profiles)
     assert set(ranked["signature"][:2]) == {3, 7}
