@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cellfeat.core.pickle_file import read_pickle
-from cellfeat.data.images import UnreadableImage, open_image
+from cellfeat.data.images import UnreadableImage, open_image, orientation_of
 from cellfeat.errors import CellfeatError
 
 GREY = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -17,7 +17,7 @@ CELLPOSE = ".npy"
 
 
 def read_whole_numbers(path: Path) -> np.ndarray | None:
-    """The values of a mask file as stored, (h, w) of whole numbers; None for a colour image.
+    """The values of a mask file as stored, (h, w) of whole numbers; None for an image with colours, alpha or fractions.
 
     Of a .npy file, cellpose's `_seg.npy` with the key `masks` or a plain array, the array; nothing in it is executed.
 
@@ -34,7 +34,21 @@ def read_whole_numbers(path: Path) -> np.ndarray | None:
             raise UnreadableImage(path, "holds no array of whole numbers with two dimensions (cellpose: the key masks)")
         return array
     with open_image(path) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise UnreadableImage(path, f"{image.n_frames} pages, a mask has one; save them as files")  # type: ignore[attr-defined]
+        if image.format == "TIFF" and orientation_of(image) != 1:  # Pillow turns it while it decodes
+            raise UnreadableImage(path, "turned by its orientation tag; save it without")
         return np.asarray(image) if image.mode in GREY else None
+
+
+def has_several_colours(rgb: np.ndarray, min_area: int) -> bool:
+    """Whether an RGB picture of a mask has two colours or more, each on `min_area` px: a colour a cell, or a class.
+
+    Greys are no colours. Shades of a colour that differ by less than 64 of 255 are one, as smoothed edges have them.
+    """
+    coloured = rgb[np.ptp(rgb, axis=2) >= 64]
+    _, counts = np.unique(coloured // 64, axis=0, return_counts=True)
+    return int((counts >= min_area).sum()) > 1
 
 
 def look_like_labels(values: np.ndarray) -> bool | None:

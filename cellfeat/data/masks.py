@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from cellfeat.data.annotations import Rle
 from cellfeat.data.annotations.geometry import from_pixels, mask_area, mask_box
-from cellfeat.data.images import UnreadableImage, image_size, read_grey
-from cellfeat.data.label_images import CELLPOSE, look_like_labels, read_whole_numbers, split_labels
+from cellfeat.data.images import UnreadableImage, image_size, read_grey, read_rgb
+from cellfeat.data.label_images import CELLPOSE, has_several_colours, look_like_labels, read_whole_numbers, split_labels
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -114,25 +114,26 @@ def _labels(mask: Path, size: tuple[int, int], threshold: int, min_area: int, ki
     found = values.shape if values is not None else image_size(mask)
     if found != size:
         raise UnusableMask(f"{mask}: {found[1]} x {found[0]} px, its image {size[1]} x {size[0]} px")
+    which = "say masks.kind: labels or masks.kind: foreground"
     if kind == "auto":
         is_labels = values is not None and look_like_labels(values)
         if is_labels is None:
             assert values is not None
-            raise UnusableMask(
-                f"{mask}: its values 0 to {values.max()} may be numbers of cells or levels of grey; "
-                "say masks.kind: labels or masks.kind: foreground"
-            )
+            raise UnusableMask(f"{mask}: its values 0 to {values.max()} may number cells or be levels of grey; {which}")
+        if not is_labels and mask.suffix.lower() != CELLPOSE and has_several_colours(read_rgb(mask), min_area):
+            raise UnusableMask(f"{mask}: has several colours, maybe one a cell; save numbers of cells, or {which}")
         kind = "labels" if is_labels else "foreground"
     if kind == "labels":
         if values is None:
-            raise UnusableMask(f"{mask}: a colour image, no label image; save it with one channel of 8 or 16 bits")
+            raise UnusableMask(f"{mask}: has colours, alpha or fractions; save labels in one channel of 8 or 16 bits")
         return values
     if mask.suffix.lower() == CELLPOSE:
         raise UnusableMask(f"{mask}: an array, not an image; say masks.kind: labels")
     grey = read_grey(mask)
-    if values is not None and int(np.count_nonzero(values)) >= min_area and grey.max(initial=0) <= threshold:
+    shown = grey if values is None else values
+    if int(np.count_nonzero(shown)) >= min_area and grey.max(initial=0) <= threshold:
         raise UnusableMask(
-            f"{mask}: its brightest pixel is {values.max()}, grey {grey.max()} of 255, the threshold {threshold}; "
+            f"{mask}: its brightest pixel is {shown.max()}, grey {grey.max()} of 255, the threshold {threshold}; "
             "lower threshold, or say masks.kind: labels if its values number the cells"
         )
     return ndimage.label(grey > threshold, structure=EIGHT_NEIGHBOURS)[0]

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cellfeat.core.text import printable
 from cellfeat.data.annotations import AnnotatedImage, Box, read_coco
 from cellfeat.data.annotations.classes import Wanted, same
 from cellfeat.data.annotations.formats import A_FILE_AN_IMAGE, ONE_FILE, READERS, detect_format, label_files
@@ -163,7 +164,7 @@ class ReferenceCells:
         if listed and not any(name in wanted for name in listed):
             raise CellfeatError(
                 f"{self._path}: has no annotation of class {', '.join(str(name) for name in chosen)}; it has "
-                f"{', '.join(listed)}",
+                f"{printable(', '.join(listed))}",
                 "correct classes",
             )
         return wanted
@@ -222,7 +223,7 @@ class ReferenceCells:
         if self._absent and not found:
             raise CellfeatError(
                 f"{self._path}: none of its {len(self._absent)} images is among those of the dataset, first "
-                f"{self._absent[0]}",
+                f"{printable(self._absent[0])}",
                 "complete the download, or correct the key images or the names",
             )
         return found

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cellfeat.core.text import printable
 from cellfeat.data.annotations import AnnotatedImage
 
 
@@ -71,7 +72,7 @@ class LeftOut:
             "annotated images that cannot be read": self.unreadable,
         }
         if self.absent:
-            found[f"annotated images that are not there (first {self.absent[0]})"] = len(self.absent)
+            found[f"annotated images that are not there (first {printable(self.absent[0])})"] = len(self.absent)
         if self.turned:
             what = "turn the files, or say orientation: stored if the annotations follow the stored raster"
             found[f"annotated images that EXIF turns ({what}; first {self.turned[0]})"] = len(self.turned)
@@ -79,7 +80,9 @@ class LeftOut:
 
     def reasons(self) -> dict[str, int]:
         """Reason to number, without zeros."""
-        others = {f"annotations of class {name}": count for name, count in sorted(self.other_classes.items())}
+        others = {
+            f"annotations of class {printable(name)}": count for name, count in sorted(self.other_classes.items())
+        }
         return self.lost() | others
 
 

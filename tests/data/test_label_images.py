@@ -34,6 +34,19 @@ def png(array):
     return lambda path: Image.fromarray(array).save(path)
 
 
+COLOURS = np.array([[0, 0, 0], [200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+
+
+def palette(array):
+    image = Image.fromarray(array).convert("P")
+    image.putpalette([channel for value in range(256) for channel in COLOURS[value // 60 % 4].tolist()])
+    return image.save
+
+
+def pages(array):
+    return lambda path: Image.fromarray(array).save(path, save_all=True, append_images=[Image.fromarray(array)])
+
+
 def npy(content):
     return lambda path: np.save(path, content, allow_pickle=True)
 
@@ -62,10 +75,19 @@ def test_each_label_is_a_cell(tmp_path, name, save, kind):
 @pytest.mark.parametrize(
     ("name", "save", "kind", "message"),
     [
-        ("mask.png", png(labels(np.uint8)), "auto", "values 0 to 3 may be numbers of cells or levels of grey; say"),
-        ("mask.png", png(labels() * 1000), "auto", "values 0 to 3000 may be numbers of cells or levels of grey; say"),
+        ("mask.png", png(labels(np.uint8)), "auto", "values 0 to 3 may number cells or be levels of grey; say"),
+        ("mask.png", png(labels() * 1000), "auto", "values 0 to 3000 may number cells or be levels of grey; say"),
         ("mask.png", png(labels() * 20), "foreground", "brightest pixel is 60, grey 60 of 255, the threshold 127"),
-        ("mask.png", png(np.repeat(labels(np.uint8)[..., None], 3, axis=2)), "labels", "a colour image"),
+        (
+            "mask.png",
+            png(np.repeat(labels(np.uint8)[..., None], 3, axis=2)),
+            "labels",
+            "has colours, alpha or fractions",
+        ),
+        ("mask.png", png(COLOURS[labels()]), "auto", "has several colours"),
+        ("mask.png", palette(labels(np.uint8) * 60), "auto", "has several colours"),
+        ("mask.png", png(labels().astype(bool).astype(np.uint8) * 100), "auto", "brightest pixel is 100, grey 100"),
+        ("mask.tif", pages(labels()), "auto", "2 pages, a mask has one"),
         ("a_seg.npy", npy({"outlines": labels()}), "labels", "no array of whole numbers"),
         ("a_seg.npy", npy(labels().astype(float)), "labels", "no array of whole numbers"),
         ("a_seg.npy", npy(labels()), "foreground", "an array, not an image"),

@@ -103,3 +103,11 @@ def test_a_strict_dataset_refuses_what_would_be_left_out(site, tmp_path):
     coco(tmp_path / "site/coco.json", [], ("a.png", "gone.png"))
     with pytest.raises(CellfeatError, match=r"is strict: 1 annotated images that are not there \(first gone.png\)"):
         dataset.coco()
+
+
+def test_names_with_line_breaks_stay_on_one_line(site, tmp_path):
+    dataset = site(coco="coco.json", coco_categories=["WBC"])
+    annotations = [BOX | {"image_id": 0, "category_id": 2}]
+    coco(tmp_path / "site/coco.json", annotations, ("a.png", "gone\n\x1b[31m.png"), ("WBC", "R\nBC"))
+    assert "\n" not in str(dataset.summary())
+    assert "\x1b" not in str(dataset.summary())

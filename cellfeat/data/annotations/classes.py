@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from cellfeat.core.text import printable
 from cellfeat.errors import CellfeatError
 
 
@@ -40,7 +41,7 @@ class Wanted:
         Raises:
             CellfeatError: A chosen class that the file does not list, or several classes and no choice.
         """
-        listed = ", ".join(known) or "none"
+        listed = printable(", ".join(known)) or "none"
         if chosen is None:
             if len({same(name) for name in known}) > 1:
                 raise CellfeatError(

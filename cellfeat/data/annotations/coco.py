@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.files import read_json
+from cellfeat.core.text import printable
 from cellfeat.data.annotations.classes import Wanted
 from cellfeat.data.annotations.geometry import (
     checked_box,
@@ -62,7 +63,9 @@ def read_coco(path: Path, classes: Iterable[str | int] | None = None) -> dict[st
             raise CellfeatError(f"{where} has no {', '.join(absent)}", "add it")
         sizes[id_] = image_size(entry.get("height"), entry.get("width"), where)
     if twice := [name for name, count in Counter(files.values()).items() if count > 1]:
-        raise CellfeatError(f"{path}: file_name {twice[0]} occurs twice among the images", "keep one entry for each")
+        raise CellfeatError(
+            f"{path}: file_name {printable(twice[0])} occurs twice among the images", "keep one entry for each"
+        )
 
     cells: dict[str, list[Cell]] = {id_: [] for id_ in files}
     crowds: dict[str, Counter[str]] = {id_: Counter() for id_ in files}
@@ -105,9 +108,9 @@ def _entries(path: Path, lists: dict[str, list[Any]], key: str) -> Iterable[tupl
             raise CellfeatError(f"{where} is {show(entry)}", "each entry must be an object with its keys")
         id_ = _id(entry, "id", where)
         if id_ in seen:
-            raise CellfeatError(f"{path}: id {id_} occurs twice in {key}", "ids must differ")
+            raise CellfeatError(f"{path}: id {printable(id_)} occurs twice in {key}", "ids must differ")
         seen.add(id_)
-        yield id_, entry, f"{path}: {key.removesuffix('s') if key != 'categories' else 'category'} {id_}"
+        yield id_, entry, f"{path}: {key.removesuffix('s') if key != 'categories' else 'category'} {printable(id_)}"
 
 
 def _id(entry: dict[str, Any], key: str, where: str) -> str:
@@ -125,7 +128,7 @@ def _reference(entry: dict[str, Any], key: str, known: dict[str, str], where: st
     id_ = _id(entry, key, where)
     if id_ not in known:
         what = "belongs to image" if key == "image_id" else "has category"
-        raise CellfeatError(f"{where} {what} {id_}, which the file does not list", "correct or remove it")
+        raise CellfeatError(f"{where} {what} {printable(id_)}, which the file does not list", "correct or remove it")
     return id_
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellfeat.core.text import printable
 from cellfeat.data.annotations.classes import Wanted
 from cellfeat.data.annotations.geometry import (
     cut,
@@ -87,7 +88,7 @@ def place(sheet: Sheet, size: Size, wanted: Wanted | None) -> AnnotatedImage:
     """
     if sheet.size is not None and sheet.size != size:
         raise CellfeatError(
-            f"{sheet.where}: {sheet.file_name} is {sheet.size[1]} x {sheet.size[0]} px there, the image "
+            f"{sheet.where}: {printable(sheet.file_name)} is {sheet.size[1]} x {sheet.size[0]} px there, the image "
             f"{size[1]} x {size[0]} px",
             "they must agree; was the image turned or resized?",
         )
