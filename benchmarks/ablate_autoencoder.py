@@ -1,4 +1,4 @@
-"""What starves AE-CFE, and what feeds it: one factor at a time, over the features of a store.
+"""What AE-CFE learns from its inputs: one factor at a time, over the features of a store.
 
 Every setting is trained on four fifths of the train part of a split and judged on the last fifth of that part; cells of
 the test part are never looked at. A run that is interrupted goes on when started again, and a setting that is there is
@@ -214,8 +214,8 @@ def run(setting: Setting, seed: int, cells: Cells, folder: Path) -> None:
     if setting.change:
         setting.change(network)
     network.load_state_dict(load_tensors(weights, "", ""))
-    places = {name: k for k, name in enumerate(names)}
-    number = torch.from_numpy(cells.table["domain"].map(places).fillna(0).to_numpy(int))
+    numbers = {name: k for k, name in enumerate(names)}
+    number = torch.from_numpy(cells.table["domain"].map(numbers).fillna(0).to_numpy(int))
 
     def scaled(chosen: np.ndarray) -> Tensor:
         return network.scaling(torch.from_numpy(store.read("features", chosen)), number[chosen])

@@ -52,7 +52,7 @@ def features_first(network: Autoencoder) -> None:
 
 @torch.no_grad()
 def cold_start(network: PooledAutoencoder) -> None:
-    """The pooled path and the profile decoder start by chance."""
+    """The pooled path and the profile decoder start from random weights."""
     network.pooled_path.reset_parameters()
     network.profile_decoder.reset_parameters()
 

@@ -73,10 +73,10 @@ class View:
     """One way to turn, mirror and colour a picture, the same for the same name; without a name none at all."""
 
     def __init__(self, name: str = "", jitter: float = 0) -> None:
-        chance = np.random.default_rng(int(digest(name)[:8], 16))
-        self.turns, self.mirrored = (chance.integers(4), chance.integers(2)) if name else (0, 0)
-        self.brightness, self.saturation = 1 + jitter * chance.uniform(-1, 1, 2)
-        self.hue = jitter / 4 * chance.uniform(-1, 1)
+        rng = np.random.default_rng(int(digest(name)[:8], 16))
+        self.turns, self.mirrored = (rng.integers(4), rng.integers(2)) if name else (0, 0)
+        self.brightness, self.saturation = 1 + jitter * rng.uniform(-1, 1, 2)
+        self.hue = jitter / 4 * rng.uniform(-1, 1)
         self.coloured = jitter > 0
 
     def moved(self, picture: np.ndarray) -> np.ndarray:

@@ -148,9 +148,7 @@ def read_evaluation(folder: Path, store: Store, embeddings: Mapping[str, Path]) 
     if not path.is_file():
         raise CellfeatError(f"{path}: no such file", "give the folder that `cellfeat evaluate` wrote")
     record = read_json(path)
-    for name, sha256 in record.get("files", {}).items():  # cellfeat 0.1.0 wrote none
-        if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
-            raise Damaged(f"{folder / name}: is of another evaluation than evaluation.json", "evaluate again")
+    _check_files(path, record)
     if record["inputs"]["store"] != store.digest:
         raise CellfeatError(f"{folder}: evaluates another store", "evaluate this one")
     for method, file in embeddings.items():
@@ -178,6 +176,7 @@ def read_comparison(folder: Path, store: Store) -> Scores:
 
     Raises:
         CellfeatError: There is no comparison, or it is of another store.
+        Damaged: Its files are of different runs: one was interrupted.
     """
     path = folder / "compare.json"
     if not path.is_file():
@@ -185,6 +184,7 @@ def read_comparison(folder: Path, store: Store) -> Scores:
     record = read_json(path)
     if record["store"] != store.digest:
         raise CellfeatError(f"{folder}: compares methods on another store", "give the store that it names")
+    _check_files(path, record)
     scored = {title: read_json(folder / "scores" / f"{slug(title)}.json") for title in record["seconds"]}
     table = pd.DataFrame([row for one in scored.values() for row in one["table"]])
     table = table.astype(dict.fromkeys(NUMBERS, float))
@@ -205,6 +205,13 @@ def read_comparison(folder: Path, store: Store) -> Scores:
         {title: one["map"] for title, one in scored.items() if one["map"]},
         record["not_run"],
     )
+
+
+def _check_files(path: Path, record: Mapping[str, Any]) -> None:
+    """Make sure that the files beside a record are those that it was written with (cellfeat 0.1.0 noted none)."""
+    for name, sha256 in record.get("files", {}).items():
+        if not (path.parent / name).is_file() or sha256_file(path.parent / name) != sha256:
+            raise Damaged(f"{path.parent / name}: is of another run than {path.name}", "run the command again")
 
 
 def _check_reconstructions(given: Reconstructions, store: Store) -> None:

@@ -209,14 +209,17 @@ class Comparison:
         if not scored:
             reasons = "; ".join(f"{title}: {reason}" for title, reason in self.not_run.items())
             raise CellfeatError(f"{self.output}: no method could be run: {reasons}")
-        board = leaderboard([line | {"seconds": one["seconds"]} for one in scored for line in one["standings"]])
+        ranked = leaderboard([line | {"seconds": one["seconds"]} for one in scored for line in one["standings"]])
         table = pd.DataFrame([row for one in scored for row in one["table"]])
-        write_text(self.output / "leaderboard.csv", board.to_csv(index=False))
+        write_text(self.output / "leaderboard.csv", ranked.to_csv(index=False))
         write_text(self.output / "table.csv", table.to_csv(index=False))
         write_json(self.output / "confusion.json", [entry for one in scored for entry in one["confusions"]])
         options = self.config.model_dump(mode="json")
+        files = ["split.csv", "leaderboard.csv", "table.csv", "confusion.json"]
+        files += [f"scores/{slug(title)}.json" for title in self.scored]
         record = {
             "cellfeat": cellfeat.__version__,
+            "files": {name: sha256_file(self.output / name) for name in files},  # half replaced ones are noticed
             "config": options,
             "store": self.store.digest,
             "not_run": self.not_run,

@@ -79,7 +79,7 @@ class CompareConfig(BaseModel):
         if isinstance(given, dict):
             given = {"protocols": ["paper", "shared"], **given}
             if "code" in given["protocols"]:
-                raise ValueError("protocol code splits the cells anew; methods are compared under paper and shared")
+                raise ValueError("protocol code makes a split of its own; methods are compared under paper and shared")
         return given
 
 

@@ -11,7 +11,7 @@ from cellfeat.workflows.pipeline import run_pipeline
 IMAGES_PER_SITE = 208  # 16 of each class
 
 PIPELINE = """\
-# The whole road on three synthetic laboratories; copy it, name your own datasets, and run `cellfeat run` on it.
+# All steps on three synthetic laboratories; copy it, name your own datasets, and run `cellfeat run` on it.
 output: {folder}/run
 data_root: {folder}/datasets
 detector:
@@ -48,7 +48,7 @@ evaluation:
 
 
 def run_demo(folder: Path, start: str | None = None) -> Path:
-    """Draw the sites, write `pipeline.yaml` and run it; what stands is not made again.
+    """Draw the sites, write `pipeline.yaml` and run it; results that are there are kept.
 
     Args:
         folder: Where everything goes: datasets/, pipeline.yaml, run/.

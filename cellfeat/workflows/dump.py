@@ -52,7 +52,7 @@ def dump(
         config: What to keep.
         engine: As in `build_detector`.
         ranks: Processes, one a GPU where there are GPUs, each with a run of neighbouring batches; the store has the
-            same rows in the same order whatever their number. A standing store is completed by one process.
+            same rows in the same order whatever their number. A store that was begun is completed by one process.
 
     Raises:
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
@@ -163,7 +163,7 @@ def _write_rank(cfg: CfgNode, datasets: Sequence[str], folder: Path, config: Dum
 def listing_digest(records: Sequence[ImageRecord]) -> str:
     """Digest of what a dump takes from a dataset: ids, labels, scales, metadata and the sizes of the files in bytes.
 
-    Sizes stand for the content, because reading an archive to digest it takes as long as copying it; a changed image
+    Sizes are taken for the content: reading an archive to digest it takes as long as copying it; a changed image
     whose file keeps its size to the byte is not noticed.
     """
     sizes = [record.path.stat().st_size if record.path.is_file() else None for record in records]

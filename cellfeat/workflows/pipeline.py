@@ -1,4 +1,4 @@
-"""The whole road from one config: detector → dump → autoencoder → embed → evaluate → report, each stage made once."""
+"""All stages from one config: detector → dump → autoencoder → embed → evaluate → report, each done once."""
 
 from __future__ import annotations
 

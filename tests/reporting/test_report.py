@@ -130,7 +130,7 @@ def test_an_evaluation_of_other_embeddings_is_refused(store, embedding_files, ev
 def test_a_half_replaced_evaluation_is_refused(store, embedding_files, evaluated, tmp_path, name):
     shutil.copytree(evaluated, tmp_path / "evaluation")
     (tmp_path / "evaluation" / name).write_text("of a later evaluation that was killed")
-    with pytest.raises(Damaged, match=f"{name}: is of another evaluation"):
+    with pytest.raises(Damaged, match=f"{name}: is of another run"):
         write_report(tmp_path / "r.html", store, embedding_files, evaluation=tmp_path / "evaluation")
 
 

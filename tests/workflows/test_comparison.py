@@ -173,7 +173,7 @@ def test_a_result_of_another_config_is_not_thrown_away(tmp_path, store):
         ({"methods": ["rcn"]}, "'rcn': there is none"),
         ({"methods": [{"method": "rcnn", "config": {"x": 1}}]}, "rcnn: x: unknown key"),
         ({"align": ["procrustes"]}, "align.0"),
-        ({"evaluation": {"protocols": ["code"]}}, "protocol code splits the cells anew"),
+        ({"evaluation": {"protocols": ["code"]}}, "protocol code makes a split of its own"),
         ({"evaluation": {"domains": ["c"]}}, "'c' has no labelled cell"),
         ({"anchor": "c"}, "anchor: 'c' is no domain"),
         ({"seeds": 5}, "seeds: unknown key"),
