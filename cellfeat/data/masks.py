@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cellfeat.data.annotations import Rle
 from cellfeat.data.annotations.geometry import from_pixels, mask_area, mask_box
-from cellfeat.data.images import UnreadableImage, image_size, read_grey, read_rgb
+from cellfeat.data.images import UnreadableImage, image_size, read_grey
 from cellfeat.data.label_images import CELLPOSE, has_several_colours, look_like_labels, read_whole_numbers, split_labels
 from cellfeat.errors import CellfeatError
 
@@ -120,7 +120,7 @@ def _labels(mask: Path, size: tuple[int, int], threshold: int, min_area: int, ki
         if is_labels is None:
             assert values is not None
             raise UnusableMask(f"{mask}: its values 0 to {values.max()} may number cells or be levels of grey; {which}")
-        if not is_labels and mask.suffix.lower() != CELLPOSE and has_several_colours(read_rgb(mask), min_area):
+        if not is_labels and mask.suffix.lower() != CELLPOSE and has_several_colours(mask, min_area):
             raise UnusableMask(f"{mask}: has several colours, maybe one a cell; save numbers of cells, or {which}")
         kind = "labels" if is_labels else "foreground"
     if kind == "labels":
