@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cellfeat.core.text import printable
 from cellfeat.data.annotations import Box
 from cellfeat.data.class_tree import load_classes
 from cellfeat.data.image_facts import ImageFacts
@@ -337,7 +338,7 @@ def _say(text: str, level: int = logging.INFO) -> None:
 
 def counted(left_out: Mapping[str, Sequence[str]]) -> list[str]:
     """Reasons with how often they hold and the first example."""
-    return [f"{len(names)} {reason} (first {names[0]})" for reason, names in left_out.items()]
+    return [f"{len(names)} {reason} (first {printable(names[0])})" for reason, names in left_out.items()]
 
 
 def split_of(unit: str) -> str:

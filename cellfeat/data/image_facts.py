@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from cellfeat.core.text import printable
 from cellfeat.data.file_names import FileNames
 from cellfeat.data.spec import DatasetSpec, GroupSource
 from cellfeat.data.tables import read_table
@@ -81,7 +82,7 @@ class ImageFacts:
         for row, file in enumerate(written):
             key = self._names.find(file) if file else None
             if key is None:
-                absent.append(file or f"line {table.lines[row]}, which names no file")
+                absent.append(printable(file) or f"line {table.lines[row]}, which names no file")
             elif key in found:
                 lines = f"{table.lines[found[key]]} and {table.lines[row]}"
                 raise CellfeatError(f"{path}: {key} is listed twice, in lines {lines}", "keep one line for each image")

@@ -30,6 +30,8 @@ def check_inside(path: str) -> str:
     Raises:
         ValueError: It leads out of the folder, and that is not allowed.
     """
+    if any(ord(letter) < 32 for letter in path):
+        raise ValueError("holds a control character; no path does")
     parts = path.replace("\\", "/").split("/")
     leaves = ".." in parts or (not parts[0] and len(parts) > 1) or re.match(r"[A-Za-z]:", path) or parts[0] == "~"
     if leaves and not _outside.get():

@@ -162,7 +162,7 @@ class DatasetSpec(_Strict):
 
     name: str
     title: str = ""
-    domain: str = Field(min_length=1)
+    domain: str = Field(min_length=1, pattern=r"\S")
     same_site_as: str | None = None
     images: InnerPath = "."
     pattern: InnerPath = "**/*"
@@ -175,7 +175,7 @@ class DatasetSpec(_Strict):
     coco: InnerPath | None = None
     coco_categories: tuple[str, ...] | None = None
     boxes: BoxSource | None = None
-    um_per_px: float | None = Field(default=None, gt=0)
+    um_per_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     orientation: Literal["stored"] | None = None
     strict: bool = False
     licence: str = "not stated"
@@ -210,6 +210,11 @@ class DatasetSpec(_Strict):
     @classmethod
     def _path_for_short(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _one_column(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("group", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellfeat.core.text import read_text
+from cellfeat.core.text import printable, read_text
 from cellfeat.errors import CellfeatError
 
 DELIMITERS = ",;\t"
@@ -44,7 +44,7 @@ class Table:
         found = [column for column in self.columns if _plain(column) == _plain(name)]
         if len(found) != 1:
             what = f"several columns {name!r}" if found else f"no column {name!r}"
-            raise CellfeatError(f"{self.source}: {what}; it has {', '.join(self.columns)}")
+            raise CellfeatError(f"{self.source}: {what}; it has {printable(', '.join(self.columns))}")
         return found[0]
 
     def values(self, name: str) -> list[str]:
