@@ -20,9 +20,8 @@ from tqdm import tqdm
 from cellfeat.data.synthetic import SITES, draw_cell_image
 from cellfeat.data.vocabulary import CLASSES
 from cellfeat.detection import Detector, build_detector
-from cellfeat.detection.config import load_config
+from cellfeat.detection.config import find_config, load_config
 from cellfeat.detection.structures import CellInstances
-from cellfeat.detection.train_net import find_config
 
 VARIANTS = {  # name: (precision, memory format)
     "fp32": ("fp32", torch.contiguous_format),

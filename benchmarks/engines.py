@@ -26,15 +26,14 @@ from fvcore.common.config import CfgNode
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
+from cellfeat.core.tensors import save_checkpoint
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
 from cellfeat.detection import build_detector
-from cellfeat.detection.checkpoint import save_checkpoint
-from cellfeat.detection.config import load_config
+from cellfeat.detection.config import find_config, load_config
 from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
 from cellfeat.detection.detectron2_engine.engine import new_model
 from cellfeat.detection.structures import CellInstances
-from cellfeat.detection.train_net import find_config
 
 Detect = Callable[[list[np.ndarray]], list[CellInstances]]
 

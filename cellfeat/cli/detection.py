@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import DEFAULT_CONFIG, ConfigFile, Engine, KeyValues
+from cellfeat.cli.options import ConfigFile, Engine, KeyValues
 
 
 @command(key_values=True, interrupted="run the same command with --resume: it continues from the last checkpoint")
 def train_net(
     opts: KeyValues = None,
-    config_file: ConfigFile = DEFAULT_CONFIG,
+    config_file: ConfigFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUTPUT_DIR.")] = False,
     eval_only: Annotated[bool, typer.Option("--eval-only", help="Evaluate MODEL.WEIGHTS on DATASETS.TEST.")] = False,
     num_gpus: Annotated[int | None, typer.Option(help="0: CPU; else GPUs; default: one if there is one.")] = None,
@@ -27,7 +27,8 @@ def train_net(
     from cellfeat.detection.train_net import scores_table, train_net
 
     machines = (num_machines, machine_rank, dist_url)
-    print(scores_table(train_net(Path(config_file), opts or [], resume, eval_only, num_gpus, engine, *machines)))
+    config = Path(config_file) if config_file else None
+    print(scores_table(train_net(config, opts or [], resume, eval_only, num_gpus, engine, *machines)))
 
 
 @command()

@@ -14,7 +14,12 @@ EmbeddingFilesIfAny = Annotated[
 ]
 MoreEmbeddings = Annotated[list[Path] | None, typer.Option("--embeddings", help="Embedding file; may be given again.")]
 ConfigFile = Annotated[
-    str, typer.Option("--config-file", help="Detector config: a path, or a name that `cellfeat configs` lists.")
+    str | None,
+    typer.Option(
+        "--config-file",
+        help="Detector config: a path, or a name that `cellfeat configs` lists. Default: the config.yaml beside the "
+        "weights that are run, else wbc_mask_rcnn_R_101_FPN.yaml.",
+    ),
 ]
 KeyValues = Annotated[
     list[str] | None, typer.Argument(metavar="KEY VALUE", help="Keys of the config and their values.")
@@ -24,5 +29,3 @@ Engine = Annotated[
     typer.Option(help="auto takes Detectron2 where it can be imported."),
 ]
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
-
-DEFAULT_CONFIG = "wbc_mask_rcnn_R_101_FPN.yaml"

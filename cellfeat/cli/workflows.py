@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import DEFAULT_CONFIG, ConfigFile, Engine, FromStage, KeyValues
+from cellfeat.cli.options import ConfigFile, Engine, FromStage, KeyValues
 from cellfeat.errors import CellfeatError
 
 
@@ -40,7 +40,7 @@ def run(
 def dump(
     settings: Any,
     opts: KeyValues = None,
-    config_file: ConfigFile = DEFAULT_CONFIG,
+    config_file: ConfigFile = None,
     weights: Annotated[str | None, typer.Option(help="Detector checkpoint; default: MODEL.WEIGHTS.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Dataset of the catalogue; may be given again.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("store"),
@@ -49,13 +49,12 @@ def dump(
 ) -> None:
     """Find cells in datasets and store their features; run again after an interruption, it continues."""
     from cellfeat.core.files import read_json
-    from cellfeat.detection.config import load_config
-    from cellfeat.detection.train_net import find_config
+    from cellfeat.detection.checkpoint_config import config_of_checkpoint
     from cellfeat.workflows.dump import SUMMARY, dump, summary_table
 
     if not dataset:
         raise CellfeatError("--dataset: name at least one; `cellfeat datasets` lists them")
-    cfg = load_config(find_config(config_file), [*(opts or []), *(["MODEL.WEIGHTS", weights] if weights else [])])
+    cfg = config_of_checkpoint(config_file, [*(opts or []), *(["MODEL.WEIGHTS", weights] if weights else [])])
     store = dump(cfg, dataset, output, settings, engine, ranks)
     print(summary_table(read_json(output / SUMMARY)))
     print(f"{output}: {len(store)} cells")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -175,6 +176,36 @@ class Dataset:
         coco, summary = self._annotated
         _say(str(summary))
         return coco
+
+    def cell_classes(self) -> list[str]:
+        """The class of each annotation of `coco`, in its order; "" where it is not known.
+
+        It is what the annotation itself says, in the vocabulary's words where the vocabulary knows the code. Where
+        annotations say nothing, such as masks and files whose only class is "WBC", it is the label of the image.
+
+        Raises:
+            CellfeatError: As `coco`.
+        """
+        coco, _ = self._annotated
+        of_image: dict[int, Iterator[str]] = {}
+        for image in coco["images"]:
+            key = image["image_id"].removeprefix(self._image_id(""))
+            label = self._labels[key] or ""
+            cells = () if self._reference is None else self._reference.of(key).cells
+            of_image[image["id"]] = iter([self._class_of(cell.class_name, label) for cell in cells] or repeat(label))
+        return [next(of_image[annotation["image_id"]]) for annotation in coco["annotations"]]
+
+    def _class_of(self, code: str | None, label: str) -> str:
+        """The class of a cell that its annotation calls `code`, in an image of this label."""
+        if code is None:
+            return label
+        if not self._vocabulary.unknown([code]):
+            return self._vocabulary.translate([code])[0] or ""
+        return code.strip() if self._has_several_classes else label or code.strip()
+
+    @cached_property
+    def _has_several_classes(self) -> bool:
+        return self._reference is not None and len(set().union(*self._reference.class_names().values())) > 1
 
     def summary(self) -> Summary:
         """What the dataset holds: images, annotated images, cells, and what was left out and why.

@@ -21,7 +21,7 @@ def augment(
         masks: uint8 0/1 (n, h, w).
         um_per_px: The image's scale, µm a pixel, if known.
         cfg: The detector's config.
-        rng: The one source of chance.
+        rng: Random number generator of this image.
 
     Returns:
         image uint8 (H, W, 3) and masks uint8 0/1 (n, H, W) in the same new frame.

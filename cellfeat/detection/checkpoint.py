@@ -6,12 +6,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cellfeat.core.files import atomic_path, sha256_file
+from cellfeat.core.files import sha256_file
 from cellfeat.core.tensors import load_tensors, read_torch
 from cellfeat.errors import CellfeatError
 
@@ -105,12 +104,6 @@ def load_weights(
             "MODEL.NEW_HEADS names the heads that shall start afresh"
         )
     return {name: value.to(torch.float32) if value.is_floating_point() else value for name, value in state.items()}
-
-
-def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """Write {"model": parameters by Detectron2's names, ...} atomically, as torch.save does."""
-    with atomic_path(path) as partial:
-        torch.save(content, partial)
 
 
 def _mismatches(found: dict[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:

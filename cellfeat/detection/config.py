@@ -1,11 +1,12 @@
 """Detector configs: Detectron2's YAML in, a checked and frozen `CfgNode` out, with or without Detectron2 installed.
 
 The tree below carries Detectron2's key names and default values for what a Mask R-CNN with FPN needs, plus the few keys
-that cellfeat adds. Which of them an engine honours is that engine's business; a key that is in no tree is refused here.
+that cellfeat adds. `supported_keys` lists what the torchvision engine supports; a key of no tree is refused here.
 """
 
 from __future__ import annotations
 
+import difflib
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from fvcore.common.config import CfgNode
 
 from cellfeat.detection.config_file import read_config_file
 from cellfeat.errors import CellfeatError
+
+DEFAULT_CONFIG = "wbc_mask_rcnn_R_101_FPN.yaml"  # the detector of AE-CFE
 
 # Parts of Detectron2's tree that belong to other architectures: they have no effect on a Mask R-CNN whatever they say,
 # so a config that Detectron2 dumped whole is read without them.
@@ -28,7 +31,8 @@ OTHER_ARCHITECTURES = (
     "TEST.KEYPOINT_OKS_SIGMAS",
 )
 
-ADDED = ("MODEL.WEIGHTS_SHA256", "MODEL.NEW_HEADS", "INPUT.UM_PER_PX", "INPUT.AUG")  # what Detectron2's tree has not
+# What Detectron2's tree does not have.
+ADDED = ("MODEL.WEIGHTS_SHA256", "MODEL.NEW_HEADS", "MODEL.ROI_HEADS.CLASSES", "INPUT.UM_PER_PX", "INPUT.AUG")
 
 DEFAULTS: dict[str, Any] = {
     "VERSION": 2,
@@ -93,6 +97,7 @@ DEFAULTS: dict[str, Any] = {
         "ROI_HEADS": {
             "NAME": "Res5ROIHeads",
             "NUM_CLASSES": 80,
+            "CLASSES": (),  # cellfeat: their names in the order of the outputs; empty: see `cellfeat.detection.classes`
             "IN_FEATURES": ["res4"],
             "IOU_THRESHOLDS": [0.5],
             "IOU_LABELS": [0, 1],
@@ -146,7 +151,7 @@ DEFAULTS: dict[str, Any] = {
         "FORMAT": "BGR",
         "MASK_FORMAT": "polygon",
         "AUG": {  # cellfeat: a smear has no up and no down, and its stain varies
-            "ROT90": False,  # flips and quarter turns, all eight with equal chance
+            "ROT90": False,  # flips and quarter turns, all eight with equal probability
             "ROTATION": 0.0,  # degrees, uniform in ±ROTATION
             "BRIGHTNESS": 0.0,  # factors uniform in 1 ± value
             "CONTRAST": 0.0,
@@ -231,7 +236,7 @@ def load_config(yaml_path: str | Path, overrides: list[str] | None = None) -> Cf
     cfg = get_cfg()
     path = Path(yaml_path)
     if not path.is_file():
-        raise CellfeatError(f"{path}: no such config file; `cellfeat configs` lists those that come with cellfeat")
+        raise CellfeatError(f"{path}: no such config file", "`cellfeat configs` lists those that come with cellfeat")
     tree = CfgNode(read_config_file(path))
     _drop_other_architectures(tree, str(path))
     try:
@@ -243,10 +248,27 @@ def load_config(yaml_path: str | Path, overrides: list[str] | None = None) -> Cf
     return cfg
 
 
+def find_config(name: str | Path | None) -> Path:
+    """A config file by its path, or by its bare name among those that come with cellfeat; None: the paper's detector.
+
+    Raises:
+        CellfeatError: There is no such file.
+    """
+    path = Path(name or DEFAULT_CONFIG)
+    if path.is_file():
+        return path
+    shipped = sorted(file.name for file in config_dir().glob("*.yaml"))
+    if len(path.parts) == 1 and path.name in shipped:
+        return config_dir() / path.name
+    near = difflib.get_close_matches(path.name, shipped, n=1)
+    hint = f"did you mean {near[0]}, which comes with cellfeat?" if near else f"cellfeat has {', '.join(shipped)}"
+    raise CellfeatError(f"{path}: no such config file", hint)
+
+
 def merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
     """Merge Detectron2's `KEY VALUE ...` list into a mutable `cfg`; errors as `load_config`."""
     if len(overrides) % 2:
-        raise CellfeatError(f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} stands alone")
+        raise CellfeatError(f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} has no value")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         try:
             cfg.merge_from_list([key, value])
@@ -270,6 +292,8 @@ def portable(cfg: CfgNode) -> str:
     cfg.OUTPUT_DIR = cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS_SHA256 = ""
     if not cfg.MODEL.NEW_HEADS:  # as in what was made before this key was
         del cfg.MODEL["NEW_HEADS"]
+    if not cfg.MODEL.ROI_HEADS.CLASSES:
+        del cfg.MODEL.ROI_HEADS["CLASSES"]
     return cfg.dump()
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from cellfeat.core.files import atomic_path
+from cellfeat.core.tensors import save_checkpoint, save_tensors
 from cellfeat.detection.checkpoint import (
     State,
     backbone_names,
     is_backbone,
     read_state,
     resolve_weights,
-    save_checkpoint,
 )
 from cellfeat.detection.torchvision_engine.names import to_detectron2
 from cellfeat.errors import CellfeatError
@@ -56,10 +55,7 @@ def convert_weights(source: str, target: Path) -> str:
     if target.suffix == ".pth":
         save_checkpoint(target, {"model": state})
     else:
-        from safetensors.torch import save_file
-
-        with atomic_path(target) as partial:
-            save_file(state, partial)
+        save_tensors(target, state)
     return f"{target}: {len(state)} parameters{f'; {note}' if note else ''}"
 
 

@@ -1,4 +1,4 @@
-"""What every detector does, whichever engine runs it."""
+"""What a detector is, whichever engine runs it, and what can be chosen about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     from cellfeat.detection.structures import CellInstances
 
+ENGINES = ("auto", "detectron2", "torchvision")
 POOLS = ("mask", "box", "box_head")  # ROI features: (C, 14, 14), (C, 7, 7) or (FC_DIM, 1, 1)
+PRECISIONS = ("fp32", "bf16")
 
 
 class Detector(Protocol):

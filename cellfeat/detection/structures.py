@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from fvcore.common.config import CfgNode
@@ -18,6 +18,7 @@ class CellInstances:
         scores: (n,) float32 in 0 to 1.
         masks: (n, height, width) bool in the original image's frame; (0, height, width) without a mask head.
         roi_features: (n, C, H, W) float32, pooled from the FPN at the final boxes, in the network's frame.
+        classes: (n,) int64, positions in the detector's classes; all 0 for a detector of one class.
     """
 
     image_size: tuple[int, int]
@@ -25,6 +26,11 @@ class CellInstances:
     scores: np.ndarray
     masks: np.ndarray
     roi_features: np.ndarray
+    classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != len(self.boxes):
+            object.__setattr__(self, "classes", np.zeros(len(self.boxes), np.int64))
 
     def __len__(self) -> int:
         return len(self.boxes)

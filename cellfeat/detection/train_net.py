@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fvcore.common.config import CfgNode
 
 from cellfeat.core.files import read_json, write_json
-from cellfeat.detection import build_detector, choose_engine
-from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
-from cellfeat.detection.config import config_dir, load_config
+from cellfeat.detection.build import build_detector, choose_engine
+from cellfeat.detection.checkpoint_config import config_of_checkpoint
+from cellfeat.detection.classes import class_names, with_classes
+from cellfeat.detection.coco_evaluation import METRICS, Scores, evaluate_dataset
+from cellfeat.detection.config import find_config, load_config
+from cellfeat.detection.run_folder import SCORES, check_folder
 from cellfeat.errors import CellfeatError
 
 
 def train_net(
-    config_file: Path,
+    config_file: Path | None,
     overrides: Sequence[str] = (),
     resume: bool = False,
     eval_only: bool = False,
@@ -25,11 +29,13 @@ def train_net(
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str = "auto",
+    data_root: Path | None = None,
 ) -> dict[str, Scores]:
     """Train a detector in `OUTPUT_DIR`, or with `eval_only` evaluate `MODEL.WEIGHTS`.
 
     Args:
-        config_file: A detector config: a path, or the name of one that comes with cellfeat.
+        config_file: A detector config: a path, or the name of one that comes with cellfeat. None: with `eval_only` the
+            config.yaml beside MODEL.WEIGHTS, else that of the paper's detector.
         overrides: `KEY VALUE KEY VALUE ...`.
         resume: Go on from the last checkpoint in `OUTPUT_DIR`; without it, a folder that holds one is refused.
         eval_only: Evaluate on `DATASETS.TEST`; the scores go to `OUTPUT_DIR/evaluation.json`.
@@ -38,16 +44,20 @@ def train_net(
         num_machines: Machines that train together (Detectron2's engine).
         machine_rank: This machine's number among them.
         dist_url: Where they meet, tcp://HOST:PORT; "auto": a free port of this machine.
+        data_root: The folder that holds the datasets; None: as `cellfeat.data.catalogue.data_root` says.
 
     Returns:
         Dataset → scores.
 
     Raises:
-        CellfeatError: An unreadable config, a key that the engine cannot honour, missing data or weights.
+        CellfeatError: An unreadable config, a key that the engine does not support, missing data or weights.
     """
-    cfg = load_config(find_config(config_file), [*overrides, *_device(num_gpus)])
+    given = [*overrides, *_device(num_gpus)]
+    cfg = config_of_checkpoint(config_file, given) if eval_only else load_config(find_config(config_file), given)
     processes = Processes(num_gpus or 1, num_machines, machine_rank, dist_url)
-    return evaluate(cfg, engine, processes) if eval_only else train(cfg, resume, engine, processes)
+    if eval_only:
+        return evaluate(cfg, engine, processes, data_root)
+    return train(cfg, resume, engine, processes, data_root)
 
 
 @dataclass(frozen=True)
@@ -61,48 +71,47 @@ class Processes:
 
 
 def train(
-    cfg: CfgNode, resume: bool = False, engine: str = "auto", processes: Processes | None = None
+    cfg: CfgNode,
+    resume: bool = False,
+    engine: str = "auto",
+    processes: Processes | None = None,
+    data_root: Path | None = None,
 ) -> dict[str, Scores]:
     """Train as `cfg` says; see `train_net`."""
     processes = processes or Processes()
-    last = Path(cfg.OUTPUT_DIR) / "last_checkpoint"
-    if last.is_file() and not resume:
-        raise CellfeatError(
-            f"{cfg.OUTPUT_DIR}: holds a training run already; go on with --resume or choose another OUTPUT_DIR"
-        )
+    cfg = with_classes(cfg, cfg.DATASETS.TRAIN, data_root)
+    if processes.machine_rank == 0 and check_folder(cfg, resume):
+        return read_json(Path(cfg.OUTPUT_DIR) / SCORES)
     if choose_engine(engine) == "detectron2":
-        return _launch(cfg, processes, resume=resume)
+        return _launch(cfg, processes, data_root, resume=resume)
     if (number := processes.a_machine * processes.machines) > 1:
         raise CellfeatError(
             f"--num-gpus {processes.a_machine}: the torchvision engine trains on one device, not {number}; use 0 or 1"
         )
-    from cellfeat.detection.torchvision_engine.trainer import Trainer
+    from cellfeat.detection.torchvision_engine.training_loop import Trainer
 
-    trainer = Trainer(cfg)
+    trainer = Trainer(cfg, data_root)
     if resume:
         trainer.resume()
     return trainer.train()
 
 
-def evaluate(cfg: CfgNode, engine: str = "auto", processes: Processes | None = None) -> dict[str, Scores]:
+def evaluate(
+    cfg: CfgNode, engine: str = "auto", processes: Processes | None = None, data_root: Path | None = None
+) -> dict[str, Scores]:
     """Evaluate `MODEL.WEIGHTS` on `DATASETS.TEST`; see `train_net`."""
     if not cfg.MODEL.WEIGHTS:
         raise CellfeatError("MODEL.WEIGHTS is empty: --eval-only needs a checkpoint to evaluate")
     if not cfg.DATASETS.TEST:
         raise CellfeatError("DATASETS.TEST is empty: --eval-only needs datasets to evaluate on")
+    cfg = with_classes(cfg, cfg.DATASETS.TEST, data_root)
     if choose_engine(engine) == "detectron2":
-        return _launch(cfg, processes or Processes(), eval_only=True)
+        return _launch(cfg, processes or Processes(), data_root, eval_only=True)
     detector = build_detector(cfg, "torchvision")
-    scores = {name: evaluate_dataset(detector, name) for name in cfg.DATASETS.TEST}
-    write_json(Path(cfg.OUTPUT_DIR) / "evaluation.json", scores)
+    options: dict[str, Any] = {"masks": cfg.MODEL.MASK_ON, "data_root": data_root, "classes": class_names(cfg)}
+    scores = {name: evaluate_dataset(detector, name, **options) for name in cfg.DATASETS.TEST}
+    write_json(Path(cfg.OUTPUT_DIR) / SCORES, scores)
     return scores
-
-
-def find_config(name: str | Path) -> Path:
-    """A config file by its path, or by its name among those that come with cellfeat."""
-    path = Path(name)
-    shipped = config_dir() / path.name
-    return shipped if not path.is_file() and shipped.is_file() else path
 
 
 def scores_table(scores: dict[str, Scores]) -> str:
@@ -110,26 +119,34 @@ def scores_table(scores: dict[str, Scores]) -> str:
     lines = [f"{'dataset':32} {'':5} {'AP':>6} {'AP50':>6} {'AP75':>6}"]
     for dataset, kinds in scores.items():
         for kind, values in kinds.items():
-            lines.append(f"{dataset:32} {kind:5} {values['AP']:6.3f} {values['AP50']:6.3f} {values['AP75']:6.3f}")
+            shown = ["     -" if values[name] is None else f"{values[name]:6.3f}" for name in METRICS]
+            lines.append(f"{dataset:32} {kind:5} {' '.join(shown)}")
+            for name, value in values.items():
+                if name not in METRICS:  # AP-<class>
+                    shown_ap = "     -" if value is None else f"{value:6.3f}"
+                    lines.append(f"  {name.removeprefix('AP-'):30} {kind:5} {shown_ap}")
+    if empty := [dataset for dataset, kinds in scores.items() if kinds["bbox"]["AP"] is None]:
+        lines.append(f"{', '.join(empty)}: no reference cells, no AP")
     return "\n".join(lines)
 
 
-def _launch(cfg: CfgNode, processes: Processes, resume: bool = False, eval_only: bool = False) -> dict[str, Scores]:
+def _launch(
+    cfg: CfgNode, processes: Processes, data_root: Path | None, resume: bool = False, eval_only: bool = False
+) -> dict[str, Scores]:
     """Detectron2's engine, in as many processes as asked for."""
     from cellfeat.detection.detectron2_engine.processes import launch_processes
-    from cellfeat.detection.detectron2_engine.trainer import main
+    from cellfeat.detection.detectron2_engine.seeded_trainer import main
 
     _check_gpus(processes)
     launch_processes(
         main,
         processes.a_machine,
-        *(cfg, resume, eval_only),
+        *(cfg, resume, eval_only, data_root),
         num_machines=processes.machines,
         machine_rank=processes.machine_rank,
         dist_url=processes.dist_url,
     )
-    scores = Path(cfg.OUTPUT_DIR) / "evaluation.json"
-    return read_json(scores) if processes.machine_rank == 0 else {}
+    return read_json(Path(cfg.OUTPUT_DIR) / SCORES) if processes.machine_rank == 0 else {}
 
 
 def _device(num_gpus: int | None) -> list[str]:

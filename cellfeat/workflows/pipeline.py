@@ -15,14 +15,14 @@ from fvcore.common.config import CfgNode
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cellfeat.autoencoder.config import AutoencoderConfig
-from cellfeat.core.files import digest, read_json, sha256_file, write_json, write_text
+from cellfeat.core.files import digest, read_json, sha256_file, write_text
 from cellfeat.core.run_record import STAGE, RunRecord, differences
 from cellfeat.core.settings import read_yaml
 from cellfeat.core.text import read_text
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection.checkpoint import resolve_weights
-from cellfeat.detection.config import load_config, portable
-from cellfeat.detection.train_net import find_config, scores_table, train
+from cellfeat.detection.config import find_config, load_config, portable
+from cellfeat.detection.train_net import evaluate, scores_table, train
 from cellfeat.errors import CellfeatError, DifferentInputs
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.workflows.dump import DumpConfig, dump, summary_table
@@ -194,12 +194,7 @@ class Run:
         if not weights:
             scores = train(cfg, resume=True, engine=self.config.detector.engine)
         else:
-            from cellfeat.detection import build_detector
-            from cellfeat.detection.coco_evaluation import evaluate_dataset
-
-            detector = build_detector(self._weighted_cfg(), self.config.detector.engine)
-            scores = {name: evaluate_dataset(detector, name) for name in cfg.DATASETS.TEST}
-            write_json(folder / "evaluation.json", scores)
+            scores = evaluate(self._weighted_cfg(), self.config.detector.engine) if cfg.DATASETS.TEST else {}
         log.info("%s", scores_table(scores))
 
     def _weighted_cfg(self) -> CfgNode:

@@ -59,6 +59,7 @@ def test_learning_rate_is_detectron2s(to_detectron2_cfg, settings):
         [],
         ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True"],
         ["MODEL.RPN.SMOOTH_L1_BETA", "0.1", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "0.5", "MODEL.RPN.LOSS_WEIGHT", "2.0"],
+        ["MODEL.ROI_HEADS.NUM_CLASSES", "3"],
     ],
 )
 def test_training_losses_are_detectron2s(to_detectron2_cfg, settings):
@@ -85,11 +86,11 @@ def test_training_losses_are_detectron2s(to_detectron2_cfg, settings):
     boxes = torch.tensor([[50.0, 40, 120, 110], [130, 90, 190, 150]])
     instances = Instances((160, 200))
     instances.gt_boxes = Boxes(boxes)
-    instances.gt_classes = torch.zeros(2, dtype=torch.int64)
+    instances.gt_classes = torch.tensor([0, cfg.MODEL.ROI_HEADS.NUM_CLASSES - 1])
     instances.gt_masks = BitMasks(masks.bool())
 
     torch.manual_seed(0)
-    losses = ours([tensor], [{"boxes": boxes, "labels": torch.ones(2, dtype=torch.int64), "masks": masks}])
+    losses = ours([tensor], [{"boxes": boxes, "labels": instances.gt_classes + 1, "masks": masks}])
     torch.manual_seed(0)
     from detectron2.utils.events import EventStorage
 

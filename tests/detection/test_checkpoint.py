@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from cellfeat.core.files import sha256_file
-from cellfeat.detection.checkpoint import load_weights, read_state, resolve_weights, save_checkpoint
+from cellfeat.core.tensors import save_checkpoint
+from cellfeat.detection.checkpoint import load_weights, read_state, resolve_weights
 from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision

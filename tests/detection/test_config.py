@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from cellfeat.detection.config import config_dir, flatten, load_config, portable
+from cellfeat.detection.config import config_dir, find_config, flatten, load_config, portable
 from cellfeat.errors import CellfeatError
 
 YAMLS = sorted(config_dir().glob("*.yaml"))
@@ -28,7 +30,7 @@ def test_overrides_are_detectron2s_pairs():
     [
         (["MODEL.NO_SUCH", "1"], "MODEL.NO_SUCH"),
         (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER many"),
-        (["SOLVER.MAX_ITER"], "stands alone"),
+        (["SOLVER.MAX_ITER"], "has no value"),
     ],
 )
 def test_a_bad_override_is_named(overrides, words):
@@ -77,3 +79,15 @@ def test_portable_leaves_out_paths_only():
     one = load_config(YAMLS[0], ["OUTPUT_DIR", "here", "MODEL.WEIGHTS", "w.pth"])
     assert portable(one) == portable(load_config(YAMLS[0], ["OUTPUT_DIR", "there"]))
     assert portable(one) != portable(load_config(YAMLS[0], ["SOLVER.BASE_LR", "0.5"]))
+
+
+def test_a_config_is_found_by_path_or_by_its_bare_name(tmp_path, monkeypatch):
+    name = "wbc_mask_rcnn_R_50_FPN.yaml"
+    assert find_config(name) == config_dir() / name
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("VERSION: 2\n")
+    assert find_config(name) == Path(name)
+    with pytest.raises(CellfeatError, match=f"mine/{name}: no such config file"):  # not the one of that name elsewhere
+        find_config(f"mine/{name}")
+    with pytest.raises(CellfeatError, match=f"R_5O_FPN.yaml: no such config file; did you mean {name}"):
+        find_config(name.replace("R_50", "R_5O"))

@@ -10,7 +10,7 @@ import torch
 
 from cellfeat.detection.config import config_dir
 from cellfeat.detection.train_net import train_net
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, DifferentInputs
 
 CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
 
@@ -99,10 +99,57 @@ def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, train, engin
     assert len(set(iterations[1])) == len(iterations[1])
 
 
-def test_an_old_run_is_not_overwritten_unasked(tmp_path, train, settings):
-    train(settings(tmp_path))
+def test_a_finished_run_is_not_trained_over_unasked(tmp_path, train, settings):
+    """Also if it ended before its first periodic checkpoint."""
+    options = settings(tmp_path, iterations=1, **{"DATASETS.TEST": ()})
+    train(options)
+    before = (tmp_path / "model_final.pth").stat()
     with pytest.raises(CellfeatError, match="--resume"):
-        train(settings(tmp_path))
+        train(options)
+    assert train(options, resume=True) == {}  # done already: nothing is trained or written again
+    after = (tmp_path / "model_final.pth").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_finished_run_can_be_made_longer(tmp_path, train, settings):
+    train(settings(tmp_path, iterations=1, **{"DATASETS.TEST": ()}))
+    before = weights(tmp_path)
+    train(settings(tmp_path, iterations=2, **{"DATASETS.TEST": ()}), resume=True)
+    name = "roi_heads.box_predictor.cls_score.weight"
+    assert not torch.equal(weights(tmp_path)[name], before[name])
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path, train, settings):
+    """What it logged is logged again, once; its torn last line does no harm."""
+    log = tmp_path / "metrics.json"
+    log.write_text('{"iteration": 0, "total_loss": 9.0, "killed": 1}\n{"iterati')
+    train(settings(tmp_path, iterations=20, **{"DATASETS.TEST": (), "SOLVER.CHECKPOINT_PERIOD": 100}), resume=True)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [19]
+    assert not any("killed" in line for line in lines)
+
+
+def test_a_torn_line_of_metrics_is_dropped_on_resume(tmp_path, train, settings):
+    train(settings(tmp_path, iterations=1, **{"DATASETS.TEST": ()}))
+    with open(tmp_path / "metrics.json", "a") as log:
+        log.write('{"iteration": 0, "torn": 1}\n{"iteration": 1, "total_lo')
+    train(settings(tmp_path, iterations=2, **{"DATASETS.TEST": ()}), resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert any("torn" in line for line in lines)
+
+
+def test_another_network_is_not_resumed_into(tmp_path, train, settings):
+    train(settings(tmp_path, iterations=1, **{"DATASETS.TEST": ()}))
+    with pytest.raises(DifferentInputs, match=r"MODEL\.RPN\.NMS_THRESH = 0\.7, now it is 0\.5"):
+        train(settings(tmp_path, iterations=2, **{"MODEL.RPN.NMS_THRESH": 0.5}), resume=True)
+
+
+def test_a_diverged_run_leaves_no_best_model(tmp_path, train, settings):
+    wild = {"SOLVER.BASE_LR": 1e9, "SOLVER.CLIP_GRADIENTS.ENABLED": False, "SOLVER.WARMUP_ITERS": 0}
+    with pytest.raises(CellfeatError, match=r"diverged at iteration \d+ .*SOLVER\.BASE_LR"):
+        train(settings(tmp_path, iterations=3, **wild, **{"TEST.EVAL_PERIOD": 1}))
+    assert not (tmp_path / "model_best.pth").exists()
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, train, settings):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from recipe import image, parameter
 
+from cellfeat.core.tensors import save_checkpoint
 from cellfeat.detection import POOLS, build_detector, choose_engine
-from cellfeat.detection.checkpoint import save_checkpoint
 from cellfeat.detection.config import config_dir, get_cfg, load_config
 from cellfeat.detection.resize import network_size
 from cellfeat.errors import CellfeatError
@@ -48,6 +48,28 @@ def test_both_engines_find_the_same(settings, pool):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
         np.testing.assert_allclose(one.roi_features, other.roi_features, atol=1e-4)
         assert (one.masks != other.masks).mean() < 1e-4
+
+
+@detectron2
+@pytest.mark.parametrize("masks", [True, False])
+def test_both_engines_find_the_same_cells_of_several_classes(tiny, tmp_path, masks):
+    """To the last bit of boxes, scores and classes."""
+    from cellfeat.detection.torchvision_engine.model import MaskRCNN
+    from cellfeat.detection.torchvision_engine.names import to_detectron2
+
+    several = [*tiny, *LOOSE, "MODEL.ROI_HEADS.NUM_CLASSES", "4", "MODEL.MASK_ON", str(masks)]
+    shapes = to_detectron2(MaskRCNN(load_config(CONFIG, several)).state_dict())
+    state = {name: torch.from_numpy(parameter(name, tuple(value.shape), 5)) for name, value in shapes.items()}
+    save_checkpoint(tmp_path / "model.pth", {"model": state})
+    cfg = load_config(CONFIG, [*several, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+    theirs, ours = (build_detector(cfg, engine).detect(PICTURES) for engine in ("detectron2", "torchvision"))
+    for one, other in zip(theirs, ours, strict=True):
+        assert len(one) == len(other) > 0
+        for name in ("boxes", "scores", "classes"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert one.masks.shape == other.masks.shape
+        assert (one.masks != other.masks).sum() <= 1e-4 * one.masks.size
+    assert len(np.unique(np.concatenate([cells.classes for cells in ours]))) > 1
 
 
 def feature_maps(detector):
@@ -174,7 +196,7 @@ def test_training_is_that_of_the_standard_heads(settings):
     ("key", "value"),
     [("MODEL.ROI_HEADS.NAME", "Res5ROIHeads"), ("INPUT.CROP.ENABLED", "True"), ("TEST.AUG.ENABLED", "True")],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(settings, key, value):
+def test_what_is_not_supported_is_refused_by_name(settings, key, value):
     with pytest.raises(CellfeatError, match=key.replace(".", r"\.")):
         build_detector(load_config(CONFIG, [*settings, key, value]), "detectron2")
 

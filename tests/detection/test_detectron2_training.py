@@ -9,6 +9,7 @@ from pycocotools import mask as rle
 
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection import train_net
+from cellfeat.detection.classes import reference_coco
 from cellfeat.detection.coco_evaluation import average_precision, to_coco_results
 from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.structures import CellInstances
@@ -61,7 +62,7 @@ def test_a_run_leaves_scores_losses_and_pictures_of_its_test_sets(cfg, tmp_path)
 
 
 def test_the_best_checkpoint_is_that_of_the_best_mask_ap(cfg, tmp_path, monkeypatch):
-    from cellfeat.detection.detectron2_engine.trainer import Trainer
+    from cellfeat.detection.detectron2_engine.seeded_trainer import Trainer
 
     mask_ap = iter([0.7, 0.4])
 
@@ -76,7 +77,7 @@ def test_the_best_checkpoint_is_that_of_the_best_mask_ap(cfg, tmp_path, monkeypa
 def test_two_processes_train_and_evaluate_as_one_does(cfg, tmp_path, monkeypatch):
     """Spawned processes know no dataset until `main` has registered it."""
     from cellfeat.detection.detectron2_engine.processes import launch_processes
-    from cellfeat.detection.detectron2_engine.trainer import main
+    from cellfeat.detection.detectron2_engine.seeded_trainer import main
 
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # of the ranks: sums depend on it
     launch_processes(main, 2, cfg, False, False)
@@ -106,7 +107,7 @@ def test_launch_gets_the_arguments_of_the_command_line(monkeypatch, cfg, tmp_pat
     with pytest.raises(SystemExit) as ended:
         main(["train-net", "--config-file", str(tmp_path / "cfg.yaml"), "--engine", "detectron2", *arguments])
     assert ended.value.code == 0
-    [(_, *where, (passed, resume, eval_only))] = calls
+    [(_, *where, (passed, resume, eval_only, _))] = calls
     assert where == [4, 2, 1, "tcp://host:1234"]
     assert (passed.MODEL.DEVICE, resume, eval_only) == ("cuda", False, False)
 
@@ -122,10 +123,13 @@ def guess(truth, image, rng):
         x, y, width, height = annotation["bbox"]
         boxes[i] = x + shift, y, x + shift + width, y + height
     scores = np.sort(rng.random(len(mine)).astype(np.float32))[::-1].copy()
-    return CellInstances(masks.shape[1:], boxes, scores, masks, np.zeros((len(mine), 1, 1, 1)))
+    right = np.array([annotation["category_id"] - 1 for annotation in mine], np.int64)
+    classes = np.where(rng.random(len(mine)) < 0.8, right, rng.integers(len(truth["categories"]), size=len(mine)))
+    return CellInstances(masks.shape[1:], boxes, scores, masks, np.zeros((len(mine), 1, 1, 1)), classes)
 
 
-def test_coco_evaluator_gives_the_figures_of_our_own(cfg):
+@pytest.mark.parametrize("several", [False, True])
+def test_coco_evaluator_gives_the_figures_of_our_own(cfg, several):
     from detectron2.structures import Boxes, Instances
 
     from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
@@ -133,22 +137,27 @@ def test_coco_evaluator_gives_the_figures_of_our_own(cfg):
     from cellfeat.detection.detectron2_engine.evaluation import coco_evaluator, to_scores
 
     name = cfg.DATASETS.TRAIN[0]
-    register_datasets([name])
+    classes = (*sorted(set(open_dataset(name).cell_classes())), "plasma cell") if several else ("WBC",)
+    register_datasets([name], classes=classes)
     evaluator = coco_evaluator(to_detectron2_cfg(cfg), name)
     evaluator.reset()
-    truth, results, rng = open_dataset(name).coco(), [], np.random.default_rng(0)
+    truth, results, rng = reference_coco(name, classes), [], np.random.default_rng(0)
     for image in truth["images"]:
         cells = guess(truth, image, rng)
         results += to_coco_results(cells, image["id"])
         instances = Instances(cells.image_size, pred_boxes=Boxes(torch.from_numpy(cells.boxes)))
         instances.scores, instances.pred_masks = torch.from_numpy(cells.scores), torch.from_numpy(cells.masks)
-        instances.pred_classes = torch.zeros(len(cells), dtype=torch.int64)
+        instances.pred_classes = torch.from_numpy(cells.classes)
         evaluator.process([{"image_id": image["id"]}], [{"instances": instances}])
     theirs = to_scores(evaluator.evaluate())
     assert theirs.keys() == {"bbox", "segm"}
     for kind, values in theirs.items():
         assert 0.05 < values["AP"] < 0.95
-        assert values == pytest.approx(average_precision(truth, results, kind), abs=1e-12)
+        assert ("AP-plasma cell" in values) == several  # which has no reference cell
+        assert values.pop("AP-plasma cell", None) is None
+        expected = average_precision(truth, results, kind)
+        assert expected.pop("AP-plasma cell", None) is None
+        assert values == pytest.approx(expected, abs=1e-12)
 
 
 def test_nothing_found_scores_nothing():
@@ -161,7 +170,7 @@ def test_nothing_found_scores_nothing():
 
 def test_the_last_checkpoint_is_named_in_one_go(tmp_path):
     """A file that is truncated and written anew is empty in between: killed there, the run could not go on."""
-    from cellfeat.detection.detectron2_engine.trainer import Checkpointer
+    from cellfeat.detection.detectron2_engine.checkpointer import Checkpointer
 
     checkpointer = Checkpointer(torch.nn.Linear(2, 2), str(tmp_path))
     checkpointer.save("model_0000001")

@@ -4,7 +4,7 @@ import torch
 
 from cellfeat.detection import build_detector
 from cellfeat.detection.config import config_dir, load_config
-from cellfeat.detection.torchvision_engine.paste import paste_masks
+from cellfeat.detection.torchvision_engine.paste_masks import paste_masks
 from cellfeat.errors import CellfeatError
 
 LOOSE = [

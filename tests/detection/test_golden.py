@@ -9,7 +9,7 @@ import torch
 from recipe import image, state_dict
 from torchvision.ops import box_iou
 
-from cellfeat.detection.checkpoint import save_checkpoint
+from cellfeat.core.tensors import save_checkpoint
 from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.network_input import to_network
 from cellfeat.detection.resize import network_size

@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision.ops import box_iou
 
 from cellfeat.core.files import read_json
+from cellfeat.core.tensors import save_checkpoint
 from cellfeat.data.catalogue import open_dataset
-from cellfeat.detection.checkpoint import save_checkpoint
 from cellfeat.detection.config import config_dir, load_config
 from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.torchvision_engine.model import MaskRCNN

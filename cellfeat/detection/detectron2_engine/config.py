@@ -8,7 +8,7 @@ from fvcore.common.config import CfgNode as PlainCfgNode
 
 from cellfeat.detection.config import ADDED, get_cfg
 from cellfeat.detection.detectron2_engine import roi_heads  # noqa: F401 - registers CellROIHeads
-from cellfeat.detection.honoured import check_data_keys
+from cellfeat.detection.supported_keys import check_data_keys
 from cellfeat.errors import CellfeatError
 
 ROI_HEADS = ("StandardROIHeads", "CellROIHeads")
@@ -34,7 +34,7 @@ def to_detectron2_cfg(cfg: PlainCfgNode, pool: str = "mask") -> CfgNode:
     """A config of `load_config` in Detectron2's tree, with `CellROIHeads` in the place of the standard heads.
 
     Raises:
-        CellfeatError: Other ROI heads, or a key about images that cellfeat cannot honour.
+        CellfeatError: Other ROI heads, or a key about images that cellfeat does not support.
     """
     check_data_keys(cfg)
     if cfg.MODEL.ROI_HEADS.NAME not in ROI_HEADS:

@@ -29,7 +29,7 @@ class Detectron2Detector:
         model: A model of this config, such as one in training; it is put into evaluation mode.
 
     Raises:
-        CellfeatError: A config key that cannot be honoured, or a checkpoint that does not fit.
+        CellfeatError: A config key that is not supported, or a checkpoint that does not fit.
     """
 
     name = "detectron2"
@@ -94,4 +94,5 @@ def _to_cells(instances: Instances, size: tuple[int, int]) -> CellInstances:
         scores=instances.scores.float().cpu().numpy(),
         masks=masks.cpu().numpy(),
         roi_features=instances.roi_features.cpu().numpy(),
+        classes=instances.pred_classes.cpu().numpy(),
     )

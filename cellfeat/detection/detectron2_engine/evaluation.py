@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from detectron2.evaluation import COCOEvaluator
 from torch.utils.data import DataLoader
 
 from cellfeat.data.images import read_rgb
-from cellfeat.detection.coco_evaluation import METRICS, Scores
-from cellfeat.detection.detectron2_engine.datasets import has_masks
+from cellfeat.detection.coco_evaluation import METRICS, Scores, has_masks
+from cellfeat.detection.detectron2_engine.datasets import reference_cells
 from cellfeat.detection.network_input import network_inputs
 
 
@@ -22,7 +23,7 @@ def coco_evaluator(cfg: CfgNode, name: str) -> COCOEvaluator:
 
     It works in OUTPUT_DIR/inference/NAME and leaves there what was predicted, as coco_instances_results.json.
     """
-    masks = cfg.MODEL.MASK_ON and has_masks(name)
+    masks = cfg.MODEL.MASK_ON and has_masks(reference_cells(name), name)
     return COCOEvaluator(
         name,
         tasks=("bbox", "segm") if masks else ("bbox",),
@@ -41,10 +42,13 @@ def test_loader(cfg: CfgNode, name: str) -> DataLoader[Any]:
 
 def to_scores(results: dict[str, dict[str, float]]) -> Scores:
     """COCOEvaluator's per cents as fractions of 1; its NaN, nothing found, as 0."""
-    return {
-        kind: {metric: values[metric] / 100 if values[metric] > 0 else 0.0 for metric in METRICS}
-        for kind, values in results.items()
-    }
+    scores: Scores = {}
+    for kind, values in results.items():
+        scores[kind] = {metric: values[metric] / 100 if values[metric] > 0 else 0.0 for metric in METRICS}
+        for name, value in values.items():
+            if name.startswith("AP-"):  # of a class; NaN where it has no reference cell
+                scores[kind][name] = None if math.isnan(value) else value / 100
+    return scores
 
 
 def _to_input(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from torch import nn
 
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
+from cellfeat.detection.classes import class_names
 from cellfeat.detection.detector import Detector
-from cellfeat.detection.detectron2_engine.datasets import has_masks
-from cellfeat.detection.training_data import Sample, TrainingSamples
+from cellfeat.detection.detectron2_engine.datasets import reference_cells
+from cellfeat.detection.training_samples import Sample, TrainingSamples
 
 PICTURES = 4  # of each test set
 
@@ -49,16 +51,22 @@ class PeriodicHook(HookBase, ABC):
 class ValidationLoss(PeriodicHook):
     """Logs `validation/loss_*`: the training losses, averaged over the masked images of DATASETS.TEST, unaugmented."""
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, collate: Callable[[list[Sample]], list[dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: nn.Module,
+        collate: Callable[[list[Sample]], list[dict[str, Any]]],
+        data_root: Path | None = None,
+    ) -> None:
         super().__init__(cfg.TEST.EVAL_PERIOD)
         self.model, self.collate = model, collate
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TEST if has_masks(name))
+        cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TEST if _serves_losses(name))
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
         cfg.INPUT.RANDOM_FLIP = "none"
         cfg.INPUT.AUG = CfgNode({key: type(value)(0) for key, value in cfg.INPUT.AUG.items()})
-        self.samples = TrainingSamples(cfg, seed=0) if cfg.DATASETS.TRAIN else None
+        self.samples = TrainingSamples(cfg, 0, data_root) if cfg.DATASETS.TRAIN else None
 
     @torch.no_grad()
     def act(self) -> None:
@@ -80,24 +88,31 @@ class ValidationLoss(PeriodicHook):
         self.trainer.storage.put_scalars(**values, smoothing_hint=False)
 
 
+def _serves_losses(name: str) -> bool:
+    """Whether a test set has cells, all of them with masks, as the training losses need."""
+    cells = reference_cells(name)
+    return bool(cells) and all("segmentation" in cell for cell in cells)
+
+
 class PredictedMasks(PeriodicHook):
     """Puts the first images of each test set, with the predicted masks and boxes, before TensorBoard."""
 
-    def __init__(self, cfg: CfgNode, detector: Callable[[], Detector]) -> None:
+    def __init__(self, cfg: CfgNode, detector: Callable[[], Detector], data_root: Path | None = None) -> None:
         super().__init__(cfg.TEST.EVAL_PERIOD)
-        self.names, self.detector = cfg.DATASETS.TEST, detector
+        self.names, self.detector, self.data_root = cfg.DATASETS.TEST, detector, data_root
+        self.classes = class_names(cfg)
 
     def act(self) -> None:
-        detector = self.detector()
+        detector, names = self.detector(), self.classes
         for name in self.names:
-            records = open_dataset(name).records()[:PICTURES]
+            records = open_dataset(name, self.data_root).records()[:PICTURES]
             images = [read_rgb(record.path) for record in records]
             found = detector.detect(images, [record.um_per_px for record in records])
             for i, (image, cells) in enumerate(zip(images, found, strict=True)):
                 drawn = Visualizer(image).overlay_instances(
                     boxes=cells.boxes,
                     masks=cells.masks if len(cells.masks) else None,
-                    labels=[f"{score:.2f}" for score in cells.scores],
+                    labels=[f"{names[k]} {score:.2f}" for k, score in zip(cells.classes, cells.scores, strict=True)],
                 )
                 self.trainer.storage.put_image(f"{name}/{i}", drawn.get_image().transpose(2, 0, 1))
         detector.model.train()  # type: ignore[attr-defined]

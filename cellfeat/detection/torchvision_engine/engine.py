@@ -14,7 +14,7 @@ from cellfeat.detection.network_input import network_inputs, same_padding
 from cellfeat.detection.structures import CellInstances, feature_shape
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
-from cellfeat.detection.torchvision_engine.paste import paste_masks
+from cellfeat.detection.torchvision_engine.paste_masks import paste_masks
 
 
 class TorchvisionDetector:
@@ -26,7 +26,7 @@ class TorchvisionDetector:
         precision: "fp32", which gives Detectron2's numbers, or "bf16" (autocast), which is faster.
 
     Raises:
-        CellfeatError: A config key that this engine cannot honour, or a checkpoint that does not fit.
+        CellfeatError: A config key that this engine does not support, or a checkpoint that does not fit.
     """
 
     name = "torchvision"
@@ -83,6 +83,7 @@ class TorchvisionDetector:
             scores=detection["scores"][keep].cpu().numpy(),
             masks=masks.cpu().numpy(),
             roi_features=detection["roi_features"][keep].float().cpu().numpy(),
+            classes=detection["labels"][keep].cpu().numpy(),
         )
 
 

@@ -7,8 +7,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
-from cellfeat.detection.honoured import check_honoured
 from cellfeat.detection.network_input import SIZE_DIVISIBILITY
+from cellfeat.detection.supported_keys import check_supported
 from cellfeat.detection.torchvision_engine.backbone import ResNetFPN
 from cellfeat.detection.torchvision_engine.roi_heads import ROIHeads
 from cellfeat.detection.torchvision_engine.rpn import RPN
@@ -21,7 +21,7 @@ class MaskRCNN(nn.Module):
     pixel_std: Tensor
 
     def __init__(self, cfg: CfgNode) -> None:
-        check_honoured(cfg)
+        check_supported(cfg)
         super().__init__()
         self.backbone = ResNetFPN(cfg)
         self.rpn = RPN(cfg)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-# (Detectron2's pattern, torchvision's pattern). A letter in braces stands for a number (s stage, b block,
+# (Detectron2's pattern, torchvision's pattern). A letter in braces is a number (s stage, b block,
 # c convolution, k level); torchvision counts lower by the constant beside it.
 TABLE = (
     ("backbone.bottom_up.stem.conv1.norm.", "backbone.body.bn1."),

@@ -12,15 +12,26 @@ from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
 from cellfeat.core.files import write_json, write_text
-from cellfeat.core.tensors import read_torch
-from cellfeat.detection.checkpoint import save_checkpoint
+from cellfeat.core.tensors import read_torch, save_checkpoint
+from cellfeat.detection.classes import class_names
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
 from cellfeat.detection.device import autocast
-from cellfeat.detection.run_folder import cut_metrics, mean_ap, write_config
+from cellfeat.detection.run_folder import (
+    BEST,
+    DIVERGED,
+    FINAL,
+    MARKER,
+    METRICS,
+    SCORES,
+    begin,
+    discard_worthless_best,
+    diverged,
+    mean_ap,
+)
 from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
 from cellfeat.detection.torchvision_engine.solver import build_optimizer, clip_gradients, learning_rate
-from cellfeat.detection.training_data import training_loader
+from cellfeat.detection.training_samples import training_loader
 from cellfeat.errors import CellfeatError
 
 LOG_PERIOD = 20  # iterations, as Detectron2's writers
@@ -29,13 +40,13 @@ LOG_PERIOD = 20  # iterations, as Detectron2's writers
 class Trainer:
     """Trains one detector in `cfg.OUTPUT_DIR`.
 
-    The folder then holds config.yaml, metrics.json (JSON lines), the last checkpoint and its name in last_checkpoint,
-    model_best.pth (highest mean mask AP, or box AP without masks, over DATASETS.TEST), model_final.pth and
-    evaluation.json, the scores of model_final.pth.
+    The folder then holds config.yaml, metrics.json (JSON lines), model_final.pth, its name in last_checkpoint,
+    model_best.pth (highest mean mask AP, or box AP without masks, over DATASETS.TEST) and evaluation.json, the scores
+    of model_final.pth. On the way last_checkpoint names the newest model_*.pth.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg
+    def __init__(self, cfg: CfgNode, data_root: Path | None = None) -> None:
+        self.cfg, self.data_root = cfg, data_root
         self.output = Path(cfg.OUTPUT_DIR)
         self.seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
         torch.manual_seed(self.seed)  # the initial weights
@@ -44,7 +55,7 @@ class Trainer:
         self.optimizer = build_optimizer(cfg, self.model)
         self.rate = learning_rate(cfg)
         self.iteration = 0  # iterations done
-        self.best = -1.0
+        self.best: float | None = None  # mean AP of model_best.pth
 
     def resume(self) -> None:
         """Go on from the last checkpoint in the output folder, if there is one.
@@ -52,7 +63,7 @@ class Trainer:
         Raises:
             CellfeatError: The checkpoint is damaged or belongs to another config.
         """
-        marker = self.output / "last_checkpoint"
+        marker = self.output / MARKER
         if not marker.is_file():
             return
         path = self.output / marker.read_text().strip()
@@ -66,17 +77,19 @@ class Trainer:
                 f"{path}: cannot go on from this checkpoint ({detail}); train into another OUTPUT_DIR"
             ) from None
         self.iteration, self.seed, self.best = content["iteration"], content["seed"], content["best"]
-        cut_metrics(self.output / "metrics.json", self.iteration)
 
     def train(self) -> dict[str, Scores]:
         """Train to SOLVER.MAX_ITER, evaluate, and write model_final.pth.
 
         Returns:
             Dataset → scores on DATASETS.TEST.
+
+        Raises:
+            CellfeatError: The training diverged.
         """
         solver = self.cfg.SOLVER
-        write_config(self.cfg)
-        loader = training_loader(self.cfg, self.seed, self.iteration)
+        begin(self.cfg, self.iteration)
+        loader = training_loader(self.cfg, self.seed, self.iteration, self.data_root)
         running: dict[str, float] = {}
         self.model.train()
         with tqdm(loader, desc="train", unit="it", initial=self.iteration, total=solver.MAX_ITER) as progress:
@@ -94,10 +107,10 @@ class Trainer:
                 if self.cfg.TEST.EVAL_PERIOD and self.iteration % self.cfg.TEST.EVAL_PERIOD == 0 and not last:
                     self._evaluate()
                 if self.iteration % solver.CHECKPOINT_PERIOD == 0 and not last:
-                    self._save_last()
+                    self._save_last(f"model_{self.iteration - 1:07d}.pth")
         scores = self._evaluate()
-        write_json(self.output / "evaluation.json", scores)
-        self._save("model_final.pth")
+        write_json(self.output / SCORES, scores)
+        self._save_last(FINAL)
         return scores
 
     def _step(self, batch: list[Any]) -> dict[str, float]:
@@ -111,11 +124,9 @@ class Trainer:
         with autocast(device, self.cfg.SOLVER.AMP.ENABLED):
             losses = self.model(images, targets)
         total = sum(losses.values())
-        if not torch.isfinite(total):
-            raise CellfeatError(
-                f"training diverged at iteration {self.iteration} (loss {total.item()}): lower SOLVER.BASE_LR "
-                "or enable SOLVER.CLIP_GRADIENTS"
-            )
+        if not total.item() < DIVERGED:
+            discard_worthless_best(self.output, self.best)
+            raise diverged(self.iteration, total.item())
         self.optimizer.zero_grad()
         total.backward()
         clip_gradients(self.cfg, self.model)
@@ -126,24 +137,27 @@ class Trainer:
         if not self.cfg.DATASETS.TEST:
             return {}
         self.model.eval()
-        scores = {name: evaluate_dataset(self.detector, name) for name in self.cfg.DATASETS.TEST}
+        options: dict[str, Any] = {"masks": self.cfg.MODEL.MASK_ON, "data_root": self.data_root}
+        options["classes"] = class_names(self.cfg)
+        scores = {name: evaluate_dataset(self.detector, name, **options) for name in self.cfg.DATASETS.TEST}
         self.model.train()
         flat = {
             f"{name}/{kind}/{metric}": v
             for name, s in scores.items()
             for kind, m in s.items()
             for metric, v in m.items()
+            if v is not None
         }
         self._log(flat)
         mean = mean_ap(scores)
-        if mean > self.best:
+        if mean is not None and (self.best is None or mean > self.best):
             self.best = mean
-            self._save("model_best.pth")
+            self._save(BEST)
         return scores
 
     def _log(self, values: dict[str, float]) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
-        with open(self.output / "metrics.json", "a", encoding="utf-8") as handle:
+        with open(self.output / METRICS, "a", encoding="utf-8") as handle:
             handle.write(json.dumps({"iteration": self.iteration - 1, **values}) + "\n")
 
     def _save(self, name: str, **extra: Any) -> None:
@@ -151,10 +165,9 @@ class Trainer:
         model = {name: value.contiguous() for name, value in to_detectron2(self.model.state_dict()).items()}
         save_checkpoint(self.output / name, {"model": model, "iteration": self.iteration, **extra})
 
-    def _save_last(self) -> None:
-        marker = self.output / "last_checkpoint"
+    def _save_last(self, name: str) -> None:
+        marker = self.output / MARKER
         previous = marker.read_text().strip() if marker.is_file() else ""
-        name = f"model_{self.iteration - 1:07d}.pth"
         self._save(name, optimizer=self.optimizer.state_dict(), seed=self.seed, best=self.best)
         write_text(marker, name)
         if previous and previous != name:

@@ -14,9 +14,17 @@ WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 def to_bf16_inference(model: nn.Module) -> None:
     """Make `model`, in evaluation mode, lighter for bf16 autocast; it cannot be trained after that.
 
-    Frozen or trained batch norms, each a pass through memory, disappear in the convolution that they follow; weights of
-    convolutions and linear layers are held in bf16, not cast at every call.
+    Batch norms are folded, and weights of convolutions and linear layers are held in bf16, not cast at every call.
     """
+    fold_batchnorm(model)
+    for layer in model.modules():
+        if isinstance(layer, WEIGHTED):
+            for parameter in layer.parameters(recurse=False):  # not those of a norm that Detectron2 keeps inside
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def fold_batchnorm(model: nn.Module) -> None:
+    """Fold frozen or trained batch norms, each a pass through memory, into the convolutions that they follow."""
     for parent in list(model.modules()):
         if isinstance(parent, nn.Conv2d) and _is_batch_norm(getattr(parent, "norm", None)):  # Detectron2's Conv2d
             _fold(parent, parent.norm)
@@ -25,10 +33,6 @@ def to_bf16_inference(model: nn.Module) -> None:
             if isinstance(layer, nn.Conv2d) and _is_batch_norm(norm):
                 _fold(layer, norm)
                 setattr(parent, name, nn.Identity())
-    for layer in model.modules():
-        if isinstance(layer, WEIGHTED):
-            for parameter in layer.parameters(recurse=False):  # not those of a norm that Detectron2 keeps inside
-                parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _is_batch_norm(module: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which config values the torchvision engine can honour; the others are refused by name, never ignored.
+"""Which config values the torchvision engine supports; the others are refused by name, never ignored.
 
 Images enter both engines through cellfeat's own code, so what is said here of their keys holds for Detectron2 too.
 """
@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 from cellfeat.detection.config import flatten, get_cfg
 from cellfeat.errors import CellfeatError
 
-# Keys whose every sensible value is honoured.
+# Keys whose every sensible value is supported.
 FREE = {
     "OUTPUT_DIR", "SEED", "MODEL.DEVICE", "MODEL.MASK_ON", "MODEL.WEIGHTS", "MODEL.WEIGHTS_SHA256", "MODEL.PIXEL_MEAN",
     "MODEL.PIXEL_STD", "MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.STRIDE_IN_1X1", "MODEL.FPN.OUT_CHANNELS",
@@ -21,6 +21,7 @@ FREE = {
     "MODEL.RPN.POSITIVE_FRACTION", "MODEL.RPN.BBOX_REG_LOSS_WEIGHT", "MODEL.RPN.BBOX_REG_WEIGHTS",
     "MODEL.RPN.SMOOTH_L1_BETA", "MODEL.RPN.LOSS_WEIGHT", "MODEL.RPN.PRE_NMS_TOPK_TRAIN", "MODEL.RPN.PRE_NMS_TOPK_TEST",
     "MODEL.RPN.POST_NMS_TOPK_TRAIN", "MODEL.RPN.POST_NMS_TOPK_TEST", "MODEL.RPN.NMS_THRESH",
+    "MODEL.ROI_HEADS.CLASSES",
     "MODEL.ROI_HEADS.NUM_CLASSES", "MODEL.ROI_HEADS.IOU_THRESHOLDS", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
     "MODEL.ROI_HEADS.POSITIVE_FRACTION", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS",
@@ -76,13 +77,13 @@ WITHOUT_EFFECT = {
 DATA = ("INPUT.", "DATASETS.", "DATALOADER.", "TEST.AUG.")  # what speaks of images, not of the network
 
 
-def check_honoured(cfg: CfgNode) -> None:
-    """Refuse a config that the torchvision engine cannot honour.
+def check_supported(cfg: CfgNode) -> None:
+    """Refuse a config that the torchvision engine does not support.
 
     Raises:
         CellfeatError: Names the first such key, its value and what is known instead.
     """
-    _check(cfg, ("",), "the torchvision engine cannot honour", " (Detectron2 may know more)")
+    _check(cfg, ("",), "the torchvision engine does not support", " (Detectron2 may know more)")
     depth, width = cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
     if width != (64 if depth < 50 else 256):
         raise CellfeatError(f"MODEL.RESNETS.RES2_OUT_CHANNELS: {width} does not go with depth {depth}")
@@ -95,8 +96,8 @@ def check_honoured(cfg: CfgNode) -> None:
 
 
 def check_data_keys(cfg: CfgNode) -> None:
-    """Refuse what cellfeat's own way of feeding images to either engine cannot honour; errors as `check_honoured`."""
-    _check(cfg, DATA, "images enter by cellfeat's own code, which cannot honour")
+    """Refuse keys about images that cellfeat's own code, which feeds both engines, does not support."""
+    _check(cfg, DATA, "images enter by cellfeat's own code, which does not support")
 
 
 def _check(cfg: CfgNode, sections: tuple[str, ...], complaint: str, hint: str = "") -> None:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cellfeat.detection.config import config_dir, load_config
-from cellfeat.detection.folding import to_bf16_inference
+from cellfeat.detection.fold_batchnorm import to_bf16_inference
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 
 CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"

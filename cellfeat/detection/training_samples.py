@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from pycocotools import mask as rle
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
 from cellfeat.detection.augmentation import augment
+from cellfeat.detection.classes import class_names, reference_coco
 from cellfeat.detection.network_input import to_network
 from cellfeat.errors import CellfeatError
 
@@ -27,9 +28,9 @@ class TrainingSamples(Dataset[Sample]):
     int64 from 1, "masks": (n, h, w) uint8}).
     """
 
-    def __init__(self, cfg: CfgNode, seed: int) -> None:
+    def __init__(self, cfg: CfgNode, seed: int, data_root: Path | None = None) -> None:
         self.cfg, self.seed = cfg, seed
-        self.images = _annotated_images(cfg)
+        self.images = _annotated_images(cfg, data_root)
 
     def __len__(self) -> int:
         return self.cfg.SOLVER.MAX_ITER * self.cfg.SOLVER.IMS_PER_BATCH
@@ -40,7 +41,7 @@ class TrainingSamples(Dataset[Sample]):
         record = self.images[order[position]]
         image = read_rgb(record["file_name"])
         masks = (
-            np.stack([rle.decode(mask) for mask in record["masks"]])
+            np.stack([_decode(mask, image.shape[:2]) for mask in record["masks"]])
             if record["masks"]
             else (np.zeros((0, *image.shape[:2]), np.uint8))
         )
@@ -50,12 +51,14 @@ class TrainingSamples(Dataset[Sample]):
             )
         rng = np.random.default_rng([self.seed, 1, i])
         image, masks = augment(image, masks, record["um_per_px"], self.cfg, rng)
-        return to_network(image, image.shape[:2], self.cfg.INPUT.FORMAT), _target(masks)
+        return to_network(image, image.shape[:2], self.cfg.INPUT.FORMAT), _target(masks, record["labels"])
 
 
-def training_loader(cfg: CfgNode, seed: int, first_iteration: int) -> DataLoader[list[Sample]]:
+def training_loader(
+    cfg: CfgNode, seed: int, first_iteration: int, data_root: Path | None = None
+) -> DataLoader[list[Sample]]:
     """Batches of IMS_PER_BATCH samples from `first_iteration` to SOLVER.MAX_ITER."""
-    samples, batch = TrainingSamples(cfg, seed), cfg.SOLVER.IMS_PER_BATCH
+    samples, batch = TrainingSamples(cfg, seed, data_root), cfg.SOLVER.IMS_PER_BATCH
     return DataLoader(
         samples,  # type: ignore[arg-type]  # batches are lists of samples
         batch_size=batch,
@@ -65,19 +68,27 @@ def training_loader(cfg: CfgNode, seed: int, first_iteration: int) -> DataLoader
     )
 
 
-def _annotated_images(cfg: CfgNode) -> list[dict[str, Any]]:
+def _annotated_images(cfg: CfgNode, data_root: Path | None) -> list[dict[str, Any]]:
     if not cfg.DATASETS.TRAIN:
         raise CellfeatError("DATASETS.TRAIN is empty: name the datasets to train on, such as wbc-seg-tecom@train")
     images: list[dict[str, Any]] = []
     for name in cfg.DATASETS.TRAIN:
-        coco = open_dataset(name).coco()
+        coco = reference_coco(name, class_names(cfg), data_root)
         by_image: dict[int, list[Any]] = {image["id"]: [] for image in coco["images"]}
         for annotation in coco["annotations"]:
-            if "segmentation" not in annotation:
-                raise CellfeatError(f"{name}: has boxes without masks; a Mask R-CNN trains on masks")
-            by_image[annotation["image_id"]].append(annotation["segmentation"])
+            if cfg.MODEL.MASK_ON and "segmentation" not in annotation:
+                raise CellfeatError(
+                    f"{name}: has boxes without masks, and a Mask R-CNN trains on masks",
+                    "set MODEL.MASK_ON False to train a Faster R-CNN on the boxes",
+                )
+            by_image[annotation["image_id"]].append(annotation)
         images += [
-            {"file_name": image["file_name"], "um_per_px": image.get("um_per_px"), "masks": by_image[image["id"]]}
+            {
+                "file_name": image["file_name"],
+                "um_per_px": image.get("um_per_px"),
+                "masks": [cell.get("segmentation", cell["bbox"]) for cell in by_image[image["id"]]],
+                "labels": [cell["category_id"] for cell in by_image[image["id"]]],
+            }
             for image in coco["images"]
             if by_image[image["id"]] or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         ]
@@ -86,15 +97,26 @@ def _annotated_images(cfg: CfgNode) -> list[dict[str, Any]]:
     return images
 
 
-def _target(masks: np.ndarray) -> dict[str, Tensor]:
+def _decode(mask: Any, size: tuple[int, int]) -> np.ndarray:
+    """A compressed RLE as uint8 0/1 (h, w); of a cell with a box alone (XYWH px) the pixels that the box covers."""
+    if isinstance(mask, dict):
+        return rle.decode(mask)
+    x, y, width, height = mask
+    filled = np.zeros(size, np.uint8)
+    filled[round(y) : max(round(y + height), round(y) + 1), round(x) : max(round(x + width), round(x) + 1)] = 1
+    return filled
+
+
+def _target(masks: np.ndarray, labels: list[int]) -> dict[str, Tensor]:
     """Boxes around what augmentation left of each mask; a cell that it turned out of the image is dropped."""
-    masks = masks[masks.any(axis=(1, 2))]
+    left = masks.any(axis=(1, 2))
+    masks = masks[left]
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     return {
         "boxes": torch.from_numpy(boxes),
-        "labels": torch.ones(len(masks), dtype=torch.int64),
+        "labels": torch.from_numpy(np.array(labels, np.int64)[left]),
         "masks": torch.from_numpy(masks),
     }

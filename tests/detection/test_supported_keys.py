@@ -1,13 +1,13 @@
 import pytest
 
 from cellfeat.detection.config import config_dir, flatten, get_cfg, load_config
-from cellfeat.detection.honoured import CHOICES, FREE, WITHOUT_EFFECT, check_honoured
+from cellfeat.detection.supported_keys import CHOICES, FREE, WITHOUT_EFFECT, check_supported
 from cellfeat.errors import CellfeatError
 
 
 @pytest.mark.parametrize("path", sorted(config_dir().glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_configs_that_come_along_are_honoured(path):
-    check_honoured(load_config(path))
+def test_the_configs_that_come_along_are_supported(path):
+    check_supported(load_config(path))
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,10 @@ def test_the_configs_that_come_along_are_honoured(path):
         ("MODEL.ANCHOR_GENERATOR.SIZES", "[[32], [64]]"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(key, value):
+def test_what_is_not_supported_is_refused_by_name(key, value):
     cfg = load_config(config_dir() / "Base-RCNN-FPN.yaml", [key, value])
     with pytest.raises(CellfeatError, match=key.replace(".", r"\.")):
-        check_honoured(cfg)
+        check_supported(cfg)
 
 
 def test_every_listed_key_exists():

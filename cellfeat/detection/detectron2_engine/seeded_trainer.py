@@ -2,86 +2,98 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, default_setup, hooks
+from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
 from fvcore.common.config import CfgNode as PlainCfgNode
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cellfeat.core.files import write_json, write_text
+from cellfeat.core.files import write_json
 from cellfeat.core.tensors import read_torch
-from cellfeat.detection.coco_evaluation import Scores
+from cellfeat.detection.classes import class_names
+from cellfeat.detection.coco_evaluation import METRICS, Scores
+from cellfeat.detection.detectron2_engine.checkpointer import Checkpointer
 from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
-from cellfeat.detection.detectron2_engine.datasets import register_datasets
+from cellfeat.detection.detectron2_engine.datasets import reference_cells, register_datasets
 from cellfeat.detection.detectron2_engine.engine import Detectron2Detector, new_model
 from cellfeat.detection.detectron2_engine.evaluation import coco_evaluator, test_loader, to_scores
 from cellfeat.detection.detectron2_engine.hooks import BestCheckpointer, PredictedMasks, ValidationLoss
+from cellfeat.detection.detectron2_engine.training_loader import to_detectron2_batch, training_loader
 from cellfeat.detection.device import autocast
-from cellfeat.detection.run_folder import cut_metrics, mean_ap, write_config
-from cellfeat.detection.training_data import Sample, TrainingSamples
+from cellfeat.detection.run_folder import DIVERGED, MARKER, SCORES, begin, discard_worthless_best, diverged, mean_ap
 from cellfeat.errors import CellfeatError
 
 
-def main(cfg: PlainCfgNode, resume: bool, eval_only: bool) -> None:
+def main(cfg: PlainCfgNode, resume: bool, eval_only: bool, data_root: Path | None = None) -> None:
     """Train or evaluate in this process, one of those that Detectron2's `launch` made; results are in OUTPUT_DIR.
 
     Raises:
         CellfeatError: The training diverged, data are missing, or the checkpoint to resume from does not fit.
     """
-    register_datasets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    register_datasets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], data_root, class_names(cfg))
     theirs = to_detectron2_cfg(cfg)
-    default_setup(theirs, Namespace(resume=resume, eval_only=eval_only))
+    _set_up(theirs)
+    if eval_only:
+        scores = Trainer.test(theirs, new_model(theirs))
+    else:
+        if comm.is_main_process():
+            begin(cfg, _iterations_done(Path(cfg.OUTPUT_DIR)) if resume else 0)
+        comm.synchronize()
+        scores = _train(theirs, resume, data_root)
     if comm.is_main_process():
-        write_config(cfg)
-    scores = Trainer.test(theirs, new_model(theirs)) if eval_only else _train(theirs, resume)
-    if comm.is_main_process():
-        write_json(Path(cfg.OUTPUT_DIR) / "evaluation.json", scores)
+        write_json(Path(cfg.OUTPUT_DIR) / SCORES, scores)
 
 
-def _train(cfg: CfgNode, resume: bool) -> dict[str, Scores]:
-    output = Path(cfg.OUTPUT_DIR)
+def _set_up(cfg: CfgNode) -> None:
+    """As Detectron2's default_setup, which would also write config.yaml: over ours, and not in one go."""
+    rank = comm.get_rank()
     if comm.is_main_process():
-        last = output / "last_checkpoint"
-        if resume and last.is_file():
-            cut_metrics(output / "metrics.json", _iterations_done(output / last.read_text().strip()))
-    comm.synchronize()
-    trainer = Trainer(cfg)
+        Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    for name in ("fvcore", "detectron2"):
+        logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name)
+    logger.info("Environment info:\n%s", collect_env_info())
+    logger.info("Running with full config:\n%s", cfg.dump())
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    if cfg.FLOAT32_PRECISION:
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+
+
+def _train(cfg: CfgNode, resume: bool, data_root: Path | None) -> dict[str, Scores]:
+    trainer = Trainer(cfg, data_root)
     trainer.resume_or_load(resume)
-    try:
-        trainer.train()
-    except FloatingPointError as error:
-        raise CellfeatError(
-            f"training diverged at iteration {trainer.iter} ({' '.join(str(error).split())[:100]}): "
-            "lower SOLVER.BASE_LR or enable SOLVER.CLIP_GRADIENTS"
-        ) from None
+    trainer.train()
     return trainer.scores
 
 
 class Trainer(DefaultTrainer):
     """DefaultTrainer with cellfeat's samples, COCOEvaluator on each of DATASETS.TEST, and bf16 for SOLVER.AMP.
 
-    Sample i and the chances of iteration k depend on the seed alone, so that resuming repeats nothing and skips
+    Sample i and the random draws of iteration k depend on the seed alone, so that resuming repeats nothing and skips
     nothing. Scores are fractions of 1, as those of `cellfeat.detection.coco_evaluation`.
     """
 
     _trainer: SeededTrainer
     checkpointer: Any
+    _hooks: list[Any]
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, data_root: Path | None = None) -> None:
         # DefaultTrainer's own takes AMPTrainer, which knows fp16 on CUDA alone, and a GPU for each of several ranks.
         TrainerBase.__init__(self)
         self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.data_root = data_root
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         self.scores: dict[str, Scores] = {}
         model = self.build_model(cfg)
@@ -113,7 +125,11 @@ class Trainer(DefaultTrainer):
         results = super().test(cfg, model, evaluators)
         if len(cfg.DATASETS.TEST) == 1:
             results = {cfg.DATASETS.TEST[0]: results}
-        return {name: to_scores(result) for name, result in results.items() if result}
+        if not comm.is_main_process():
+            return {}
+        kinds = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+        none: Scores = {kind: dict.fromkeys(METRICS, None) for kind in kinds}  # where COCOEvaluator gives nothing
+        return {name: to_scores(result) if reference_cells(name) else none for name, result in results.items()}
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint in OUTPUT_DIR if asked to; `new_model` has loaded MODEL.WEIGHTS already."""
@@ -128,7 +144,7 @@ class Trainer(DefaultTrainer):
                 ) from None
             self.start_iter = self.iter + 1
         self._trainer.seed = self.seed
-        self._trainer.reset_data_loader(lambda: training_loader(self.cfg, self.seed, self.start_iter))
+        self._trainer.reset_data_loader(lambda: training_loader(self.cfg, self.seed, self.start_iter, self.data_root))
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         cfg, main = self.cfg, comm.is_main_process()
@@ -141,19 +157,38 @@ class Trainer(DefaultTrainer):
         if tested:
             every += [
                 BestCheckpointer(cfg.TEST.EVAL_PERIOD, self.checkpointer, "mean/AP"),
-                ValidationLoss(cfg, self._bare_model(), to_detectron2_batch),
-                PredictedMasks(cfg, lambda: Detectron2Detector(cfg, model=self._bare_model())),
+                ValidationLoss(cfg, self._bare_model(), to_detectron2_batch, self.data_root),
+                PredictedMasks(cfg, lambda: Detectron2Detector(cfg, model=self._bare_model()), self.data_root),
             ]
         every.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1))
         return [*every, hooks.PeriodicWriter(self.build_writers(), period=20)]
 
     def _evaluate(self) -> dict[str, Any]:
         self.scores = self.test(self.cfg, self._trainer.model)
-        return {**self.scores, "mean": {"AP": mean_ap(self.scores)}} if self.scores else {}
+        mean = mean_ap(self.scores)
+        logged: dict[str, Any] = {**self.scores, **({} if mean is None else {"mean": {"AP": mean}})}
+        return {name: _measured(kinds) for name, kinds in logged.items()}
 
     def _bare_model(self) -> nn.Module:
         model: Any = self._trainer.model
         return getattr(model, "module", model)  # out of DistributedDataParallel
+
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except FloatingPointError:  # of SimpleTrainer: a loss that is not finite
+            self._give_up()
+            raise diverged(self.iter, math.nan) from None
+        except CellfeatError:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """No evaluation and no checkpoint after a training that failed, be it in its last iteration."""
+        best = [hook.best_metric for hook in self._hooks if isinstance(hook, BestCheckpointer)]
+        if best:
+            discard_worthless_best(Path(self.cfg.OUTPUT_DIR), best[0])
+        self._hooks = [hook for hook in self._hooks if isinstance(hook, hooks.PeriodicWriter)]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "seed": self.seed}
@@ -164,7 +199,7 @@ class Trainer(DefaultTrainer):
 
 
 class SeededTrainer(SimpleTrainer):
-    """SimpleTrainer whose chances (sampled anchors and boxes) depend on seed, iteration and rank; bf16 if asked."""
+    """SimpleTrainer whose sampled anchors and boxes depend on seed, iteration and rank alone; bf16 if asked."""
 
     seed = 0
 
@@ -180,52 +215,27 @@ class SeededTrainer(SimpleTrainer):
         torch.manual_seed(self.seed + self.iter * comm.get_world_size() + comm.get_rank())
         with autocast(next(self.model.parameters()).device, self.bf16):
             losses = self.model(batch)
+        total = sum(losses.values())
+        if total.item() >= DIVERGED:
+            raise diverged(self.iter, total.item())
         self.optimizer.zero_grad()
-        sum(losses.values()).backward()
+        total.backward()
         self.after_backward()
         self._write_metrics(losses, waited)
         self.optimizer.step()
 
 
-class Checkpointer(DetectionCheckpointer):
-    """Detectron2's, that runs no code of the file whichever torch is installed, and names the last one in one go."""
-
-    def _torch_load(self, f: str) -> Any:
-        return read_torch(Path(f))
-
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        # Detectron2 truncates and writes: killed in between, the run could not go on.
-        write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
+def _measured(scores: dict[str, Any]) -> dict[str, Any]:
+    """Nested scores without those that are None: EvalHook logs numbers only."""
+    nested = {key: _measured(value) if isinstance(value, dict) else value for key, value in scores.items()}
+    return {key: value for key, value in nested.items() if value is not None}
 
 
-def training_loader(cfg: CfgNode, seed: int, first_iteration: int) -> DataLoader[list[Sample]]:
-    """This rank's share of each batch of IMS_PER_BATCH samples, from `first_iteration` on, as Detectron2's dicts."""
-    world, rank, batch = comm.get_world_size(), comm.get_rank(), cfg.SOLVER.IMS_PER_BATCH
-    if batch % world:
-        raise CellfeatError(f"SOLVER.IMS_PER_BATCH: {batch} images cannot be shared by {world} processes")
-    share = batch // world
-    samples = TrainingSamples(cfg, seed)
-    starts = range(first_iteration * batch, len(samples), batch)
-    return DataLoader(
-        samples,  # type: ignore[arg-type]  # batches are lists of dicts
-        batch_sampler=[list(range(start + rank * share, start + (rank + 1) * share)) for start in starts],
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=to_detectron2_batch,
-    )
-
-
-def to_detectron2_batch(samples: list[Sample]) -> list[dict[str, Any]]:
-    """Samples as Detectron2's models take them: "image" and, with boxes, classes and bitmasks, "instances"."""
-    batch = []
-    for image, target in samples:
-        truth = Instances(tuple(image.shape[-2:]))
-        truth.gt_boxes, truth.gt_classes = Boxes(target["boxes"]), target["labels"] - 1
-        truth.gt_masks = BitMasks(target["masks"].bool())
-        batch.append({"image": image, "instances": truth})
-    return batch
-
-
-def _iterations_done(checkpoint: Path) -> int:
+def _iterations_done(output: Path) -> int:
+    """Iterations up to the last checkpoint in the output folder, 0 if there is none."""
+    if not (output / MARKER).is_file():
+        return 0
+    checkpoint = output / (output / MARKER).read_text().strip()
     try:
         return read_torch(checkpoint)["iteration"] + 1
     except Exception as error:
