@@ -10,10 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from cellfeat.errors import CellfeatError
+from cellfeat.store.indexing import columns_of
 from cellfeat.store.reader import Store
 from cellfeat.store.rows import Block
 from cellfeat.store.schema import cell_elements
-from cellfeat.store.shards import Shards
+from cellfeat.store.shards import Shards, owners
 from cellfeat.store.writer import StoreWriter
 
 BLOCK = 256  # cells copied at a time
@@ -111,9 +112,10 @@ def _blocks(shards: Shards, number: int, cells: np.ndarray, done: set[str], empt
     Args:
         cells: (k,) rows of the shard to copy, ascending.
     """
-    of_images = {each.name: shards.column(number, each) for each in shards.elements(number) if each.of_image}
-    of_cells = {each.name: shards.column(number, each)[cells] for each in cell_elements() if not each.is_array}
-    owner = shards.images_of_cells(number)[cells]
+    known = columns_of(shards, number)
+    of_images = dict(known.images)
+    of_cells = {each.name: known.cells[each.name][cells] for each in cell_elements() if not each.is_array}
+    owner = owners(known.cells["image_id"][cells], of_images["images/image_id"], shards.file(number))
     counts = np.bincount(owner, minlength=len(of_images["images/image_id"]))
     images = np.flatnonzero(
         [

@@ -33,13 +33,7 @@ def open_shard(store: Path, entry: dict[str, Any], layout: Layout) -> h5py.File:
         NewerFormat: A newer major version wrote it.
         CellfeatError: It leads out of the store, or holds what a store must not hold.
     """
-    path = store / entry["file"]
-    if not path.exists():
-        raise Damaged(f"{path}: listed in {MANIFEST} but missing", REPAIR)
-    if not path.is_file() or path.resolve().parent != (store.resolve() / SHARDS):
-        raise CellfeatError(f"{path}: leads out of the store; put the shard itself there")
-    if path.stat().st_size >= MAX_SHARD_BYTES:
-        raise Damaged(f"{path}: larger than a shard may be ({path.stat().st_size} bytes)", REPAIR)
+    path = check_place(store, entry)
     handle = open_file(path, REPAIR)
     try:
         with damage_named(path):
@@ -48,6 +42,23 @@ def open_shard(store: Path, entry: dict[str, Any], layout: Layout) -> h5py.File:
         handle.close()
         raise
     return handle
+
+
+def check_place(store: Path, entry: dict[str, Any]) -> Path:
+    """The file of the shard that a manifest's `entry` lists.
+
+    Raises:
+        Damaged: It is missing, or larger than a shard may be.
+        CellfeatError: It leads out of the store.
+    """
+    path = store / entry["file"]
+    if not path.exists():
+        raise Damaged(f"{path}: listed in {MANIFEST} but missing", REPAIR)
+    if not path.is_file() or path.resolve().parent != (store.resolve() / SHARDS):
+        raise CellfeatError(f"{path}: leads out of the store; put the shard itself there")
+    if path.stat().st_size >= MAX_SHARD_BYTES:
+        raise Damaged(f"{path}: larger than a shard may be ({path.stat().st_size} bytes)", REPAIR)
+    return path
 
 
 def open_file(path: Path, remedy: str) -> h5py.File:

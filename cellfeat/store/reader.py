@@ -11,8 +11,9 @@ import pandas as pd
 
 from cellfeat.core.files import digest
 from cellfeat.errors import CellfeatError
+from cellfeat.store.indexing import all_columns
 from cellfeat.store.manifest import read_manifest
-from cellfeat.store.schema import Element, cell_elements, image_elements
+from cellfeat.store.schema import METADATA, all_elements, cell_elements, image_elements, metadata_element
 from cellfeat.store.shards import Shards
 from cellfeat.store.verify import problems
 
@@ -39,7 +40,7 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        self.shards = Shards(self.path, self.manifest)
+        self.shards = Shards(self.path, self.manifest, indexed=True)
         self.layout = self.shards.layout
         self._table: pd.DataFrame | None = None
         self._images: pd.DataFrame | None = None
@@ -160,33 +161,13 @@ class Store:
 
     def _kept_table(self) -> pd.DataFrame:
         if self._table is None:
-            self._table = self._frame([element for element in cell_elements() if not element.is_array], of_cells=True)
+            self._table = _frame(all_columns(self.shards).cells)
         return self._table
 
     def _kept_images(self) -> pd.DataFrame:
         if self._images is None:
-            self._images = self._frame(image_elements(), of_cells=False)
+            self._images = _frame(all_columns(self.shards).images)
         return self._images
-
-    def _frame(self, elements: Sequence[Element], of_cells: bool) -> pd.DataFrame:
-        """The columns of small elements and of metadata over all shards."""
-        shards = self.shards
-        shards.look_at(range(len(shards)))
-        metadata: dict[str, Element] = {}
-        parts: list[dict[str, np.ndarray]] = []
-        for number in range(len(shards)):  # a shard is opened once for all of them
-            own = [element for element in shards.elements(number) if element.is_metadata]
-            metadata |= {element.name: element for element in own}
-            part = {element.name: shards.column(number, element) for element in elements}
-            rows = shards.images_of_cells(number) if of_cells and own else slice(None)
-            parts.append(part | {element.name: shards.column(number, element)[rows] for element in own})
-        columns: dict[str, pd.Series] = {}
-        for element in (*elements, *metadata.values()):
-            found = [part[element.name] if element.name in part else element.rows(_count(part)) for part in parts]
-            values = np.concatenate([element.rows(0), *found]).reshape(-1, len(element.columns))
-            for name, column in zip(element.columns, values.T):
-                columns[name] = pd.Series(column, dtype=str if element.is_text else column.dtype)
-        return pd.DataFrame(columns)
 
     def _rows(self, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         if isinstance(rows, slice):
@@ -200,6 +181,14 @@ class Store:
         return array.astype(np.int64)
 
 
-def _count(part: dict[str, np.ndarray]) -> int:
-    """Number of rows of the columns of one shard."""
-    return len(next(iter(part.values())))
+def _frame(columns: dict[str, Any]) -> pd.DataFrame:
+    """Columns of elements as a table, in the order of the schema, metadata at the end."""
+    elements = {element.name: element for element in all_elements()}
+    names = [name for name in elements if name in columns]
+    names += [name for name in columns if name not in elements]
+    series: dict[str, pd.Series] = {}
+    for name in names:
+        element = elements.get(name) or metadata_element(name.removeprefix(METADATA))
+        for column, values in zip(element.columns, columns[name][:].reshape(-1, len(element.columns)).T):
+            series[column] = pd.Series(values, dtype=str if element.is_text else values.dtype)
+    return pd.DataFrame(series)

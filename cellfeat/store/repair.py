@@ -13,6 +13,7 @@ from cellfeat.core.files import sha256_file
 from cellfeat.core.lock import FolderLock
 from cellfeat.errors import CannotWrite, CellfeatError, DifferentInputs, NewerFormat, one_line
 from cellfeat.store.guard import H5PY_ERRORS, own_dataset, text_attribute
+from cellfeat.store.index import INDEX
 from cellfeat.store.manifest import check_seal, read_manifest, write_manifest
 from cellfeat.store.opening import open_file
 from cellfeat.store.schema import (
@@ -90,8 +91,10 @@ def repair(path: str | Path) -> Repair:
             else:
                 kept.append(entry)
                 seen.update(images)
+        lock.check()
+        if (path / INDEX).is_file():
+            (path / INDEX).unlink()  # it may be wrong; the next reader makes it of the sound shards
         if report.dropped or report.rebuilt:
-            lock.check()
             write_manifest(path, {**manifest, "version": VERSION, "shards": kept})
         return report
     except OSError as error:

@@ -16,11 +16,12 @@ from cellfeat.errors import Damaged
 from cellfeat.store import probe
 from cellfeat.store.chunks import PIECE, Chunks, Packed, read_packed, read_rows
 from cellfeat.store.guard import check_memory, damage_named, elements_of
-from cellfeat.store.opening import open_shard
+from cellfeat.store.index import Index, read_index
+from cellfeat.store.opening import check_place, open_shard
 from cellfeat.store.schema import REPAIR, Element, Layout
 from cellfeat.store.schema import element as element_named
 
-OPEN_SHARDS = 200  # handles held at a time: below the lowest usual limit of open files, 256
+OPEN_SHARDS = 64  # handles held at a time: several stores at once stay below the lowest usual limit of open files, 256
 
 
 class Shards:
@@ -31,6 +32,7 @@ class Shards:
     Args:
         path: Folder of the store.
         manifest: Its manifest, checked.
+        indexed: Take rows from the store's index where it has one that fits, instead of opening shards.
 
     Attributes:
         path, manifest: As given.
@@ -38,14 +40,17 @@ class Shards:
         ends: (number of shards,) int64: the row after the last one of each shard.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], indexed: bool = False) -> None:
         self.path = path
+        self._indexed = indexed
         self.manifest = manifest
         self.layout = Layout.of(manifest)
         self.ends = np.cumsum([entry["cells"] for entry in manifest["shards"]], dtype=np.int64)
         self._handles: dict[int, h5py.File] = {}
         self._chunks: dict[tuple[int, str], Chunks] = {}
         self._columns: dict[tuple[int, str], np.ndarray] = {}
+        self._index: Index | None = None
+        self._index_sought = not indexed
         self._pid = os.getpid()
 
     def __len__(self) -> int:
@@ -53,7 +58,25 @@ class Shards:
         return len(self.ends)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_handles": {}, "_chunks": {}, "_columns": {}}
+        own: dict[str, Any] = {
+            "_handles": {},
+            "_chunks": {},
+            "_columns": {},
+            "_index": None,
+            "_index_sought": not self._indexed,
+        }
+        return {**vars(self), **own}
+
+    @property
+    def index(self) -> Index | None:
+        """The store's index, if it has one that fits and is to be used."""
+        if not self._index_sought:
+            self._index, self._index_sought = read_index(self.path, self.manifest["shards"]), True
+        return self._index
+
+    @index.setter
+    def index(self, index: Index) -> None:
+        self._index, self._index_sought = index, True
 
     @property
     def cells(self) -> int:
@@ -73,11 +96,13 @@ class Shards:
         if self._pid != os.getpid():  # handles never cross a fork
             self._close()
             self._pid = os.getpid()
-        if number not in self._handles:
-            if len(self._handles) >= OPEN_SHARDS:
+        handle = self._handles.pop(number, None)
+        if handle is None:
+            if len(self._handles) >= OPEN_SHARDS:  # the one that was not used for longest
                 del self._handles[next(iter(self._handles))]  # closes once no other thread reads from it
-            self._handles[number] = open_shard(self.path, self.manifest["shards"][number], self.layout)
-        return self._handles[number]
+            handle = open_shard(self.path, self.manifest["shards"][number], self.layout)
+        self._handles[number] = handle
+        return handle
 
     def look_at(self, numbers: Iterable[int]) -> None:
         """Have one child process look at several shards, rather than one each when they are opened."""
@@ -111,11 +136,8 @@ class Shards:
         Raises:
             CellfeatError: The shard is missing or damaged.
         """
-        images = pd.Index(self.column(number, element_named("images/image_id")))
-        owner = self.column(number, element_named("image_id"))
-        if not images.is_unique or (rows := images.get_indexer(owner)).min(initial=0) < 0:
-            raise Damaged(f"{self.file(number)}: does not list the image of each cell once", REPAIR)
-        return rows
+        image_ids = self.column(number, element_named("images/image_id"))
+        return owners(self.column(number, element_named("image_id")), image_ids, self.file(number))
 
     def read(self, element: Element, rows: np.ndarray) -> np.ndarray:
         """Rows of a per-cell element, in the order asked for.
@@ -139,6 +161,8 @@ class Shards:
         out = np.empty((len(rows), *shape), dtype)
         if element.is_array:
             read_rows(self._pieces(element.name, rows), out)
+        elif self.index is not None:
+            out[:] = self.index.cells[element.name][rows]
         else:
             for number, places, local in self._by_shard(rows):
                 out[places] = self._kept_column(number, element)[local]
@@ -177,21 +201,52 @@ class Shards:
     def _pieces(self, name: str, rows: np.ndarray) -> list[tuple[Chunks, np.ndarray, np.ndarray]]:
         """What `read_rows` takes: the rows in store order, cut into pieces of one shard each."""
         by_shard = self._by_shard(rows)
-        self.look_at(number for number, _, _ in by_shard if (number, name) not in self._chunks)
+        if self.index is None:
+            self.look_at(number for number, _, _ in by_shard if (number, name) not in self._chunks)
         return [
             (self._chunks_of(number, name), local[k : k + PIECE], places[k : k + PIECE])
             for number, places, local in by_shard
             for k in range(0, len(places), PIECE)
         ]
 
+    def read_chunks(self, number: int, name: str) -> Chunks:
+        """Where the chunks of a large array lie in one shard, as its file tells.
+
+        Raises:
+            CellfeatError: The shard is missing or damaged.
+        """
+        shard = self.open(number)
+        with damage_named(shard.filename):
+            return Chunks.of(shard[name])
+
     def _chunks_of(self, number: int, name: str) -> Chunks:
         if (number, name) not in self._chunks:
-            shard = self.open(number)
-            with damage_named(shard.filename):
-                self._chunks[number, name] = Chunks.of(shard[name])
+            if self.index is None:
+                found = self.read_chunks(number, name)
+            else:
+                path = check_place(self.path, self.manifest["shards"][number])
+                found = self.index.chunks_of(path, number, name)
+            self._chunks[number, name] = found
         return self._chunks[number, name]
 
     def _close(self) -> None:
         for handle in self._handles.values():
             handle.close()
         self._handles = {}
+
+
+def owners(image_id: np.ndarray, image_ids: np.ndarray, file: Path) -> np.ndarray:
+    """For each cell of one shard, the row of its image in the shard.
+
+    Args:
+        image_id: (n,) str, the image of each cell.
+        image_ids: (m,) str, the images that the shard lists.
+        file: The shard, for the message.
+
+    Raises:
+        Damaged: An image is listed twice or not at all.
+    """
+    images = pd.Index(image_ids)
+    if not images.is_unique or (rows := images.get_indexer(image_id)).min(initial=0) < 0:
+        raise Damaged(f"{file}: does not list the image of each cell once", REPAIR)
+    return rows

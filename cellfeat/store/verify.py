@@ -15,6 +15,8 @@ from cellfeat.core.files import sha256_file
 from cellfeat.core.lock import LOCK
 from cellfeat.errors import CellfeatError, Damaged, one_line
 from cellfeat.store.guard import damage_named
+from cellfeat.store.index import INDEX, read_index
+from cellfeat.store.indexing import read_shard
 from cellfeat.store.manifest import check_seal, read_manifest
 from cellfeat.store.schema import MANIFEST, REPAIR, SHARDS, Element, all_elements, box_fits, element, finite
 from cellfeat.store.shards import Shards
@@ -45,6 +47,8 @@ def problems(shards: Shards, progress: bool = False) -> list[Problem]:
     """All that is wrong with a store: a manifest that was changed, shards missing, unlisted or changed, wrong shapes,
     dtypes or counts, repeated ids, values out of bounds, features that are not finite or constant, boxes outside their
     image."""
+    index = read_index(shards.path, shards.manifest["shards"])
+    shards = Shards(shards.path, shards.manifest)  # without the index: every shard is read
     found = manifest_problems(shards.path)
     found += [Problem(f"{SHARDS}/{file}", "not listed in the manifest") for file in _unlisted(shards)]
     ids: dict[str, list[pd.Series]] = {"cell_id": [], "images/image_id": []}
@@ -57,6 +61,9 @@ def problems(shards: Shards, progress: bool = False) -> list[Problem]:
         if not damage:
             for name, columns in ids.items():
                 columns.append(pd.Series(shards.column(number, element(name))))
+            if index is not None and not index.part(number).equals(read_shard(shards, number)):
+                file = shards.manifest["shards"][number]["file"]
+                found.append(Problem(INDEX, f"is not what {file} holds", "remove it, the next reader makes it again"))
     for name, columns in ids.items():
         counts = pd.concat([pd.Series(dtype=object), *columns]).value_counts()
         found += [Problem(f"{name} {text!r}", f"occurs {count} times") for text, count in counts[counts > 1].items()]

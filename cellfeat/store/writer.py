@@ -22,6 +22,7 @@ from cellfeat.core.run_record import differences, different
 from cellfeat.errors import CannotWrite, CellfeatError, Damaged, one_line
 from cellfeat.store import probe
 from cellfeat.store.chunks import GZIP_LEVEL
+from cellfeat.store.indexing import store_index
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.rows import Block, ImageResult
 from cellfeat.store.schema import (
@@ -150,6 +151,7 @@ class StoreWriter:
         try:
             self._commit()
             self._settle()
+            store_index(Shards(self.path, self._manifest))
             self._lock.check()
         finally:
             self._finisher.shutdown()
@@ -231,7 +233,9 @@ class StoreWriter:
             raise
 
     def _stored_images(self) -> set[str]:
-        shards, image_id = Shards(self.path, self._manifest), element("images/image_id")
+        shards, image_id = Shards(self.path, self._manifest, indexed=True), element("images/image_id")
+        if shards.index is not None:
+            return set(shards.index.images[image_id.name][:])
         shards.look_at(range(len(shards)))
         return {name for number in range(len(shards)) for name in shards.column(number, image_id)}
 
