@@ -10,9 +10,9 @@ from typing import Any
 
 from cellfeat.core.text import printable
 from cellfeat.data.annotations import AnnotatedImage, Box, read_coco
-from cellfeat.data.annotations.classes import Wanted, same
+from cellfeat.data.annotations.classes import Wanted, check_one_class, same
 from cellfeat.data.annotations.formats import A_FILE_AN_IMAGE, ONE_FILE, READERS, detect_format, label_files
-from cellfeat.data.annotations.shapes import Sheet, classes_of, place
+from cellfeat.data.annotations.shapes import Sheet, check_fraction_boxes, classes_of, place
 from cellfeat.data.annotations.yolo import NAMES, read_names, read_yolo
 from cellfeat.data.file_names import FileNames
 from cellfeat.data.images import UnreadableImage, image_orientation, image_size
@@ -145,8 +145,11 @@ class ReferenceCells:
     @cached_property
     def _sheets(self) -> dict[str, Sheet]:
         if self._format in ONE_FILE:
-            return self._present(ONE_FILE[self._format](self._single_file()))
-        return self._present(self._sheets_of_files())
+            sheets = self._present(ONE_FILE[self._format](self._single_file()))
+        else:
+            sheets = self._present(self._sheets_of_files())
+        check_fraction_boxes(list(sheets.values()))
+        return sheets
 
     @cached_property
     def _wanted(self) -> Wanted | None:
@@ -157,7 +160,7 @@ class ReferenceCells:
         listed = classes_of(list(self._sheets.values()))
         if chosen is None:
             if self._format != "csv":
-                Wanted.of(None, listed, str(self._path), "classes")  # several classes need a choice
+                check_one_class(listed, str(self._path), "classes")
             return None
         by_number = {str(number): name for number, name in enumerate(names)}
         wanted = Wanted(by_number.get(same(name), str(name)) for name in chosen)

@@ -41,16 +41,25 @@ class Wanted:
         Raises:
             CellfeatError: A chosen class that the file does not list, or several classes and no choice.
         """
-        listed = printable(", ".join(known)) or "none"
         if chosen is None:
-            if len({same(name) for name in known}) > 1:
-                raise CellfeatError(
-                    f"{source}: has the {noun} {listed}",
-                    "name those of white cells in classes (in coco_categories beside the key coco)",
-                )
+            check_one_class(known, source, noun)
             return cls(known)
         ids = {same(id_): name for name, id_ in known.items()} | {same(name): name for name in known}
         chosen = list(chosen)
         if absent := [str(name) for name in chosen if same(name) not in ids]:
-            raise CellfeatError(f"{source}: has no {noun} {', '.join(sorted(absent))}; it has {listed}")
+            raise CellfeatError(f"{source}: has no {noun} {', '.join(sorted(absent))}; it has {_listed(known)}")
         return cls(ids[same(name)] for name in chosen)
+
+
+def check_one_class(known: Iterable[str], source: str, noun: str) -> None:
+    """Ask for a choice where a file has several classes; see `Wanted.of`."""
+    known = list(known)
+    if len({same(name) for name in known}) > 1:
+        raise CellfeatError(
+            f"{source}: has the {noun} {_listed(known)}",
+            "name those of white cells in classes (in coco_categories beside the key coco)",
+        )
+
+
+def _listed(known: Iterable[str]) -> str:
+    return printable(", ".join(known)) or "none"

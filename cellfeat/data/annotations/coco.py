@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cellfeat.data.annotations.geometry import (
     mask_area,
     mask_box,
     polygons_to_mask,
+    seems_xyxy,
     show,
 )
 from cellfeat.data.annotations.records import AnnotatedImage, Box, Cell, Rle, Size
@@ -34,8 +35,6 @@ AGREE = 0.5
 """Least IoU of an annotation's box and its mask: AP50's own bound for the same object."""
 ROUNDING = 2.0
 """px by which box and mask may differ at any side however small they are."""
-OUTSIDE = 0.2
-"""Share of a box outside the image from which on XYXY for XYWH is considered; labels at the edge leave less."""
 
 
 def read_coco(path: Path, classes: Iterable[str | int] | None = None) -> dict[str, AnnotatedImage]:
@@ -70,7 +69,8 @@ def read_coco(path: Path, classes: Iterable[str | int] | None = None) -> dict[st
     cells: dict[str, list[Cell]] = {id_: [] for id_ in files}
     crowds: dict[str, Counter[str]] = {id_: Counter() for id_ in files}
     others: dict[str, Counter[str]] = {id_: Counter() for id_ in files}
-    boxes: list[tuple[Box, Size, str]] = []
+    boxes: list[tuple[Box, Box, Size]] = []
+    places: list[str] = []
     for _, entry, where in _entries(path, lists, "annotations"):
         image = _reference(entry, "image_id", files, where)
         name = names[_reference(entry, "category_id", names, where)]
@@ -81,8 +81,15 @@ def read_coco(path: Path, classes: Iterable[str | int] | None = None) -> dict[st
         else:
             box = checked_box(entry.get("bbox"), where, XYWH)
             cells[image].append(_cell(entry, box, sizes[image], name, where))
-            boxes.append((box, sizes[image], where))
-    _notice_xyxy(boxes)
+            x, y, w, h = box
+            boxes.append((box, (x, y, x + w, y + h), sizes[image]))
+            places.append(where)
+    if (number := seems_xyxy(boxes)) is not None:
+        raise CellfeatError(
+            f"{places[number]} has the box {list(boxes[number][0])}, outside its image; "
+            "as XYXY all boxes of the file fit",
+            f"write them as {XYWH}",
+        )
     return {
         name: AnnotatedImage(name, sizes[id_], tuple(cells[id_]), crowds[id_], others[id_])
         for id_, name in files.items()
@@ -184,22 +191,3 @@ def _compare(box: Box, xywh: Box, around_mask: Box, where: str) -> None:
         return
     hint = f"it seems to be XYXY, COCO's is {XYWH}" if iou(xywh, around_mask) >= AGREE else "correct one of them"
     raise CellfeatError(f"{where} has the box {list(xywh)}, but its mask lies in {list(around_mask)} (XYXY px)", hint)
-
-
-def _notice_xyxy(boxes: Sequence[tuple[Box, Size, str]]) -> None:
-    """Refuse a file whose boxes all fit their images as XYXY and some of which leave them as XYWH."""
-
-    def fits(box: Box, size: Size) -> bool:
-        x0, y0, x1, y1 = box
-        return 0 <= x0 < x1 <= size[1] + 1 and 0 <= y0 < y1 <= size[0] + 1
-
-    if not all(fits(box, size) for box, size, _ in boxes):
-        return
-    for (x, y, w, h), (height, width), where in boxes:
-        inside = min(w, width - x) * min(h, height - y) / (w * h)
-        if inside < 1 - OUTSIDE:
-            raise CellfeatError(
-                f"{where} has the box {[x, y, w, h]}, of which {1 - inside:.0%} lie outside its image; as XYXY all "
-                f"boxes of the file fit",
-                f"write them as {XYWH}",
-            )

@@ -20,6 +20,10 @@ MAX_COORDINATE = 1_000_000
 """px; whole slides have up to some 300,000 px a side."""
 MAX_OUTLINE = 1_000_000
 """px of a polygon's outline; pycocotools takes about 100 bytes a px of it."""
+OUTSIDE = 0.2
+"""Share of a box outside the image from which on XYXY for another form is considered; cells at the edge leave less."""
+ROUNDED = 0.01
+"""Share of the image's side by which XYXY may leave it."""
 FRACTIONS = "fractions of the image; give px"
 
 
@@ -89,6 +93,26 @@ def cut(box: Box, size: Size, where: str) -> Box:
             f"{where} has the box {_xyxy(box)}, outside its image of {width} x {height} px", "correct or remove it"
         )
     return inside
+
+
+def seems_xyxy(boxes: Sequence[tuple[Box, Box, Size]]) -> int | None:
+    """Which box shows that XYXY was written for another form: all numbers fit as XYXY, and as read it lies outside.
+
+    Args:
+        boxes: Of each box the four numbers as written, the XYXY that they mean, and (height, width) of the image, in
+            one unit.
+
+    Returns:
+        The position of the first box with more than `OUTSIDE` of its area outside, None if all is well.
+    """
+    for (x0, y0, x1, y1), _, (height, width) in boxes:
+        if not (0 <= x0 < x1 <= width * (1 + ROUNDED) and 0 <= y0 < y1 <= height * (1 + ROUNDED)):
+            return None
+    for position, (_, (x0, y0, x1, y1), (height, width)) in enumerate(boxes):
+        inside = max(0.0, min(x1, width) - max(x0, 0)) * max(0.0, min(y1, height) - max(y0, 0))
+        if inside < (1 - OUTSIDE) * (x1 - x0) * (y1 - y0):
+            return position
+    return None
 
 
 def iou(one: Box, other: Box) -> float:

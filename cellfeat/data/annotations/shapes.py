@@ -22,6 +22,7 @@ from cellfeat.data.annotations.geometry import (
     mask_box,
     paste,
     polygons_to_mask,
+    seems_xyxy,
 )
 from cellfeat.data.annotations.records import AnnotatedImage, Box, Cell, Rle, Size
 from cellfeat.errors import CellfeatError
@@ -105,6 +106,24 @@ def place(sheet: Sheet, size: Size, wanted: Wanted | None) -> AnnotatedImage:
         else:
             cells.append(_cell(shape, size))
     return AnnotatedImage(sheet.file_name, size, tuple(cells), incomplete, others)
+
+
+def check_fraction_boxes(sheets: Sequence[Sheet]) -> None:
+    """Refuse fractions that are XYXY where a centre, width and height belong.
+
+    Raises:
+        CellfeatError: Two boxes or more, all of which fit as XYXY, and some of which lie outside the image as read.
+    """
+    shapes = [shape for sheet in sheets for shape in sheet.shapes if shape.fractions and shape.box is not None]
+    boxes = [
+        (((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0), (x0, y0, x1, y1), (1, 1))
+        for x0, y0, x1, y1 in (shape.box for shape in shapes if shape.box is not None)
+    ]
+    if len(boxes) > 1 and (number := seems_xyxy(boxes)) is not None:
+        raise CellfeatError(
+            f"{shapes[number].where}: the box lies outside its image; as XYXY all boxes fit",
+            "write x_center y_center width height",
+        )
 
 
 def classes_of(sheets: Sequence[Sheet]) -> dict[str, str]:

@@ -170,7 +170,7 @@ def test_boxes_over_the_edge_are_cut(tmp_path):
 
 def test_xyxy_for_xywh_is_noticed(tmp_path):
     corners = [BOX | {"bbox": [10, 10, 40, 40]}, BOX | {"id": 2, "bbox": [70, 50, 110, 90]}]
-    with pytest.raises(CellfeatError, match=r"annotation 2 .* outside its image; as XYXY all boxes of the file fit"):
+    with pytest.raises(CellfeatError, match=r"annotation 2 .*outside its image; as XYXY all boxes of the file fit"):
         read(tmp_path, *corners)
     polygon = [[50, 40, 90, 40, 90, 80, 50, 80]]
     with pytest.raises(CellfeatError, match=r"annotation 1 .*it seems to be XYXY"):

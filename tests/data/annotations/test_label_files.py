@@ -211,6 +211,7 @@ def test_label_files_without_an_image_are_counted(site):
         ("l/a.txt", "0 0.25 0.4 inf 0.4\n", "four finite numbers"),
         ("l/a.txt", "0 0.25 0.4 0 0.4\n", "its sides must be positive"),
         ("l/a.txt", "0 30 40 20 20\n", "must be fractions of the image"),
+        ("l/a.txt", "0 0.1 0.1 0.3 0.4\n0 0.5 0.6 0.8 0.9\n", "a.txt, line 1: the box lies outside .*as XYXY"),
         ("l/a.txt", "0 0.25 0.4 0.3 0.4 0.9\n", "needs five words.*remove the confidence"),
         ("l/a.txt", "0 0.25 0.4 0.3\n", "needs five words"),
         ("l/a.txt", "0 0.1 0.1 0.5 0.1 0.5 nan\n", "polygon with the value nan"),
