@@ -27,8 +27,13 @@ class CellfeatError(Exception):
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(f"{what}; {remedy}" if remedy else what)
-        self.what, self.remedy = what, remedy
+        self.what, self.remedy = _one_line(what), _one_line(remedy)
+        super().__init__(f"{self.what}; {self.remedy}" if remedy else self.what)
+
+
+def _one_line(text: str) -> str:
+    """The text with escapes for what names in files can hold: line breaks, control signs, half characters."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 class NewerFormat(CellfeatError):

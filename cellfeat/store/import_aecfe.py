@@ -57,7 +57,7 @@ def import_aecfe(
     keys = sorted(key for key in content if isinstance(key, str) and key in pictures)
     if not keys:
         raise CellfeatError(f"{features}: none of its images is in the image files; give those of the same dataset")
-    codes = [str(_field(features, content, key, "label")) for key in keys]
+    codes = [_code(features, content, key) for key in keys]
     labels = load_vocabulary(vocabulary).harmonise(codes, str(features))
     provenance = {
         "made_by": "import-aecfe",
@@ -73,7 +73,7 @@ def import_aecfe(
             if label is None or image_id in writer.done:
                 continue
             image = pictures[key]
-            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            if not _is_picture(image):
                 raise CellfeatError(f"image {key!r} is no (h, w, 3) uint8 array; give the reference's image files")
             cells = _cells(features, content, key, image, label)
             writer.add(ImageResult(image_id, domain, label, image.shape[1], image.shape[0], cells=cells))
@@ -81,31 +81,64 @@ def import_aecfe(
 
 
 def _cells(source: str | Path, content: dict, key: str, image: np.ndarray, label: str) -> list[CellRow]:
-    feats, rois = (_field(source, content, key, name) for name in ("feats", "rois"))
-    try:
-        maps = np.asarray(feats, np.float32).reshape(-1, 14, 14, 256)
-        boxes = np.asarray(rois, np.float64).reshape(-1, 4)
-    except (ValueError, TypeError):
-        raise CellfeatError(f"{source}: {key!r} has no feats (k, 14, 14, 256) and rois (k, 4)") from None
+    maps = _numbers(source, content, key, "feats", (14, 14, 256))
+    boxes = _numbers(source, content, key, "rois", (4,)).astype(np.float64)
     if len(maps) != len(boxes):
         raise CellfeatError(f"{source}: {key!r} has {len(maps)} features and {len(boxes)} boxes")
+    if not _are_boxes(boxes):
+        raise CellfeatError(f"{source}: {key!r} has rois that are no (y0, x0, y1, x1) within 0 to {FRAME} px")
+    masks = _masks(source, content, key, len(boxes))
     height, width = image.shape[:2]
     rows = []
-    for k, (feature, (y0, x0, y1, x1)) in enumerate(zip(maps, boxes)):
+    for feature, (y0, x0, y1, x1), mask in zip(maps, boxes, masks):
         box = np.array([x0 * width, y0 * height, x1 * width, y1 * height], np.float32) / FRAME
-        mask = _mask(content[key].get("masks"), k, height, width)
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
         crop, crop_mask = crop_cell(image, mask, box, CROP_SIZE, CROP_MARGIN)
         own = label if len(boxes) == 1 else ""
-        rows.append(CellRow(feature.transpose(2, 0, 1), crop, crop_mask, box, SCORE, own))
+        rows.append(CellRow(feature.astype(np.float32).transpose(2, 0, 1), crop, crop_mask, box, SCORE, own))
     return rows
 
 
-def _mask(masks: Any, k: int, height: int, width: int) -> np.ndarray:
-    """Mask `k` in the image's frame; empty where there is none."""
-    if not isinstance(masks, np.ndarray) or masks.ndim != 3 or k >= masks.shape[2]:
-        return np.zeros((height, width), bool)
-    mask = masks[:, :, k].astype(np.uint8)
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+def _code(source: str | Path, content: dict, key: str) -> str:
+    code = _field(source, content, key, "label")
+    if isinstance(code, bytes):  # of Python 2
+        code = code.decode("latin-1")
+    if not isinstance(code, str):
+        raise CellfeatError(f"{source}: the label of {key!r} is no text")
+    return code
+
+
+def _numbers(source: str | Path, content: dict, key: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """An entry's array of numbers, as rows of `shape`."""
+    try:
+        found = np.asarray(_field(source, content, key, name))
+        if found.size and found.dtype.kind in "biuf":
+            return found.reshape(-1, *shape)
+        if found.size == 0:
+            return np.zeros((0, *shape), np.float32)
+    except (ValueError, TypeError):  # lists of unequal lengths, another number of values
+        pass
+    raise CellfeatError(f"{source}: {key!r} has no {name} of shape (k, {', '.join(map(str, shape))})")
+
+
+def _is_picture(image: Any) -> bool:
+    return isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size > 0
+
+
+def _are_boxes(boxes: np.ndarray) -> bool:
+    """Whether boxes are finite, not empty, and within the frame but for a pixel of rounding."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    return bool(np.isfinite(boxes).all() and (low >= -1).all() and (high <= FRAME + 1).all() and (low < high).all())
+
+
+def _masks(source: str | Path, content: dict, key: str, count: int) -> np.ndarray:
+    """uint8 (count, 400, 400): the masks, or empty ones where there are none."""
+    masks = content[key].get("masks")
+    if masks is None:
+        return np.zeros((count, FRAME, FRAME), np.uint8)
+    if not isinstance(masks, np.ndarray) or masks.dtype.kind not in "biuf" or masks.shape != (FRAME, FRAME, count):
+        raise CellfeatError(f"{source}: {key!r} has masks that are no array ({FRAME}, {FRAME}, {count})")
+    return (masks > 0.5).transpose(2, 0, 1).astype(np.uint8)
 
 
 def _field(source: str | Path, content: dict, key: str, name: str) -> Any:

@@ -76,3 +76,31 @@ def test_harmful_and_foreign_files_are_refused(tmp_path, monkeypatch, reference)
     with pytest.raises(CellfeatError, match=r"cut\.dat\.gz: not a file of arrays, or damaged"):
         import_aecfe(tmp_path / "cut.dat.gz", [images], tmp_path / "bad", "matek-19")
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("label", None, "the label of 'a.tiff' is no text"),
+        ("feats", np.ones((1, 14, 14, 255)), r"no feats of shape \(k, 14, 14, 256\)"),
+        ("feats", [[1], [1, 2]], "no feats of shape"),
+        ("rois", np.array([["a", "b", "c", "d"]]), r"no rois of shape \(k, 4\)"),
+        ("rois", np.array([[0, 0, np.nan, 9]]), r"no \(y0, x0, y1, x1\) within 0 to 400 px"),
+        ("rois", np.array([[0, 0, 1e300, 9]]), "within 0 to 400 px"),
+        ("rois", np.array([[20, 20, 10, 10]]), "within 0 to 400 px"),
+        ("masks", np.zeros((0, 0, 1), bool), r"no array \(400, 400, 1\)"),
+        ("masks", np.full((400, 400, 1), "x"), r"no array \(400, 400, 1\)"),
+    ],
+)
+def test_values_that_make_no_cell_are_refused(tmp_path, reference, name, value, words):
+    content, _, images = reference
+    features = dumped(tmp_path / "changed.dat.gz", {"a.tiff": {**content["a.tiff"], name: value}})
+    with pytest.raises(CellfeatError, match=words):
+        import_aecfe(features, [images], tmp_path / "bad", "matek-19")
+
+
+def test_pictures_without_pixels_are_refused(tmp_path, reference):
+    _, features, _ = reference
+    images = dumped(tmp_path / "empty.dat.gz", {"a.tiff": np.zeros((0, 5, 3), np.uint8)})
+    with pytest.raises(CellfeatError, match=r"image 'a.tiff' is no \(h, w, 3\) uint8 array"):
+        import_aecfe(features, [images], tmp_path / "bad", "matek-19")
