@@ -8,6 +8,7 @@ images (h, w, 3) uint8 RGB by the same names. Nothing in the files is run
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from cellfeat.store.reader import Store
 from cellfeat.store.rows import CellRow, ImageResult
 from cellfeat.store.writer import StoreWriter
 
+log = logging.getLogger(__name__)
+
 FRAME = 400  # px, side that the reference resizes images to before detection
 CROP_SIZE, CROP_MARGIN = 128, 0.1
 SCORE = 0.7  # the reference keeps detections from 0.7 on and not their scores
@@ -38,7 +41,8 @@ def import_aecfe(
     Boxes are put into pixels of the original images, crops are cut as a dump cuts them (a symmetric margin, not the
     reference's -10/+20 px), labels go through a vocabulary, images that it drops are left out. Scores, which the
     reference did not keep, are its threshold of 0.7. An image with several cells gives them no label: nobody
-    said which it is of. Images without features, and features without an image, are left out.
+    said which it is of. Nor has one whose code the vocabulary does not hold; such codes are logged. Images without
+    features, and features without an image, are left out.
 
     Args:
         features: Feature file (.dat.gz).
@@ -58,7 +62,10 @@ def import_aecfe(
     if not keys:
         raise CellfeatError(f"{features}: none of its images is in the image files; give those of the same dataset")
     codes = [_code(features, content, key) for key in keys]
-    labels = load_vocabulary(vocabulary).harmonise(codes, str(features))
+    meanings = load_vocabulary(vocabulary)
+    if unknown := meanings.unknown(codes):
+        log.warning("%s: codes %s are not in vocabulary %s: no label", features, ", ".join(unknown), meanings.name)
+    labels = meanings.translate(codes)
     provenance = {
         "made_by": "import-aecfe",
         "features_sha256": sha256_file(features),

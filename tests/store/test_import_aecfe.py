@@ -48,6 +48,14 @@ def reference(tmp_path):
     return features, dumped(tmp_path / "Matek-19.dat.gz", features), dumped(tmp_path / "images.dat.gz", images)
 
 
+def test_an_unknown_code_is_said_and_its_cells_have_no_label(tmp_path, reference, caplog):
+    content, _, images = reference
+    content["a.tiff"]["label"] = "WAT"
+    store = import_aecfe(dumped(tmp_path / "f.dat.gz", content), [images], tmp_path / "store", "matek-19")
+    assert store.table()["label"].tolist() == ["", "", ""]
+    assert "codes WAT are not in vocabulary matek-19" in caplog.text
+
+
 def test_the_reference_files_become_a_store(tmp_path, reference):
     content, features, images = reference
     store = import_aecfe(features, [images], tmp_path / "store", "matek-19")
