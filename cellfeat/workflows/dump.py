@@ -121,7 +121,7 @@ def _write(
         "dump": config.model_dump(exclude={"batch_size"}),
     }
     with StoreWriter(output, detector.feature_shape, config.crop_size, provenance, config.feature_dtype) as writer:
-        _fill(writer, detector, _records(listings)[part], config)
+        _fill(writer, detector, _records(listings)[part], config, cfg.TEST.DETECTIONS_PER_IMAGE)
 
 
 def _write_in_ranks(
@@ -170,9 +170,10 @@ def listing_digest(records: Sequence[ImageRecord]) -> str:
     return digest([[*record.identity, size] for record, size in zip(records, sizes, strict=True)])
 
 
-def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], config: DumpConfig) -> None:
+def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], config: DumpConfig, limit: int) -> None:
+    """Store the records' cells; `limit`: detections of an image that the detector gives at most."""
     already = sum(record.image_id in writer.done for record in records)
-    with_more = 0
+    with_more = at_limit = 0
     with tqdm(total=len(records), initial=already, desc="dump", unit="image") as progress:
         for batch, images in _batches(records, config.batch_size, writer.done):
             readable = [
@@ -183,9 +184,17 @@ def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], c
             for record, image in zip(batch, images, strict=True):
                 if record.image_id not in writer.done:
                     cells = found.get(record.image_id)
-                    with_more += cells is not None and int((cells.scores >= config.score_threshold).sum()) > 1
+                    good = 0 if cells is None else int((cells.scores >= config.score_threshold).sum())
+                    with_more += good > 1
+                    at_limit += good >= limit
                     writer.add(_result(record, image, cells, config))
                     progress.update()
+    if at_limit:
+        log.warning(
+            "%d images have %d cells or more with a score of at least %g, and the detector gives no more than that: "
+            "raise TEST.DETECTIONS_PER_IMAGE, or cells are lost",
+            *(at_limit, limit, config.score_threshold),
+        )
     if with_more and config.select != "all":
         kept = {"center": "central", "score": "best scored"}[config.select]
         log.info(

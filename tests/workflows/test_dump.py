@@ -86,6 +86,9 @@ def test_a_store_of_two_sites(tmp_path, data_root, cfg, caplog):
         store = dump(cfg, data_root[:2], tmp_path / "store", options())
     [line] = [record.message for record in caplog.records if "more than one cell" in record.message]
     assert re.match(r"\d+ of the 26 images dumped now have more than one cell .* only the central one is kept", line)
+    assert re.search(
+        r"\d+ images have 20 cells or more .*: raise TEST.DETECTIONS_PER_IMAGE, or cells are lost", caplog.text
+    )
     table = store.table()
     records = [record for name in data_root[:2] for record in open_dataset(name).records()]
     assert store.feature_shape == (32, 14, 14)
