@@ -140,7 +140,7 @@ def test_parts_of_one_group_are_one_cell(site):
     assert annotation["bbox"] == [10, 20, 70, 69]
 
 
-def test_quapths_annotations_around_detections_are_no_cells(site):
+def test_qupath_annotations_around_detections_are_no_cells(site):
     content = json.loads(geojson([[*SQUARE, SQUARE[0]]], objectType="detection"))
     region = json.loads(geojson([[[0, 0], [120, 0], [120, 100], [0, 0]]], objectType="annotation"))["features"]
     content["features"] += region
