@@ -294,6 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="*", help="beginnings of their names; default: all")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--fault", nargs="*", default=[""], help="beginnings of faults' names; default: all")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--write", type=Path, help="put the table into this page (docs/reliability.md)")
     parser.add_argument("--table", action="store_true", help="make no fault")
@@ -308,7 +309,8 @@ def main() -> None:
         for number, command in enumerate(chosen):  # each gets an equal share of the time that is left
             until = time.monotonic() + (end - time.monotonic()) / (len(chosen) - number)
             for name, fault in faults(bench, command).items():
-                if (command.name, name) in made or time.monotonic() > until:
+                skipped = (command.name, name) in made or not name.startswith(tuple(options.fault))
+                if skipped or time.monotonic() > until:
                     continue
                 results.append({"command": command.name, "fault": name, "outcome": fault()})
                 bench.keep(results[-1])

@@ -32,7 +32,8 @@ from fuzz_readers import READERS, Reader
 from cellfeat.core.files import write_json
 from cellfeat.errors import CellfeatError
 
-SECONDS = 20  # of wall-clock time a case
+SECONDS = 20  # of processor time a case
+WAITS = 600  # seconds of wall-clock time a case, which may wait for other work on the machine
 MEMORY = 6 << 30  # bytes of address space of a child
 BATCH = 500  # cases of one child
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 1 << 15, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1]
@@ -130,7 +131,7 @@ def _batch(reader: Reader, seeds: list[bytes], first: int, count: int, outcomes:
     outcomes["one line"] += refused
     outcomes["traceback"] += tracebacks
     if status or done < count:
-        outcomes["too long" if status == -signal.SIGALRM else f"ended by {status}"] += 1
+        outcomes["too long" if -status in (signal.SIGALRM, signal.SIGPROF) else f"ended by {status}"] += 1
         _keep(found, reader, case(reader, seeds, first + done), f"ended by {status}")
         done += 1
     return done
@@ -146,7 +147,8 @@ def _child(reader: Reader, seeds: list[bytes], first: int, count: int, shared: m
         reader.prepare(Path(folder), [case(reader, seeds, first + k) for k in range(count)])
         for k in range(count):
             content = case(reader, seeds, first + k)
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.alarm(WAITS)
             try:
                 reader.read(Path(folder), content, k)
             except CellfeatError as error:
@@ -158,6 +160,7 @@ def _child(reader: Reader, seeds: list[bytes], first: int, count: int, shared: m
                 tracebacks += 1
                 _keep(found, reader, content, traceback.format_exc())
             struct.pack_into("<3Q", shared, 0, k + 1, refused, tracebacks)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
 
 
