@@ -30,13 +30,13 @@ from fault_commands import COMMANDS, Command, make_inputs
 from fault_injection import ERRORS, Steps, inject
 from fault_results import contents, differences
 from faults import small_disk
+from page import put
 
 DONE, REFUSED = 0, 2  # exit statuses of a command
 STEPS, SLOW_STEPS = 60, 12  # operations at most at which a command is killed
 RANDOM, SLOW_RANDOM = 20, 6  # kills at random instants
 TIMEOUT = 600  # seconds
 NOBODY = 65534
-BEGIN, END = "<!-- faults of commands -->", "<!-- end -->"  # where the table stands in the page
 
 
 class Whole(NamedTuple):
@@ -71,6 +71,8 @@ class Bench:
 
     def fresh(self, command: Command) -> Path:
         """An output folder of a command with what it needs, and nothing else."""
+        if os.path.ismount(self.folder / "work"):  # of a bench that was killed
+            subprocess.run(["umount", str(self.folder / "work")], check=True)
         for name in ("work", "kept"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         output = self.folder / "work" / "out"
@@ -316,11 +318,8 @@ def main() -> None:
                 bench.keep(results[-1])
     print(table(results))
     if options.write:
-        text = options.write.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        made = f"{len(results)} faults, {sum(not result['outcome'] for result in results)} survived:"
-        options.write.write_text(f"{before}{BEGIN}\n{made}\n\n{table(results)}\n{END}{after}", encoding="utf-8")
+        survived = sum(not result["outcome"] for result in results)
+        put(options.write, "faults of commands", f"{len(results)} faults, {survived} survived:\n\n{table(results)}")
 
 
 def _load_packages() -> None:

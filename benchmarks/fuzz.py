@@ -28,6 +28,7 @@ from collections import Counter
 from pathlib import Path
 
 from fuzz_readers import READERS, Reader
+from page import put
 
 from cellfeat.core.files import write_json
 from cellfeat.errors import CellfeatError
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("readers", nargs="*", choices=[*READERS, []], help="default: all")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=2000, help="of each reader, with those of earlier runs")
+    parser.add_argument("--write", type=Path, help="put the counts into this page (docs/reliability.md)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
     options = parser.parse_args()
     path = options.output / "counts.json"
@@ -189,6 +191,19 @@ def main() -> None:
                 counts[name][outcome] = counts[name].get(outcome, 0) + number
             write_json(path, counts)
         print(f"{name}: " + ", ".join(f"{outcome} {number}" for outcome, number in counts[name].items()), flush=True)
+    if options.write:
+        put(options.write, "fuzzing", table(counts))
+
+
+def table(counts: dict[str, dict[str, int]]) -> str:
+    """A Markdown table: outcomes by reader."""
+    lines = ["| reader | cases | value | one line | traceback, signal or too long |", "|---|---|---|---|---|"]
+    for name, found in counts.items():
+        cases, value, line = sum(found.values()), found.get("value", 0), found.get("one line", 0)
+        lines.append(f"| {name} | {cases} | {value} | {line} | {cases - value - line} |")
+    total = sum(sum(found.values()) for found in counts.values())
+    good = sum(found.get("value", 0) + found.get("one line", 0) for found in counts.values())
+    return "\n".join([*lines, f"| all | {total} | | | {total - good} |"])
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ def check_key(value: Any) -> None:
     """Refuse keys and members of sets that are not plain: to hash deeply nested tuples overflows Python's stack."""
     parts = value if type(value) is tuple else (value,)
     check(all(type(part) in (str, bytes, int, float, bool, type(None)) for part in parts), "a key is not plain")
+    # Python's hashes of larger integers repeat, and a dict of equal hashes takes time by the square of its size.
+    check(all(type(part) is not int or part.bit_length() <= 60 for part in parts), "a key is too large a number")
 
 
 class Interpreter:

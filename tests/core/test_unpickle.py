@@ -109,6 +109,7 @@ class Harm:
         (b"}q\x00h\x00Ns.", "a key is not plain"),
         (b"\x8f(I1\n" + 50_000 * b"\x85" + b"\x90.", "a key is not plain"),
         (b"}I1\n" + 50_000 * b"\x85" + b"Ns.", "a key is not plain"),  # its hash overflows the stack
+        (b"}L2305843009213693951L\nNs.", "a key is too large a number"),  # 2^61 - 1, whose hash is 0
         (b"]" + 100 * b"]" + 100 * b"a" + b".", "nests its objects deeper than 64"),
         (b"]q\x00h\x00a.", "nests its objects deeper than 64"),  # a list that holds itself
         (EMPTY + b".", "an array without content"),
