@@ -16,6 +16,10 @@ from fvcore.common.config import CfgNode
 from cellfeat.detection.config_file import read_config_file
 from cellfeat.errors import CellfeatError
 
+# What yacs raises on a value that does not fit; the last two on a text nested so deeply that Python cannot parse it.
+UNFIT = (KeyError, ValueError, AssertionError, RecursionError, MemoryError)
+SHOWN = 200  # characters of a fault in a message: yacs puts whole values and trees into its own
+
 DEFAULT_CONFIG = "wbc_mask_rcnn_R_101_FPN.yaml"  # the detector of AE-CFE
 
 # Parts of Detectron2's tree that belong to other architectures: they have no effect on a Mask R-CNN whatever they say,
@@ -241,7 +245,7 @@ def load_config(yaml_path: str | Path, overrides: list[str] | None = None) -> Cf
     _drop_other_architectures(tree, str(path))
     try:
         cfg.merge_from_other_cfg(tree)
-    except (KeyError, ValueError, AssertionError) as error:
+    except UNFIT as error:
         raise CellfeatError(f"{path}: {_explain(error)}") from None
     merge_overrides(cfg, overrides or [])
     cfg.freeze()
@@ -272,8 +276,8 @@ def merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         try:
             cfg.merge_from_list([key, value])
-        except (KeyError, ValueError, AssertionError) as error:
-            raise CellfeatError(f"{key} {value}: {_explain(error, key)}") from None
+        except UNFIT as error:
+            raise CellfeatError(f"{key} {value[:SHOWN]}: {_explain(error, key)}") from None
 
 
 def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
@@ -324,11 +328,13 @@ def _drop_other_architectures(tree: CfgNode, source: str) -> None:
 
 
 def _explain(error: Exception, key: str = "") -> str:
+    if isinstance(error, (RecursionError, MemoryError)):
+        return "a value is nested too deeply to be read"
     text = _one_line(error)
     if isinstance(error, KeyError) or "Non-existent" in text:
         missing = text.removeprefix("Non-existent config key:").removeprefix("Non-existent key:").strip(" '\"") or key
         return f"unknown config key {missing}; see cellfeat/detection/config.py for the keys there are"
-    return text
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _one_line(error: Exception) -> str:

@@ -91,3 +91,12 @@ def test_a_config_is_found_by_path_or_by_its_bare_name(tmp_path, monkeypatch):
         find_config(f"mine/{name}")
     with pytest.raises(CellfeatError, match=f"R_5O_FPN.yaml: no such config file; did you mean {name}"):
         find_config(name.replace("R_50", "R_5O"))
+
+
+@pytest.mark.parametrize("text", ["(" * 5000 + ")" * 5000, "-" * 50000 + "1", "1+" * 50000 + "1", "1" * 5000], ids=len)
+def test_values_beyond_measure_are_one_short_line(tmp_path, text):
+    (tmp_path / "deep.yaml").write_text(f"SEED: '{text}'\n")
+    for path, overrides in ((tmp_path / "deep.yaml", []), (YAMLS[0], ["SEED", text])):
+        with pytest.raises(CellfeatError) as error:
+            load_config(path, overrides)
+        assert len(str(error.value)) < 700
