@@ -1,4 +1,4 @@
-"""How well classes are told apart by embeddings, within a site and across sites."""
+"""How well classes are recognised from embeddings, within a site and across sites."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from cellfeat.evaluation.table import Pair
 WHERE = ("across", "within")
 
 
-def standing(pairs: Sequence[Pair], measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def leaderboard_line(pairs: Sequence[Pair], measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """The line of one method, classifier and protocol.
 
     Args:

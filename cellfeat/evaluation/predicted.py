@@ -37,7 +37,7 @@ def predicted_pairs(
     pairs = []
     for train, test in product(scored_domains(domain.tolist(), config), repeat=2):
         learned, scored = members(domain, part, train, test, protocol)
-        pair, _, scored = new_pair((method, "own", protocol, train, test), label, learned, scored, config)
+        pair, _, _, scored = new_pair((method, "own", protocol, train, test), label, learned, scored, config)
         if not pair.reason:
             for run in predictions[train, test]:
                 source = f"{run.attributes.get('method')} predictions"

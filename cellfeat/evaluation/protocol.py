@@ -15,11 +15,14 @@ tested, though not their labels.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cellfeat.data.cell_ids import parts_of
+from cellfeat.data.class_tree import THE_CLASSES, ClassTree, load_classes
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 
@@ -64,9 +67,25 @@ class EvaluationConfig(BaseModel):
     test_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="Share of each class that is tested on when no split is given."
     )
+    classes: str | None = Field(
+        default=None,
+        description=(
+            "Table class,parent of the project's own classes; domains that label at different levels are compared at "
+            "the finest level that both have."
+        ),
+    )
     min_cells: int = Field(
         default=5, ge=2, description="A pair with fewer cells to train on, or to score, is not evaluated."
     )
+
+    @cached_property
+    def tree(self) -> ClassTree:
+        """The project's own classes, or the 13 without parents.
+
+        Raises:
+            CellfeatError: The table `classes` is missing or damaged.
+        """
+        return THE_CLASSES if self.classes is None else load_classes(Path(self.classes))
 
     def forest_size(self, protocol: ProtocolName) -> int:
         """Trees of one forest."""

@@ -102,7 +102,7 @@ def evaluate(
 
 
 def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:
-    """How far an embedding tells domains and classes apart on the test part, as it is and aligned by CORAL."""
+    """How far apart domains and classes lie in an embedding, on the test part: as it is, and aligned by CORAL."""
     z, domain, label = align(one, table), table["domain"].to_numpy(str), table["label"].to_numpy(str)
     part, unit = parts_of(split, table["cell_id"]), units_of(table).to_numpy(str)
     tested, learned = part == "test", np.flatnonzero(part == "train")

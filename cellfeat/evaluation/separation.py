@@ -1,4 +1,4 @@
-"""How far an embedding tells laboratories apart, which it should not, and classes, which it should."""
+"""How far apart laboratories lie in an embedding, which they should not, and classes, which they should."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cellfeat.data.split import folds
 from cellfeat.evaluation.classifiers import own_warning_filters
 
 FOLDS = 5
-MAX_CELLS = 3000  # beyond, a fixed choice by chance: silhouettes cost the square of the cells
+MAX_CELLS = 3000  # beyond, a fixed random choice: silhouettes cost the square of the cells
 
 
 def separation(
@@ -22,7 +22,7 @@ def separation(
     """Domain-classifier accuracy and silhouettes of one embedding.
 
     A domain classifier also recognises a domain by the classes that it alone holds, so its accuracy is best compared
-    between embeddings of the same cells, not with chance.
+    between embeddings of the same cells, not with the level of guessing.
 
     Args:
         z: (n, d), finite.

@@ -53,6 +53,7 @@ class Pair:
         true: (n_test,) classes of the scored cells.
         probabilities: One (n_test, k) array a run, in the order of `classes`.
         resamples: Bootstrap resamples of the scored cells.
+        level: Label to the class that the pair compares it as, where the domains label at different levels.
     """
 
     method: str
@@ -67,18 +68,19 @@ class Pair:
     reason: str
     true: np.ndarray
     resamples: int
+    level: dict[str, str] = field(default_factory=dict)
     probabilities: list[np.ndarray] = field(default_factory=list)
 
     def add(self, classes: Sequence[str], probabilities: np.ndarray) -> None:
-        """Add a run: (n_test, m) probabilities of m classes; those that take no part in this pair are left out.
+        """Add a run: (n_test, m) probabilities of m classes, those of one class of the comparison added up.
 
-        What is left is scaled to add up to 1, evenly over the learned classes where nothing is left.
+        Classes that take no part in this pair are left out. What is left is scaled to add up to 1, evenly over the
+        learned classes where nothing is left.
         """
-        columns = {name: probabilities[:, k] for k, name in enumerate(classes)}
         chosen = np.zeros((len(probabilities), len(self.classes)))
-        for k, name in enumerate(self.classes):
-            if name in columns:
-                chosen[:, k] = columns[name]
+        for k, name in enumerate(classes):
+            if (compared := self.level.get(name, name)) in self.classes:
+                chosen[:, self.classes.index(compared)] += probabilities[:, k]
         chosen[:, [name in self.learned_classes for name in self.classes]] += np.finfo(np.float32).tiny
         self.probabilities.append(chosen / chosen.sum(axis=1, keepdims=True))
 
@@ -202,17 +204,18 @@ def score_pairs(
                 for test in domains:
                     learned, scored = members(domain, part, train, test, protocol)
                     who = (method, name, protocol, train, test)
-                    pair, learned, scored = new_pair(who, label, learned, scored, config)
+                    pair, compared, learned, scored = new_pair(who, label, learned, scored, config)
                     pairs.append(pair)
                     if not pair.reason:
-                        by_classes[pair.learned_classes].append((pair, scored, learned))
+                        taught = compared[learned]
+                        by_classes[learned.tobytes(), taught.tobytes()].append((pair, scored, learned, taught))
                 for group in by_classes.values():
-                    learned = group[0][2]
+                    _, _, learned, taught = group[0]
                     for k, seed in enumerate(seeds):
                         z = zs[k % len(zs)]
-                        model = classifiers.fit(name, z[learned], label[learned], config, protocol, seed)
-                        for pair, scored, _ in group:
-                            pair.add(model.classes_, model.predict_proba(z[scored]))
+                        model = classifiers.fit(name, z[learned], taught, config, protocol, seed)
+                        for pair, scored, *_ in group:
+                            pair.add(model.classes_.tolist(), model.predict_proba(z[scored]))
                 progress.update(len(domains))
     return pairs
 
@@ -223,8 +226,11 @@ def new_pair(
     learned: np.ndarray,
     scored: np.ndarray,
     config: EvaluationConfig,
-) -> tuple[Pair, np.ndarray, np.ndarray]:
-    """A pair without its runs, and which cells are learned from and scored: under `shared` those of shared classes.
+) -> tuple[Pair, np.ndarray, np.ndarray, np.ndarray]:
+    """A pair without its runs, the class (n,) that it compares each cell as, and which cells are learned and scored.
+
+    Two domains that label at different levels are compared at the finest level that both have. Under `shared` cells
+    of classes that the domains do not share are neither learned nor scored.
 
     Args:
         who: Method, classifier, protocol, training domain and scored domain.
@@ -232,7 +238,9 @@ def new_pair(
         learned: (n,) bool, the cells that may be learned from.
         scored: (n,) bool, the cells that may be scored.
     """
-    kind = CLASSES[who[2]]
+    kind, level = CLASSES[who[2]], _level(label[learned], label[scored], config)
+    if level:
+        label = np.array([level.get(name, name) for name in label.tolist()])
     if kind == "shared":
         shared = sorted(set(label[learned]) & set(label[scored]))
         learned, scored = (rows & np.isin(label, shared) for rows in (learned, scored))
@@ -240,8 +248,14 @@ def new_pair(
     classes = tuple(sorted({*taught, *label[scored]}))
     n_train, n_test = int(learned.sum()), int(scored.sum())
     reason = _why_not(len(taught), kind, n_train, n_test, config.min_cells)
-    pair = Pair(*who, classes, taught, n_train, n_test, reason, label[scored], config.bootstrap)
-    return pair, learned, scored
+    pair = Pair(*who, classes, taught, n_train, n_test, reason, label[scored], config.bootstrap, level)
+    return pair, label, learned, scored
+
+
+def _level(one: np.ndarray, other: np.ndarray, config: EvaluationConfig) -> dict[str, str]:
+    """Those labels that are compared as another class, because the domains label at different levels."""
+    shared = config.tree.shared(one.tolist(), other.tolist())
+    return {label: compared for label, compared in shared.items() if compared not in ("", label)}
 
 
 def _why_not(classes: int, kind: Classes, n_train: int, n_test: int, min_cells: int) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import units_of
-from cellfeat.evaluation.leaderboard import standing
+from cellfeat.evaluation.leaderboard import leaderboard_line
 from cellfeat.evaluation.predicted import predicted_pairs
 from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.protocol import EvaluationConfig, scored_domains
@@ -32,7 +32,7 @@ def score_embeddings(
     Returns:
         table: The rows of the cross-domain table.
         confusions: The entries of confusion.json.
-        standings: The lines of the leaderboard, one a protocol and classifier.
+        lines: The lines of the leaderboard, one a protocol and classifier.
         map: kind ("UMAP" or "t-SNE"), rows (of the store) and xy of the cells drawn, d of the embedding, and
             the reason why none is drawn.
     """
@@ -72,7 +72,7 @@ def _plain(pairs: Sequence[Pair], measured: Sequence[Mapping[str, float]]) -> di
     return {
         "table": [_without_nan(row) for row in tidy(pairs).to_dict("records")],
         "confusions": [confusion_entry(pair) for pair in pairs if not pair.reason],
-        "standings": [_without_nan(standing(group, measured)) for group in groups.values()],
+        "lines": [_without_nan(leaderboard_line(group, measured)) for group in groups.values()],
     }
 
 

@@ -126,12 +126,12 @@ def sheet(cells: pd.DataFrame, pictures: Sequence[Image.Image]) -> Image.Image:
         pen.text((GAP, top + TILE // 2 - 9), class_style(label).name, INK, large)
         for domain, left in lefts.items():
             for turn, k in enumerate(groups.get((label, domain), ())):
-                place = left + turn * (2 * TILE + GAP)
+                x = left + turn * (2 * TILE + GAP)
                 cell = cells.iloc[k]
-                drawn.paste(pictures[k].resize((2 * TILE, TILE), Image.Resampling.LANCZOS), (place, top))
+                drawn.paste(pictures[k].resize((2 * TILE, TILE), Image.Resampling.LANCZOS), (x, top))
                 ink = FAINT if label in ("", cell["named"]) else WRONG
                 text = f"{class_style(cell['named']).name} {cell['probability']:.2f}"
-                pen.text((place, top + TILE + 2), text, ink, small)
+                pen.text((x, top + TILE + 2), text, ink, small)
     return drawn
 
 
@@ -140,7 +140,7 @@ def _some(table: pd.DataFrame, per_class: int) -> np.ndarray:
     if per_class < 1:
         raise CellfeatError(f"per_class: {per_class} cells of a class; give at least 1")
     index = table.index.to_numpy()
-    groups = [index[places] for places in table.groupby(["label", "domain"]).indices.values()]
+    groups = [index[at] for at in table.groupby(["label", "domain"]).indices.values()]
     spread = [rows[np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)] for rows in groups]
     return np.concatenate([index[:0], *spread])
 

@@ -23,7 +23,7 @@ def heat_maps(network: nn.Module, images: Tensor) -> np.ndarray:
 
 
 def grad_cam(network: nn.Module, images: Tensor) -> np.ndarray:
-    """Maps (n, S, S) of the class that the network names, at its last layer that keeps places apart.
+    """Maps (n, S, S) of the class that the network names, at its last layer that keeps positions.
 
     In a residual network that is the sum of the last block, not its last convolution, which is one summand.
 
@@ -37,12 +37,12 @@ def grad_cam(network: nn.Module, images: Tensor) -> np.ndarray:
     if not any(isinstance(layer, nn.Conv2d) for layer in network.modules()):
         raise CellfeatError(f"explain: {type(network).__name__} has neither convolutions nor attention to look at")
     network.requires_grad_(True)
-    with GradCAM(network, [_last_with_places(network, images[:1])]) as cam:
+    with GradCAM(network, [_last_with_positions(network, images[:1])]) as cam:
         return cam(images, targets=None)
 
 
-def _last_with_places(network: nn.Module, image: Tensor) -> nn.Module:
-    """The layer that ends last of those that give maps (1, c, h, w) of more than one place."""
+def _last_with_positions(network: nn.Module, image: Tensor) -> nn.Module:
+    """The layer that ends last of those that give maps (1, c, h, w) of more than one position."""
     ended: list[nn.Module] = []
 
     def look(layer: nn.Module, _: tuple, result: object) -> None:

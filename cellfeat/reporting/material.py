@@ -42,6 +42,8 @@ class Scores:
         leaderboard: Of a comparison: see `cellfeat.evaluation.leaderboard`.
         maps: Of a comparison: by title the 2-D map, see `cellfeat.evaluation.variant`.
         not_run: Of a comparison: by title why a method was left out.
+        trainings: Of a comparison: by title of a method that predicts, and by what it was fitted for, its metrics.csv;
+            those of the first seed.
     """
 
     table: pd.DataFrame
@@ -55,6 +57,7 @@ class Scores:
     leaderboard: pd.DataFrame | None = None
     maps: dict[str, dict[str, Any]] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
+    trainings: dict[str, dict[str, Path]] = field(default_factory=dict)
 
     @property
     def first(self) -> pd.DataFrame:
@@ -189,9 +192,9 @@ def read_comparison(folder: Path, store: Store) -> Scores:
     table = pd.DataFrame([row for one in scored.values() for row in one["table"]])
     table = table.astype(dict.fromkeys(NUMBERS, float))
     cells, split = store.table(), read_split(folder / "split.csv")
-    board = pd.read_csv(folder / "leaderboard.csv", dtype=dict.fromkeys(("method", "classifier", "protocol"), str))
+    ranked = pd.read_csv(folder / "leaderboard.csv", dtype=dict.fromkeys(("method", "classifier", "protocol"), str))
     measured = ["method", "domain_accuracy", "domain_chance", "silhouette_class", "silhouette_domain"]
-    separation = board[board["protocol"] == board["protocol"].iloc[0]].drop_duplicates("method")[measured]
+    separation = ranked[ranked["protocol"] == ranked["protocol"].iloc[0]].drop_duplicates("method")[measured]
     return Scores(
         table,
         [entry for one in scored.values() for entry in one["confusions"]],
@@ -201,9 +204,10 @@ def read_comparison(folder: Path, store: Store) -> Scores:
         patients_known(cells).to_dict("index"),
         len(divided_groups(cells, split)),
         separation.dropna(subset=["domain_accuracy"]).to_dict("records"),
-        board,
+        ranked,
         {title: one["map"] for title, one in scored.items() if one["map"]},
         record["not_run"],
+        {title: logs for title in scored if (logs := _trainings(folder / "methods" / slug(title)))},
     )
 
 
@@ -212,6 +216,13 @@ def _check_files(path: Path, record: Mapping[str, Any]) -> None:
     for name, sha256 in record.get("files", {}).items():
         if not (path.parent / name).is_file() or sha256_file(path.parent / name) != sha256:
             raise Damaged(f"{path.parent / name}: is of another run than {path.name}", "run the command again")
+
+
+def _trainings(folder: Path) -> dict[str, Path]:
+    """By what a method that predicts was fitted for, the log of its first seed."""
+    runs = sorted(path for path in folder.glob("*") if path.is_dir())
+    logs = runs[0].glob("*/fit/metrics.csv") if runs else ()
+    return {path.parent.parent.name.replace("-to-", " → "): path for path in logs}
 
 
 def _check_reconstructions(given: Reconstructions, store: Store) -> None:

@@ -73,7 +73,9 @@ def glance(table: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for method, classifier in dict.fromkeys(zip(accuracy["method"], accuracy["classifier"]))
     ]
-    return [*lines, {"name": "chance"} | {side: rows["chance"].mean() for side, rows in sides.items()}] if lines else []
+    return (
+        [*lines, {"name": "constant"} | {side: rows["chance"].mean() for side, rows in sides.items()}] if lines else []
+    )
 
 
 def beside(table: pd.DataFrame, published: pd.DataFrame) -> list[dict[str, Any]]:
@@ -91,9 +93,9 @@ def beside(table: pd.DataFrame, published: pd.DataFrame) -> list[dict[str, Any]]
     return rows
 
 
-def elsewhere(board: pd.DataFrame) -> list[dict[str, Any]]:
+def elsewhere(leaderboard: pd.DataFrame) -> list[dict[str, Any]]:
     """Results on other data, with ours of the same method: the mean over the pairs within, or across, our domains."""
-    ours = board.drop_duplicates("method").set_index("method")
+    ours = leaderboard.drop_duplicates("method").set_index("method")
     rows = load_published("elsewhere").to_dict("records")
     for row in rows:
         row["name"] = method_name(row["method"])

@@ -21,7 +21,7 @@ from cellfeat.evaluation.table import align
 from cellfeat.reporting import plots, score_tables
 from cellfeat.reporting.palette import caption, class_style, in_reading_order, method_name
 from cellfeat.reporting.plots import jpeg_uri, png_uri
-from cellfeat.reporting.training_curves import autoencoder_curves, detector_curves
+from cellfeat.reporting.training_curves import autoencoder_curves, classifier_curves, detector_curves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,8 +81,8 @@ def leaderboard(material: Material) -> dict[str, Any] | None:
         return None
     lines = material.scores.leaderboard.to_dict("records")
     named = [line | {"name": method_name(line["method"], line["classifier"])} for line in lines]
-    boards = {name: [one for one in named if one["protocol"] == name] for name in material.scores.protocols}
-    return {"boards": boards, "metrics": METRICS, "runs": material.scores.config["runs"]}
+    tables = {name: [one for one in named if one["protocol"] == name] for name in material.scores.protocols}
+    return {"tables": tables, "metrics": METRICS, "runs": material.scores.config["runs"]}
 
 
 def not_run(material: Material) -> dict[str, Any] | None:
@@ -160,8 +160,14 @@ def reconstructions(material: Material) -> dict[str, Any] | None:
 
 
 def training(material: Material) -> dict[str, Any] | None:
-    """Losses over the trainings of the detector and of the autoencoder."""
-    found = {"detector": detector_curves(material.detector), "autoencoder": autoencoder_curves(material.autoencoder)}
+    """Losses over the trainings of the detector, of the autoencoder and of classifiers."""
+    trainings = material.scores.trainings if material.scores else {}
+    curves = {method_name(title): classifier_curves(logs) for title, logs in trainings.items()}
+    found = {
+        "detector": detector_curves(material.detector),
+        "autoencoder": autoencoder_curves(material.autoencoder),
+        "classifiers": {name: drawn for name, drawn in curves.items() if drawn},
+    }
     return found if any(found.values()) else None
 
 
@@ -172,11 +178,11 @@ def embedding(material: Material) -> dict[str, Any] | None:
     measured = [one | {"name": method_name(one["method"])} for one in separation if one["domain_accuracy"] is not None]
     if not maps and not measured:
         return None
-    board = material.scores.leaderboard if material.scores else None
+    ranked = material.scores.leaderboard if material.scores else None
     return {
         "maps": maps,
         "separation": measured,
-        "selection": _selection(board) if board is not None else [],
+        "selection": _selection(ranked) if ranked is not None else [],
         "domains": material.cells["domain"].nunique(),
         "labelled": bool((material.cells["label"] != "").any()),
     }
@@ -302,9 +308,9 @@ def _maps_compared(material: Material) -> list[dict[str, Any]]:
     return shown
 
 
-def _selection(board: pd.DataFrame) -> list[dict[str, Any]]:
+def _selection(leaderboard: pd.DataFrame) -> list[dict[str, Any]]:
     """Entropy and soft neighbourhood density across domains of each method, under the first protocol."""
-    first = board[board["protocol"] == board["protocol"].iloc[0]]
+    first = leaderboard[leaderboard["protocol"] == leaderboard["protocol"].iloc[0]]
     lines = first[["method", "classifier", "across_entropy", "across_snd"]].to_dict("records")
     return [line | {"name": method_name(line["method"], line["classifier"])} for line in lines]
 

@@ -27,6 +27,43 @@ AUTOENCODER_LOSSES = {
 }
 
 
+CLASSIFIER_COLUMNS = {
+    "loss": "whole loss",
+    "classification_loss": "classification loss",
+    "transfer_loss": "transfer loss",
+    "accuracy": "class accuracy",
+    "validation_loss": "validation loss",
+    "entropy": "entropy of the target's predictions",
+    "snd": "soft neighbourhood density of the target",
+}
+
+
+def classifier_curves(logs: Mapping[str, Path]) -> dict[str, Any] | None:
+    """What classifiers logged of each epoch, a panel a quantity and a line a fit: the challenge article's figures.
+
+    Args:
+        logs: By what a classifier was fitted for, its metrics.csv.
+    """
+    tables = {name: table for name, path in sorted(logs.items()) if (table := _table(path)) is not None}
+    longest = max((len(table) for table in tables.values()), default=0)
+    epochs = np.arange(1, longest + 1, dtype=float)
+    panels: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
+    for name, table in tables.items():
+        for title, values in _numbers(table, CLASSIFIER_COLUMNS).items():
+            padded = np.concatenate([values, np.full(longest - len(values), np.nan)])
+            panels.setdefault(title, (epochs, {}))[1][name] = padded
+    if not panels:
+        return None
+    return {"uri": plots.png_uri(plots.curves(panels, "epoch")), "panels": list(panels), "epochs": longest}
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    try:
+        return pd.read_csv(path)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError):  # of a training that was killed
+        return None
+
+
 def detector_curves(detector_dir: Path | None) -> str | None:
     """Losses of the detector's training, from metrics.json (JSON lines)."""
     path = detector_dir / "metrics.json" if detector_dir else None
@@ -45,11 +82,7 @@ def detector_curves(detector_dir: Path | None) -> str | None:
 def autoencoder_curves(autoencoder_dir: Path | None) -> dict[str, Any] | None:
     """Losses and health of the latent space over the autoencoder's training, from metrics.csv."""
     path = autoencoder_dir / "metrics.csv" if autoencoder_dir else None
-    if path is None or not path.is_file():
-        return None
-    try:
-        log = pd.read_csv(path)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+    if path is None or not path.is_file() or (log := _table(path)) is None:
         return None
     epoch = _numbers(log, {"epoch": "epoch"}).get("epoch", np.arange(len(log), dtype=float))
     panels = {title: (epoch, {title: line}) for title, line in _numbers(log, AUTOENCODER_LOSSES).items()}

@@ -191,6 +191,8 @@ class Comparison:
         """Scores are cheap: they are made again when anything they depend on has changed."""
         path = self.output / "scores" / f"{slug(title)}.json"
         options = self.config.evaluation.model_dump(mode="json")
+        if self.config.evaluation.classes:
+            options["classes"] = sha256_file(self.config.evaluation.classes)
         wanted = {**inputs, "evaluation": options, "store": self.store.digest, "split": digest(self.part.tolist())}
         found = read_json(path) if path.is_file() else {}
         if found.get("inputs") != wanted:
@@ -209,7 +211,7 @@ class Comparison:
         if not scored:
             reasons = "; ".join(f"{title}: {reason}" for title, reason in self.not_run.items())
             raise CellfeatError(f"{self.output}: no method could be run: {reasons}")
-        ranked = leaderboard([line | {"seconds": one["seconds"]} for one in scored for line in one["standings"]])
+        ranked = leaderboard([line | {"seconds": one["seconds"]} for one in scored for line in one["lines"]])
         table = pd.DataFrame([row for one in scored for row in one["table"]])
         write_text(self.output / "leaderboard.csv", ranked.to_csv(index=False))
         write_text(self.output / "table.csv", table.to_csv(index=False))

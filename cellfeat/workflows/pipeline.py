@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = 6  # reconstructions shown of each domain
 COPY = "pipeline.yaml"  # in the output folder: the YAML of the last run
+UNALIGNED = "without-alignment"  # folder within the autoencoder's
 STAGES = ("detector", "dump", "autoencoder", "embed", "evaluate", "report")
 
 
@@ -72,6 +73,13 @@ class PipelineConfig(BaseModel):
     detector: DetectorConfig
     dump: DumpStage
     autoencoder: AutoencoderConfig = Field(default_factory=lambda: AutoencoderConfig.model_validate({}))
+    without_alignment: bool = Field(
+        False,
+        description=(
+            "also train the autoencoder without alignment and nothing else changed, for the two maps of the AE-CFE "
+            "paper's figure 4; its training takes twice as long"
+        ),
+    )
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig.model_validate({}))
 
 
@@ -221,15 +229,25 @@ class Run:
             store = self._store()
             part = stratified_split(store.table(), options.test_fraction, options.seed).to_numpy()
             self._aecfe().fit(store, np.flatnonzero(part == "train"), folder)
+            if self.config.without_alignment:
+                self._ae().fit(store, np.flatnonzero(part == "train"), folder / UNALIGNED)
 
         options = self.config.autoencoder
         resumable = ("checkpoints/*.ckpt", "autoencoder.safetensors")
-        return Stage("autoencoder", {"options": options.model_dump()}, make, True, resumable)
+        inputs = {"options": options.model_dump()} | ({UNALIGNED: True} if self.config.without_alignment else {})
+        return Stage("autoencoder", inputs, make, True, resumable)
 
     def _aecfe(self) -> Any:
         from cellfeat.methods import build
 
         return build("aecfe", self.config.autoencoder.model_dump())
+
+    def _ae(self) -> Any:
+        """The same network with the same settings, without alignment."""
+        from cellfeat.methods import build
+        from cellfeat.methods.ae import AEConfig
+
+        return build("ae", self.config.autoencoder.model_dump() | AEConfig.without_effect)
 
     def _embed(self) -> Stage:
         def make(folder: Path) -> None:
@@ -238,6 +256,8 @@ class Run:
 
             store = self._store()
             write_embedded(self._aecfe(), store, self.output / "autoencoder", folder / "aecfe.h5")
+            if self.config.without_alignment:
+                write_embedded(self._ae(), store, self.output / "autoencoder" / UNALIGNED, folder / "ae.h5")
             embed_with(build("rcnn"), store, np.arange(0), folder, folder / "rcnn.h5")
 
         return Stage("embed", {}, make)
@@ -249,7 +269,8 @@ class Run:
             evaluate(self._store(), self._embeddings(), folder, options, self.output / "autoencoder" / "split.csv")
 
         options = self.config.evaluation
-        return Stage("evaluate", {"options": options.model_dump()}, make)
+        classes = {"classes": sha256_file(options.classes)} if options.classes else {}
+        return Stage("evaluate", {"options": options.model_dump(), **classes}, make)
 
     def _report(self) -> Stage:
         def make(folder: Path) -> None:
@@ -275,7 +296,8 @@ class Run:
         return Store(self.output / "dump" / "store")
 
     def _embeddings(self) -> list[Path]:
-        return [self.output / "embed" / "aecfe.h5", self.output / "embed" / "rcnn.h5"]
+        methods = ["aecfe", "ae", "rcnn"] if self.config.without_alignment else ["aecfe", "rcnn"]
+        return [self.output / "embed" / f"{method}.h5" for method in methods]
 
     def _reconstructions(self) -> Reconstructions:
         """A few cells of each domain that the autoencoder never saw, beside what it makes of them."""

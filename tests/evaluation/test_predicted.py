@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation.leaderboard import leaderboard, standing
+from cellfeat.evaluation.leaderboard import leaderboard, leaderboard_line
 from cellfeat.evaluation.predicted import predicted_pairs
 from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.store import Predictions
@@ -58,13 +58,23 @@ def test_under_paper_every_class_counts_and_is_scored():
     assert pairs["b", "a"].n_test == 15
 
 
+def test_probabilities_of_finer_classes_add_up(tmp_path):
+    (tmp_path / "classes.csv").write_text("class,parent\nwhite,\nblast,white\neosinophil,white\n")
+    table = TABLE.assign(label=TABLE["label"].where(TABLE["domain"] == "a", "white"))
+    config = CONFIG.model_copy(update={"classes": str(tmp_path / "classes.csv")})
+    predicted = predicted_pairs("mdd", all_pairs(predictions(0.4)), table, "paper", SPLIT, config)
+    pair = next(pair for pair in predicted if (pair.train, pair.test) == ("a", "b"))
+    assert pair.classes == ("monocyte", "white")
+    np.testing.assert_allclose(pair.probabilities[0], [[0.6, 0.4]] * 10, atol=1e-6)
+
+
 def test_the_leaderboard_takes_means_over_pairs_and_sd_over_runs():
     good = predicted_pairs("good", all_pairs(predictions(0.9), predictions(0.9)), TABLE, "shared", SPLIT, CONFIG)
     mixed = predicted_pairs("mixed", all_pairs(predictions(0.9), predictions(0.1)), TABLE, "shared", SPLIT, CONFIG)
     measured = [
         {"domain_accuracy": x, "domain_chance": 0.5, "silhouette_class": 0, "silhouette_domain": 0} for x in (0.6, 0.8)
     ]
-    board = leaderboard([standing(mixed, measured), standing(good, [])])
+    board = leaderboard([leaderboard_line(mixed, measured), leaderboard_line(good, [])])
     assert board["method"].tolist() == ["good", "mixed"]
     line = board.iloc[1]
     within = [np.mean([pair.by_run["accuracy"][k] for pair in mixed if pair.train == pair.test]) for k in (0, 1)]

@@ -105,6 +105,26 @@ def test_under_paper_all_classes_are_learned_and_the_whole_test_part_is_scored()
     assert reasons["a", "b"] == "1 shared class, two are needed"
 
 
+@pytest.mark.parametrize("protocol", ["paper", "shared"])
+def test_domains_are_compared_at_the_finest_level_that_both_have(tmp_path, protocol):
+    (tmp_path / "classes.csv").write_text(
+        "class,parent\nneutrophil,\nneutrophil_band,neutrophil\nneutrophil_segmented,neutrophil\n"
+    )
+    table = cells(
+        {
+            "a": {"neutrophil_band": 10, "neutrophil_segmented": 10, "monocyte": 20},
+            "b": {"neutrophil": 20, "monocyte": 20},
+        }
+    )
+    z = np.array([[name.startswith("neutrophil"), name.endswith("band")] for name in table["label"]], float)
+    config = EvaluationConfig(runs=1, trees=5, bootstrap=0, classes=str(tmp_path / "classes.csv"))
+    pairs = module.score_pairs("m", [z], table, protocol, stratified_split(table), config)
+    found = {(pair.train, pair.test): pair for pair in pairs}
+    assert found["a", "b"].classes == found["b", "a"].classes == ("monocyte", "neutrophil")
+    assert found["a", "a"].classes == ("monocyte", "neutrophil_band", "neutrophil_segmented")
+    assert {place: pair.by_run["accuracy"] for place, pair in found.items()} == dict.fromkeys(found, [1])
+
+
 def test_paper_and_shared_are_the_same_where_domains_have_the_same_classes():
     noise = embed(TABLE, np.random.default_rng(0).normal(size=(len(TABLE), 3)))
     paper, shared = (cross_domain_table(noise, TABLE, protocol, **SMALL) for protocol in ("paper", "shared"))

@@ -42,6 +42,7 @@ def pipeline(tmp_path_factory):
         },
         "dump": {"datasets": sites[:2], "score_threshold": 0.0},
         "autoencoder": {"anchor": sites[0], "epochs": 1, "batch_size": 64, "image_fraction": 0.05},
+        "without_alignment": True,
         "evaluation": {"runs": 1},
     }
 
@@ -68,8 +69,10 @@ def test_the_whole_road_ends_in_a_report(finished):
     page = (output / "report" / "report.html").read_text()
     assert "site-a" in page
     assert "site-b" in page
+    assert "UMAP of the AE-CFE embedding" in page
+    assert "UMAP of the AE without alignment embedding" in page
     assert all(read_json(output / stage / "stage.json")["done"] for stage in STAGES)
-    assert {path.name for path in (output / "embed").glob("*.h5")} == {"aecfe.h5", "rcnn.h5"}
+    assert {path.name for path in (output / "embed").glob("*.h5")} == {"aecfe.h5", "ae.h5", "rcnn.h5"}
     assert (output / "pipeline.yaml").read_text() == finished[0].read_text()
 
 
