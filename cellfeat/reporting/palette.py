@@ -14,8 +14,8 @@ class ClassStyle(NamedTuple):
     marker: str
 
 
-# Nobody can tell thirteen colours from each other. So the marker shows the lineage and the colour the cell within it;
-# the neutrophil series runs from dark to bright in the order of its maturation. The order is that of a differential count.
+# Nobody can tell thirteen colours from each other. So the marker shows the lineage and the colour the cell within it.
+# The neutrophil series runs from dark to bright as it matures. The order is that of a differential count.
 CLASSES = {
     "blast": ClassStyle("blast", "#000000", "*"),
     "promyelocyte": ClassStyle("promyelocyte", "#46085c", "o"),
