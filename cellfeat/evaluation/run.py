@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ import pandas as pd
 
 import cellfeat
 from cellfeat.core.files import sha256_file, write_json, write_text
-from cellfeat.data.alignment import aligned
+from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.data.alignment import MIN_CELLS, aligned
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import divided_groups, patients_known, read_split, units_of
 from cellfeat.errors import CellfeatError
@@ -68,7 +68,7 @@ def evaluate(
     scored = tidy(pairs)
 
     files = [output_dir / "table.csv", output_dir / "confusion.json"]
-    write_text(files[0], scored.to_csv(index=False))
+    write_text(files[0], without_formulas(scored).to_csv(index=False))
     write_json(files[1], [confusion_entry(pair) for pair in pairs if not pair.reason])
     labelled = table["label"] != ""
     record = {
@@ -107,9 +107,9 @@ def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list
     part, unit = parts_of(split, table["cell_id"]), units_of(table).to_numpy(str)
     tested, learned = part == "test", np.flatnonzero(part == "train")
     views = {method_of(one): z}
-    if len(set(domain)) > 1:
-        with suppress(CellfeatError):  # a domain of a single cell has no statistics
-            views[f"{method_of(one)}+coral"] = aligned(z, domain, learned, "coral")
+    cells = [int((domain[learned] == name).sum()) for name in sorted(set(domain))]
+    if len(cells) > 1 and min(cells) >= MIN_CELLS:  # a domain of a single cell has no statistics
+        views[f"{method_of(one)}+coral"] = aligned(z, domain, learned, "coral")
     lines = []
     for method, view in views.items():
         found = separation(view[tested], domain[tested], label[tested], unit=unit[tested])

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from cellfeat.core.files import atomic_path, slug, write_text
+from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
@@ -95,7 +96,10 @@ def explain(
     for name, picture in zip(cells["picture"], pictures):
         _save(picture, output / name)
     columns = ["picture", "cell_id", "domain", "label", "named", "probability"]
-    write_text(output / "cells.csv", cells[columns].to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    write_text(
+        output / "cells.csv",
+        without_formulas(cells[columns]).to_csv(index=False, float_format="%.4f", lineterminator="\n"),
+    )
     _save(sheet(cells, pictures), output / "sheet.png")
     right = (cells["label"] == cells["named"]).sum()
     log.info("%s: %d cells as %s sees them, %d named as labelled", output, len(cells), method.name, right)

@@ -15,6 +15,7 @@ from cellfeat.reporting.plots import (
     FAINT,
     INK,
     WIDTH,
+    in_legend,
     legend_below,
     plain,
     png_bytes,
@@ -97,7 +98,7 @@ def colour_histograms(crop: Mapping[str, np.ndarray], mask: Mapping[str, np.ndar
             for domain, (colour, _) in colours.items():
                 percent = 100 * shares[domain][row]
                 edges = np.linspace(0, 256, len(percent) + 1)
-                axes.stairs(percent, edges, color=colour, linewidth=1.4, label=domain)
+                axes.stairs(percent, edges, color=colour, linewidth=1.4, label=in_legend(domain))
             highest = max(1.0, *(100 * np.nan_to_num(share[row]).max() for share in shares.values()))
             axes.set_title(f"{channel}, {where}")
             axes.set(xlim=(0, 256), xticks=range(0, 257, 64))

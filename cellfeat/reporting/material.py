@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import read_json, sha256_file, slug
+from cellfeat.core.spreadsheet import with_formulas
 from cellfeat.data.split import divided_groups, patients_known, read_split
 from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.evaluation.run import read_all
@@ -159,6 +160,7 @@ def read_evaluation(folder: Path, store: Store, embeddings: Mapping[str, Path]) 
             raise CellfeatError(f"{folder}: does not evaluate {file} as it is now", "evaluate again")
     numbers = dict.fromkeys(NUMBERS, "")
     table = pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+    table = with_formulas(table)
     if not {*TEXTS, *NUMBERS} <= set(table) or "patients" not in record:
         raise CellfeatError(f"{folder / 'table.csv'}: of an older version of cellfeat", "evaluate again")
     split = record["inputs"]["split"]
@@ -192,7 +194,8 @@ def read_comparison(folder: Path, store: Store) -> Scores:
     table = pd.DataFrame([row for one in scored.values() for row in one["table"]])
     table = table.astype(dict.fromkeys(NUMBERS, float))
     cells, split = store.table(), read_split(folder / "split.csv")
-    ranked = pd.read_csv(folder / "leaderboard.csv", dtype=dict.fromkeys(("method", "classifier", "protocol"), str))
+    texts = dict.fromkeys(("method", "classifier", "protocol"), str)
+    ranked = with_formulas(pd.read_csv(folder / "leaderboard.csv", dtype=texts))
     measured = ["method", "domain_accuracy", "domain_chance", "silhouette_class", "silhouette_domain"]
     separation = ranked[ranked["protocol"] == ranked["protocol"].iloc[0]].drop_duplicates("method")[measured]
     return Scores(

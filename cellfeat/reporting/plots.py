@@ -51,7 +51,7 @@ def points_by_domain(axes: Any, points: np.ndarray, domain: np.ndarray) -> None:
     colours = domain_colours(domain)
     order = np.random.default_rng(0).permutation(len(points))  # no domain is painted over another
     for name, (colour, _) in colours.items():
-        axes.scatter(*points[:0].T, s=28, color=colour, label=name)
+        axes.scatter(*points[:0].T, s=28, color=colour, label=in_legend(name))
     axes.scatter(*points[order].T, s=9, c=[colours[name][0] for name in domain[order]], alpha=0.75, linewidths=0)
     axes.set_title("by domain")
 
@@ -68,6 +68,11 @@ def points_by_class(axes: Any, points: np.ndarray, label: np.ndarray) -> None:
     for name in reversed(names):
         axes.scatter(*points[label == name].T, **looks[name])
     axes.set_title("by class")
+
+
+def in_legend(name: str) -> str:
+    """A name that a legend shows: matplotlib leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def legend_below(axes: Axes) -> None:
@@ -91,7 +96,13 @@ def curves(columns: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], x
             shown = np.isfinite(y)
             marker = "o" if shown.sum() == 1 else None
             axes.plot(
-                x[shown], y[shown], color=colours[name][0], linewidth=1.5, label=name, marker=marker, markersize=3
+                x[shown],
+                y[shown],
+                color=colours[name][0],
+                linewidth=1.5,
+                label=in_legend(name),
+                marker=marker,
+                markersize=3,
             )
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cellfeat.reporting.palette import class_style, domain_colours, in_reading_order
-from cellfeat.reporting.plots import FAINT, INK, WIDTH, plain, png_bytes
+from cellfeat.reporting.plots import FAINT, INK, WIDTH, in_legend, plain, png_bytes
 
 MARK = "#d1242f"  # the article marks its ranked signatures in red
 
@@ -121,7 +121,7 @@ def f1_bars(f1: Mapping[str, pd.DataFrame]) -> bytes:
     for k, (method, table) in enumerate(f1.items()):
         rows = table.set_index("label").loc[labels]
         at = np.arange(len(labels)) + (k - (len(f1) - 1) / 2) * width
-        axes.bar(at, rows["f1"], width, yerr=rows["sd"], color=colours[method][0], label=method, ecolor=INK)
+        axes.bar(at, rows["f1"], width, yerr=rows["sd"], color=colours[method][0], label=in_legend(method), ecolor=INK)
     names = [*(class_style(name).name for name in labels[:-1]), "mean of the classes"]
     axes.set_xticks(range(len(labels)), names, rotation=35, ha="right", fontsize=8)
     axes.set(ylim=(0, 1), ylabel="F1")

@@ -13,6 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from cellfeat.core.files import atomic_path, write_text
+from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.data.split import units_of
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.profile_scores import Halves, half_half, rank_signatures
@@ -134,8 +135,9 @@ def report_profiles(
     table = pd.concat([one.assign(method=method) for method, one in f1.items()], ignore_index=True)
     table = table[["method", "label", "cells", "f1", "sd"]]
     counts = pd.DataFrame(halves.confusion, index=list(halves.classes), columns=list(halves.classes))
-    write_text(output / "f1.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_text(output / "confusion.csv", counts.rename_axis("true").to_csv(lineterminator="\n"))
+    write_text(output / "f1.csv", without_formulas(table).to_csv(index=False, lineterminator="\n"))
+    counts = without_formulas(counts.rename_axis("true").reset_index())
+    write_text(output / "confusion.csv", counts.to_csv(index=False, lineterminator="\n"))
     write_text(output / "signatures.csv", signatures.to_csv(index=False, lineterminator="\n"))
     for name, picture in figures.items():
         _save(picture, output / f"{name}.png")

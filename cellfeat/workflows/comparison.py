@@ -26,6 +26,7 @@ import pandas as pd
 import cellfeat
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
 from cellfeat.core.run_record import RunRecord
+from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.core.text import read_text
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import read_split
@@ -213,8 +214,8 @@ class Comparison:
             raise CellfeatError(f"{self.output}: no method could be run: {reasons}")
         ranked = leaderboard([line | {"seconds": one["seconds"]} for one in scored for line in one["lines"]])
         table = pd.DataFrame([row for one in scored for row in one["table"]])
-        write_text(self.output / "leaderboard.csv", ranked.to_csv(index=False))
-        write_text(self.output / "table.csv", table.to_csv(index=False))
+        write_text(self.output / "leaderboard.csv", without_formulas(ranked).to_csv(index=False))
+        write_text(self.output / "table.csv", without_formulas(table).to_csv(index=False))
         write_json(self.output / "confusion.json", [entry for one in scored for entry in one["confusions"]])
         options = self.config.model_dump(mode="json")
         files = ["split.csv", "leaderboard.csv", "table.csv", "confusion.json"]

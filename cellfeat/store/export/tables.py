@@ -13,6 +13,7 @@ import pandas as pd
 
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path
+from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.errors import CellfeatError
 from cellfeat.store.embeddings import Embeddings, read_embeddings
 from cellfeat.store.reader import Store
@@ -20,10 +21,6 @@ from cellfeat.store.reader import Store
 # The names that single-cell tools look for; the others stay as they are in the store.
 COLUMNS = {"label": "cell_type", "domain": "batch", "image_id": "sample"}
 UNKNOWN = "unknown"  # cell type of a cell without a label
-
-
-# What a spreadsheet takes for the start of a formula (OWASP, CSV injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_table(store: Store, output: Path, to: str, embeddings: Sequence[str | Path] = ()) -> None:
@@ -115,13 +112,7 @@ def _parquet(path: Path, table: pd.DataFrame, arrays: dict, pca: np.ndarray | No
 
 def _csv(path: Path, table: pd.DataFrame, arrays: dict, pca: np.ndarray | None, said: str) -> None:
     frame = _flat(table, arrays, pca).rename_axis("cell_id").reset_index()
-    texts = [name for name in frame if frame[name].dtype.kind not in "fiub"]
-    frame[texts] = frame[texts].map(_no_formula)
-    frame.rename(columns=_no_formula).to_csv(path, index=False)
-
-
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text
+    without_formulas(frame).to_csv(path, index=False)
 
 
 def _npz(path: Path, table: pd.DataFrame, arrays: dict, pca: np.ndarray | None, said: str) -> None:
