@@ -15,7 +15,6 @@ tested, though not their labels.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -78,7 +77,7 @@ class EvaluationConfig(BaseModel):
         default=5, ge=2, description="A pair with fewer cells to train on, or to score, is not evaluated."
     )
 
-    @cached_property
+    @property
     def tree(self) -> ClassTree:
         """The project's own classes, or the 13 without parents.
 

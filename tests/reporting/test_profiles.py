@@ -57,7 +57,7 @@ def test_a_cell_is_drawn_from_its_codes_in_its_place(fitted):
 
 def test_another_method_is_refused(fitted, tmp_path):
     store = fitted[0]
-    write_json(tmp_path / "fit.json", {"method": "rcnn", "store_digest": store.digest})
+    write_json(tmp_path / "fit.json", {"inputs": {"method": "rcnn", "store_digest": store.digest, "config": {}}})
     with pytest.raises(CellfeatError, match="rcnn has no signatures; give the folder of a fitted psd"):
         profile(store, tmp_path, tmp_path / "out")
 
