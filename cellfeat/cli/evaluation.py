@@ -9,6 +9,7 @@ import typer
 
 from cellfeat.cli.command import command
 from cellfeat.cli.options import EmbeddingFiles, EmbeddingFilesIfAny, MoreEmbeddings, StorePath
+from cellfeat.cli.writing import one_writer
 
 
 @command(settings="cellfeat.evaluation:EvaluationConfig")
@@ -23,7 +24,9 @@ def evaluate(
     from cellfeat.evaluation import evaluate
     from cellfeat.store import Store
 
-    print(evaluate(Store(store), embeddings, output, settings, split))
+    opened = Store(store)
+    with one_writer(output):
+        print(evaluate(opened, embeddings, output, settings, split))
 
 
 @command()
@@ -62,7 +65,9 @@ def explore(
     from cellfeat.reporting.explore import explore
     from cellfeat.store import Store
 
-    print(explore(Store(store), embeddings or (), output))
+    opened = Store(store)
+    with one_writer(output):
+        print(explore(opened, embeddings or (), output))
 
 
 @command()
@@ -84,7 +89,9 @@ def profile(
     from cellfeat.reporting.profiles import profile
     from cellfeat.store import Store
 
-    print(profile(Store(store), fitted, output, beside or (), domain))
+    opened = Store(store)
+    with one_writer(output):
+        print(profile(opened, fitted, output, beside or (), domain))
 
 
 @command()
@@ -108,4 +115,6 @@ def explain(
     from cellfeat.reporting.explain import explain
     from cellfeat.store import Store
 
-    print(explain(Store(store), fitted, output, cell or (), per_class, split))
+    opened = Store(store)
+    with one_writer(output):
+        print(explain(opened, fitted, output, cell or (), per_class, split))

@@ -10,6 +10,7 @@ import typer
 
 from cellfeat.cli.command import CONTINUES, command
 from cellfeat.cli.options import StorePath
+from cellfeat.cli.writing import one_writer
 from cellfeat.errors import CellfeatError
 
 WIDTH = 100  # columns of the description of a setting
@@ -25,7 +26,9 @@ def train_ae(
     from cellfeat.autoencoder import train_autoencoder
     from cellfeat.store import Store
 
-    print(train_autoencoder(Store(store), output, settings))
+    opened = Store(store)
+    with one_writer(output):
+        print(train_autoencoder(opened, output, settings))
 
 
 @command(interrupted=CONTINUES)
@@ -58,7 +61,9 @@ def embed(
     table = opened.table()
     part = read_split(split) if split else stratified_split(table)
     rows = (parts_of(part, table["cell_id"]) == "train").nonzero()[0]
-    print(embed_with(chosen, opened, rows, target.with_suffix(""), target))
+    fitted = target.with_suffix("")
+    with one_writer(fitted):
+        print(embed_with(chosen, opened, rows, fitted, target))
 
 
 @command()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.files import read_json, write_json
+from cellfeat.core.lock import LOCK
 from cellfeat.errors import CellfeatError, DifferentInputs
 
 RECORD = "record.json"
@@ -103,6 +104,8 @@ class RunRecord:
             return
         write_json(self.path, {"inputs": found["inputs"], "done": False, "discarded": True})
         for entry in self._entries():
+            if entry.name == LOCK:  # whoever writes here holds it
+                continue
             if stat.S_ISDIR(entry.lstat().st_mode):
                 shutil.rmtree(entry)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from cellfeat.core.files import read_json, write_json
+from cellfeat.core.lock import FolderLock
 from cellfeat.detection.build import build_detector, choose_engine
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
 from cellfeat.detection.classes import class_names, with_classes
@@ -50,14 +52,16 @@ def train_net(
         Dataset → scores.
 
     Raises:
+        Busy: Another process trains in `OUTPUT_DIR`.
         CellfeatError: An unreadable config, a key that the engine does not support, missing data or weights.
     """
     given = [*overrides, *_device(num_gpus)]
     cfg = config_of_checkpoint(config_file, given) if eval_only else load_config(find_config(config_file), given)
     processes = Processes(num_gpus or 1, num_machines, machine_rank, dist_url)
-    if eval_only:
-        return evaluate(cfg, engine, processes, data_root)
-    return train(cfg, resume, engine, processes, data_root)
+    with FolderLock(Path(cfg.OUTPUT_DIR)) if machine_rank == 0 else nullcontext():
+        if eval_only:
+            return evaluate(cfg, engine, processes, data_root)
+        return train(cfg, resume, engine, processes, data_root)
 
 
 @dataclass(frozen=True)

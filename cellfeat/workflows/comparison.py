@@ -25,6 +25,7 @@ import pandas as pd
 
 import cellfeat
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
+from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.core.text import read_text
@@ -58,7 +59,9 @@ def run_compare(path: str | Path) -> Path:
             `MissingRequirement`; a method that lacks what it needs is left out and listed.
     """
     config = load_compare(path)
-    return Comparison(config, read_text(path)).run()
+    comparison = Comparison(config, read_text(path))
+    with FolderLock(config.output):
+        return comparison.run()
 
 
 class Comparison:

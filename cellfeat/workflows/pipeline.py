@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.core.files import digest, read_json, sha256_file, write_text
+from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import STAGE, RunRecord, differences
 from cellfeat.core.settings import read_yaml
 from cellfeat.core.text import read_text
@@ -129,6 +130,7 @@ class Run:
             The report.
 
         Raises:
+            Busy: Another run is writing the output folder.
             CellfeatError: An unknown stage, a result of other inputs, or a folder that is not of this pipeline.
         """
         if start is not None and start not in STAGES:
@@ -136,18 +138,23 @@ class Run:
         kept = STAGES.index(start) if start else len(STAGES)
         steps = list(self._steps())
         self._check(steps, kept)
-        for _, record in steps[kept:]:
-            record.discard()
-        for stage, record in steps:
-            if _is_done(stage, record):
-                log.info("%s: already done, %s", stage.name, record.folder)
-                continue
-            log.info("%s: %s", stage.name, record.folder)
-            record.begin()
-            write_text(self.output / COPY, self.text)
-            stage.make(record.folder)
-            record.done()
+        with FolderLock(self.output):
+            self._check(steps, kept)  # another run may have been at work until now
+            for _, record in steps[kept:]:
+                record.discard()
+            for stage, record in steps:
+                self._do(stage, record)
         return self.output / "report" / "report.html"
+
+    def _do(self, stage: Stage, record: RunRecord) -> None:
+        if _is_done(stage, record):
+            log.info("%s: already done, %s", stage.name, record.folder)
+            return
+        log.info("%s: %s", stage.name, record.folder)
+        record.begin()
+        write_text(self.output / COPY, self.text)
+        stage.make(record.folder)
+        record.done()
 
     def _steps(self) -> Iterator[tuple[Stage, RunRecord]]:
         """Each stage with its record, whose inputs contain the digest of all that the stages before it depend on."""

@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from cellfeat.core.files import read_json
+from cellfeat.core.lock import FolderLock
 from cellfeat.data.synthetic import write_sites
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import Busy, CellfeatError
 from cellfeat.workflows.demo import PIPELINE
 from cellfeat.workflows.pipeline import STAGES, PipelineConfig, load_pipeline, run_pipeline
 
@@ -211,6 +212,11 @@ def test_what_is_no_pipeline_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(CellfeatError, match=r"p\.yaml: not"):
         load_pipeline(path)
+
+
+def test_an_output_folder_that_another_run_writes_is_refused(pipeline, tmp_path):
+    with FolderLock(tmp_path / "o"), pytest.raises(Busy, match="another process is writing here"):
+        run_pipeline(write(tmp_path / "p.yaml", {**pipeline, "output": str(tmp_path / "o")}))
 
 
 def test_an_unknown_stage_is_named(pipeline, tmp_path):

@@ -1,0 +1,28 @@
+"""One writer of an output folder at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder that a command writes; of processes that work together, the first holds it.
+
+    Args:
+        folder: Made if absent.
+
+    Raises:
+        Busy: Another command is writing there.
+        CannotWrite: The folder cannot be written to.
+    """
+    if int(os.environ.get("RANK", 0)) > 0:  # torchrun sets it
+        yield
+        return
+    from cellfeat.core.lock import FolderLock
+
+    with FolderLock(folder):
+        yield
