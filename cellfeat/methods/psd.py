@@ -26,7 +26,7 @@ from cellfeat.core.lightning_trainer import check_finite
 from cellfeat.core.tensors import best_device, load_checkpoint, save_checkpoint, save_tensors
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
-from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
+from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition, sparse_codes
 from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:
@@ -113,21 +113,28 @@ class PSD:
         return _load(_weights(folder, 1)).dictionary.numpy()
 
     def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
-        """(len(rows), S, S, 3) uint8 RGB: patches made of kernels by predicted codes, averaged where they overlap.
+        """(len(rows), S, S, 3) uint8 RGB: patches made of kernels by their sparse codes, averaged where they overlap.
 
-        Pixels at the right and lower edge that no patch covers are the patches' mean colour. First layer only.
+        The codes minimise E(z), they are not the encoder's predictions: what is shown is the dictionary. Pixels at the
+        right and lower edge that no patch covers have the patches' mean colour. First layer only.
         """
         layer = _load(_weights(folder, 1))
         crops = _scaled(torch.from_numpy(store.read("crops", rows)))
         with torch.inference_mode():
             vectors = functional.unfold(crops, self.config.patch, stride=self.config.step)
-            drawn = layer.scale * (layer.dictionary @ _predict(layer, vectors)) + layer.mean[:, None]
+            drawn = torch.stack([self._redrawn(layer, patches.T).T for patches in vectors])
             size = crops.shape[2:]
             total = functional.fold(drawn, size, self.config.patch, stride=self.config.step)
             covered = functional.fold(torch.ones_like(drawn), size, self.config.patch, stride=self.config.step)
             fill = layer.mean.unflatten(0, (3, -1)).mean(1)[None, :, None, None]
             pictures = torch.where(covered > 0, total / covered.clamp_min(1), fill)
         return (pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+    def _redrawn(self, layer: PredictiveSparseDecomposition, vectors: Tensor) -> Tensor:
+        """D z of vectors (n, d), not normalised."""
+        x, config = layer.normalise(vectors), self.config
+        z = sparse_codes(x, layer.predict(x), layer.dictionary, config.sparsity, config.prediction, config.code_steps)
+        return layer.scale * (z @ layer.dictionary.T) + layer.mean
 
     def _learn(
         self, store: Store, rows: np.ndarray, folder: Path, number: int, below: list[PredictiveSparseDecomposition]
