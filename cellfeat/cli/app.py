@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -75,7 +76,8 @@ app = typer.Typer(
     cls=_Group,
     help="Comparable features of single white blood cells from blood-smear images of any laboratory.",
     epilog="`cellfeat COMMAND -h` lists a command's options. An error is one line and exit status 2; --debug anywhere "
-    "shows its traceback, --allow-outside lets a dataset.yaml name paths outside of its folder.",
+    "shows its traceback, --allow-outside lets a dataset.yaml name paths outside of its folder. CELLFEAT_DATASETS "
+    "names the folder of the datasets, OMP_NUM_THREADS the number of threads.",
     **APP,
 )
 
@@ -93,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug, outside = "--debug" in arguments, "--allow-outside" in arguments
     arguments = [argument for argument in arguments if argument not in ("--debug", "--allow-outside")] or ["--help"]
     _show_log()
+    if not sys.stderr.isatty():  # in a log file, a progress bar writes every 30 s instead of every 0.1 s
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
     try:
         with outside_paths(outside):
             status = app(arguments, prog_name="cellfeat", standalone_mode=False)

@@ -88,7 +88,7 @@ def open_dataset(name: str, root: Path | None = None) -> Dataset:
     raise CellfeatError(
         f"dataset {base!r}: not in the catalogue ({', '.join(sorted(_known()))}) and no "
         f"{_root(root) / base / DESCRIPTION}; "
-        "correct the name, set CELLFEAT_DATASETS to the folder that holds it, or describe it (datasets/README.md)"
+        "correct the name, set CELLFEAT_DATASETS to its parent folder, or describe it (`cellfeat schema dataset`)"
     )
 
 

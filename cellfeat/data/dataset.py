@@ -227,7 +227,7 @@ class Dataset:
         root = self.folder / self.spec.images
         if not root.is_dir():
             raise CellfeatError(
-                f"dataset {self.spec.name}: no folder {root}; get the images as datasets/README.md says, "
+                f"dataset {self.spec.name}: no folder {root}; get its images (cellfeat's documentation on datasets), "
                 "or set CELLFEAT_DATASETS to the folder that holds the datasets"
             )
         listing = find_images(root, self.spec.pattern)
@@ -235,7 +235,7 @@ class Dataset:
             left_out = "".join(f"; left out: {one}" for one in counted(listing.left_out))
             raise CellfeatError(
                 f"dataset {self.spec.name}: no image in {root} matches {self.spec.pattern!r}{left_out}; "
-                "datasets/README.md shows the layout, CELLFEAT_DATASETS names the folder that holds the datasets"
+                "`cellfeat schema dataset` explains both, CELLFEAT_DATASETS names the folder of the datasets"
             )
         return listing
 

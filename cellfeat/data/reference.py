@@ -131,7 +131,7 @@ class ReferenceCells:
         if not self._path.exists():
             raise CellfeatError(
                 f"{self._path}: no such file or folder of annotations",
-                "datasets/README.md says which prepare script makes it; for your own set correct the path",
+                "for a public set run its prepare script, for your own correct the path",
             )
         if self._format == "coco":
             images = read_coco(self._single_file(), self._source.classes)

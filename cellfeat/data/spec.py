@@ -251,7 +251,7 @@ def parse_spec(text: str, source: str, name: str) -> DatasetSpec:
     if content is None:  # an empty file: the defaults
         content = {}
     if not isinstance(content, dict):
-        raise CellfeatError(f"{source}: must hold keys such as images and labels; see datasets/README.md")
+        raise CellfeatError(f"{source}: must hold keys such as images and labels; `cellfeat schema dataset` lists them")
     try:
         spec = DatasetSpec(**{"name": name, "domain": name, **{str(key): value for key, value in content.items()}})
     except ValidationError as error:
@@ -270,6 +270,6 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; datasets/README.md lists the keys"
+        return f"unknown key {key!r}; `cellfeat schema dataset` lists the keys"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {printable(repr(problem['input']))})" if key else message

@@ -1,4 +1,4 @@
-"""`cellfeat doctor`: what is installed, what runs, and the one line that mends what is missing."""
+"""`cellfeat doctor`: what is installed, what runs, and the one line that installs what is missing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _data() -> Iterator[str]:
         yield f"data root: {root}, which does not exist: export CELLFEAT_DATASETS=/folder/of/datasets"
         return
     here = [name for name in dataset_names() if (root / name).is_dir()]
-    yield f"data root: {root}, {len(here)} datasets ({', '.join(here) or 'none: see datasets/README.md'})"
+    yield f"data root: {root}, {len(here)} datasets ({', '.join(here) or 'none; see `cellfeat datasets`'})"
 
 
 def _options() -> Iterator[str]:

@@ -261,7 +261,10 @@ def test_faulty_coco_files(site):
             open_dataset("site").coco()
         assert "\n" not in str(caught.value)
     (site / "coco.json").unlink()
-    with pytest.raises(CellfeatError, match=r"coco.json: no such file or folder of annotations; datasets/README.md"):
+    with pytest.raises(
+        CellfeatError,
+        match=r"coco.json: no such file or folder of annotations; for a public set",
+    ):
         open_dataset("site").coco()
 
 
@@ -315,7 +318,8 @@ def test_missing_datasets_say_what_to_do(root):
     with pytest.raises(CellfeatError, match=r"'matek19': not in the catalogue .*matek-19.*CELLFEAT_DATASETS"):
         open_dataset("matek19")
     with pytest.raises(
-        CellfeatError, match=r"no folder .*matek-19/original; get the images as datasets/README.md says"
+        CellfeatError,
+        match=r"no folder .*matek-19/original; get its images",
     ):
         open_dataset("matek-19").records()
     (root / "matek-19" / "original").mkdir(parents=True)

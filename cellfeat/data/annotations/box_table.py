@@ -58,7 +58,7 @@ def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
                 reader.fieldnames or []
             )
     except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such table; datasets/README.md says where it comes from") from None
+        raise CellfeatError(f"{path}: no such table; correct its name, or run the set's prepare script") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise CellfeatError(f"{path}: not a utf-8 CSV table ({error})") from None
 
