@@ -45,7 +45,14 @@ from cellfeat.store import Store, embed_batches
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-SIZE = {"epochs": 12, "batch_size": 128, "image_fraction": 0.02, "precision": "bf16", "anchor": "pbc-barcelona"}
+SIZE = {
+    "epochs": 12,
+    "batch_size": 128,
+    "image_fraction": 0.02,
+    "precision": "bf16",
+    "anchor": "pbc-barcelona",
+    "preset": "code",
+}
 DOMAINS = ("pbc-barcelona", "apl-hopkins", "marrow-munich")
 JUDGE = EvaluationConfig(protocols=["paper"], runs=3, bootstrap=0, domains=list(DOMAINS))
 

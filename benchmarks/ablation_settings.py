@@ -99,12 +99,12 @@ class Setting:
 FREE: dict[str, Any] = {"beta": 0}
 TRANSFER: dict[str, Any] = {"preset": "transfer"}
 SETTINGS = [
-    Setting("paper"),
-    Setting("paper, beta 0", FREE),
-    Setting("paper, beta warm-up 6 epochs", {"beta_warmup_epochs": 6}),
-    Setting("paper, kl sum", {"kl_reduction": "sum"}),
-    Setting("paper, relative L_DA", {"relative_alignment": True}),
-    Setting("paper, L_DA over 12 batches", module=Queue),
+    Setting("code"),
+    Setting("code, beta 0", FREE),
+    Setting("code, beta warm-up 6 epochs", {"beta_warmup_epochs": 6}),
+    Setting("paper", {"preset": "paper"}),
+    Setting("code, relative L_DA", {"relative_alignment": True}),
+    Setting("code, L_DA over 12 batches", module=Queue),
     Setting("beta 0, batch 32", FREE | {"batch_size": 32}),
     Setting("beta 0, 36 epochs", FREE | {"epochs": 36}),
     Setting("beta 0, lr 3e-4", FREE | {"lr": 3e-4}),

@@ -16,6 +16,8 @@ from cellfeat.errors import CellfeatError, MissingRequirement
 if TYPE_CHECKING:
     from cellfeat.store import Store
 
+ANCHOR = "Matek-19"  # dataset D_0 of the AE-CFE paper
+
 
 class Batch(NamedTuple):
     """Cells of one step.
@@ -63,7 +65,7 @@ def read_crops(store: Store, rows: np.ndarray, masked: bool) -> np.ndarray:
 
 
 class BatchSampler(Sampler[tuple[np.ndarray, np.ndarray]]):
-    """Splits the rows into random batches, anew each epoch, the last one as short as it comes.
+    """Splits the rows into random batches, others in each epoch, the last one as short as it comes.
 
     Yields (rows, image_index): sorted row numbers, and the places among them of `image_fraction` of the cells (at least
     one), chosen without replacement so that a mean over them is an unbiased estimate of the mean over the batch.
@@ -103,20 +105,30 @@ class BatchSampler(Sampler[tuple[np.ndarray, np.ndarray]]):
             batch = order[step * self._batch_size : (step + 1) * self._batch_size]
             share = len(batch) // self._world_size
             rows = np.sort(batch[self._rank * share : (self._rank + 1) * share])
-            chance = np.random.default_rng([self._seed, self._epoch, step, self._rank])
-            images = chance.choice(share, max(1, round(self._image_fraction * share)), replace=False)
+            rng = np.random.default_rng([self._seed, self._epoch, step, self._rank])
+            images = rng.choice(share, max(1, round(self._image_fraction * share)), replace=False)
             yield rows, np.sort(images)
 
 
-def order_domains(domains: Sequence[str], anchor: str | None) -> list[str]:
-    """Distinct names of `domains`, the anchor first (None: the first in alphabetical order), then the others sorted.
+def order_domains(domains: Sequence[str], anchor: str | None, anchored: bool = True) -> list[str]:
+    """Distinct names of `domains`, the anchor first, then the others sorted.
+
+    Args:
+        domains: Names.
+        anchor: The anchor's name; None takes Matek-19, the anchor of the paper, or the only domain.
+        anchored: Whether the others are aligned to it; if not, no anchor has to be named.
 
     Raises:
         CellfeatError: No domain has the anchor's name.
+        MissingRequirement: No anchor is named, and which it is cannot be known.
     """
     names = sorted(set(domains))
     if anchor is None:
-        return names
+        known = [name for name in names if name.lower() == ANCHOR.lower()]
+        if not known and len(names) > 1 and anchored:
+            choice = f"name the domain that the others are aligned to: {', '.join(names)}"
+            raise MissingRequirement(f"anchor: not given, and {ANCHOR} is not among the domains", choice, "anchor")
+        anchor = (known or names)[0]
     if anchor not in names:
         raise CellfeatError(f"anchor {anchor!r} is not a domain of the store; choose one of: {', '.join(names)}")
     return [anchor, *(name for name in names if name != anchor)]

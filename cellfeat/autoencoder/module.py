@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.data import Batch, BatchSampler, CellDataset
 from cellfeat.autoencoder.health import latent_health
-from cellfeat.autoencoder.objectives import Alignment, Objective, Step, objectives_of
+from cellfeat.autoencoder.objectives import Alignment, Step, objectives_of
 from cellfeat.autoencoder.pooled_network import PooledAutoencoder, build_network
 from cellfeat.autoencoder.scaling import ChannelScaling
 from cellfeat.core.lightning_trainer import check_loss
@@ -35,7 +35,7 @@ class AutoencoderModule(lightning.LightningModule):
         Alignment: The objective that β weighs; others may take the place of L_DA.
     """
 
-    Alignment: ClassVar[type[Objective]] = Alignment
+    Alignment: ClassVar[type[Alignment]] = Alignment
 
     def __init__(
         self,

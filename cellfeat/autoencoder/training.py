@@ -56,6 +56,7 @@ def train_autoencoder(
     Raises:
         CellfeatError: The store's features are not (256, 14, 14) or its crops not 128 px, the anchor is not a domain of
             the store, or a loss is not a finite number; then the cells are named.
+        MissingRequirement: No anchor is named, see `order_domains`.
         DifferentInputs: `output_dir` holds a run with another config, store or split.
     """
     check_shapes(store)
@@ -66,10 +67,12 @@ def train_autoencoder(
     else:
         part = np.where(np.isin(np.arange(len(table)), rows), "train", "test")
     train_rows = np.flatnonzero(part == "train")
-    domains = order_domains(table["domain"].iloc[train_rows], config.anchor)
+    anchored = config.beta > 0 and module_class.Alignment.anchored
+    domains = order_domains(table["domain"].iloc[train_rows], config.anchor, anchored)
     split = pd.DataFrame({"cell_id": table["cell_id"], "part": part}).to_csv(index=False, lineterminator="\n")
     run = {
         "config": config.model_dump(),
+        "alignment": module_class.Alignment.formula(config),
         "store_digest": store.digest,
         "domains": domains,
         "anchor": domains[0],

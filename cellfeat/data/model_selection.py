@@ -6,7 +6,8 @@ import numpy as np
 from scipy.special import entr, logsumexp, softmax
 
 SELECTION = ("entropy", "snd")
-TEMPERATURE = 0.005
+TEMPERATURE = 0.005  # the HAHO challenge article's β
+SMALLEST_NORM = 1e-12  # of features that are all 0, as behind a ReLU; they resemble nothing
 BLOCK = 256  # rows of the similarity matrix at a time: 40 MB for 18,000 cells
 
 
@@ -19,21 +20,23 @@ def prediction_entropy(probabilities: np.ndarray) -> float:
     return float(entr(probabilities).sum(axis=1).mean())
 
 
-def soft_neighbourhood_density(probabilities: np.ndarray, temperature: float = TEMPERATURE) -> float:
-    """How densely predictions lie among their like: the higher, the better the model suits these cells.
+def soft_neighbourhood_density(features: np.ndarray, temperature: float = TEMPERATURE) -> float:
+    """How densely cells lie among their like: the higher, the better the model suits these cells.
 
     The mean over cells of the entropy of softmax(similarity / temperature) to all other cells, the similarity being the
-    cosine of the predicted probabilities (Saito et al., "Tune it the right way: unsupervised validation of domain
-    adaptation via soft neighborhood density", ICCV 2021, equations 2 to 4; the paper's temperature is 0.05).
+    cosine of their features (the HAHO challenge article, whose features are the network's). Saito et al., "Tune it the
+    right way: unsupervised validation of domain adaptation via soft neighborhood density", ICCV 2021, equations 2 to 4,
+    take the predicted probabilities and the temperature 0.05.
 
     Args:
-        probabilities: (n, k), rows adding up to 1; n at least 2.
+        features: (n, d), or probabilities (n, k) where the features are not known; n at least 2.
+        temperature: Default: the article's.
 
     Returns:
         In nats, 0 to log(n − 1).
     """
-    unit = probabilities.astype(np.float64)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    unit = features.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(SMALLEST_NORM)
     total = 0.0
     for start in range(0, len(unit), BLOCK):
         logits = unit[start : start + BLOCK] @ unit.T / temperature

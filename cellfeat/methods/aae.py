@@ -24,7 +24,7 @@ from torch.nn import functional
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.network import LATENT_SIZE
-from cellfeat.autoencoder.objectives import Alignment, Objective, Step
+from cellfeat.autoencoder.objectives import Alignment, Step
 from cellfeat.methods.aecfe import AECFE, AECFEConfig
 
 HIDDEN = 500  # as in Tzeng et al. 2017
@@ -43,6 +43,13 @@ def discrimination_loss(logits: Tensor, domain: Tensor) -> Tensor:
 
 class Adversary(Alignment):
     """The two losses above in place of L_DA; metrics.csv has discriminator_loss beside their sum."""
+
+    anchored: ClassVar[bool] = False
+
+    @classmethod
+    def formula(cls, config: AutoencoderConfig) -> str:
+        """In words for reports."""
+        return "an adversary in place of L_DA"
 
     def __init__(self, config: AutoencoderConfig, domains: int) -> None:
         super().__init__(config, domains)
@@ -70,13 +77,13 @@ class Adversary(Alignment):
 class AdversarialModule(AutoencoderModule):
     """AE-CFE with an adversary in place of L_DA."""
 
-    Alignment: ClassVar[type[Objective]] = Adversary
+    Alignment: ClassVar[type[Alignment]] = Adversary
 
 
 class AAEConfig(AECFEConfig):
     """Settings of `AAE`: those of AE-CFE; `beta` weighs the adversary, which has no use for the form of L_DA."""
 
-    without_effect: ClassVar[dict[str, Any]] = {"relative_alignment": False, "kl_reduction": "mean"}
+    without_effect: ClassVar[dict[str, Any]] = {"relative_alignment": False, "kl_reduction": "sum"}
 
     beta: float = Field(1.0, gt=0, description="Weight of the adversary's losses.")
 

@@ -16,7 +16,7 @@ class AEConfig(AECFEConfig):
         "beta": 0.0,
         "beta_warmup_epochs": 0,
         "relative_alignment": False,
-        "kl_reduction": "mean",
+        "kl_reduction": "sum",
     }
 
 

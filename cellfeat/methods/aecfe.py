@@ -81,6 +81,7 @@ class AECFE:
         """The settings that the weights were trained with, and their digest."""
         card = read_card(self._weights(folder))
         config = card["config"] | {"embed_precision": self.config.embed_precision}
+        config |= {"alignment": card["alignment"]} if "alignment" in card else {}
         return {"config": json.dumps(config, sort_keys=True), "weights_sha256": card["weights_sha256"]}
 
     def _weights(self, folder: Path) -> Path:

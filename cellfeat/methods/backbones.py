@@ -47,7 +47,7 @@ def read_weights(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
     if sha256 is not None:
         found = sha256_file(path)
         if len(sha256) < 8 or not found.startswith(sha256.lower()):
-            raise CellfeatError(f"{path}: its sha256 is {found}, not {sha256}; download it again or mend the digest")
+            raise CellfeatError(f"{path}: its sha256 is {found}, not {sha256}; download it again or correct the digest")
     if path.suffix == ".safetensors":
         return load_tensors(path, "give the path of local weights", "download it again")
     content = read_torch(path)

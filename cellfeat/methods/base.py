@@ -80,7 +80,7 @@ class PredictionMethod(Method, Protocol):
 
     Attributes:
         adapts: Whether it looks at the unlabelled cells of the domain that it will be tested on; if so it is fitted
-            anew for each.
+            for each of them.
     """
 
     adapts: ClassVar[bool]

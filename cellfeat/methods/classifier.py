@@ -66,14 +66,17 @@ def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, smooth
 class ClassifierModule(lightning.LightningModule):
     """One training step and one epoch; a method says what is minimised and by what the best epoch is chosen.
 
-    `history` holds one dict an epoch: epoch (from 0), loss, score and lr. It travels in the checkpoint.
+    `history` holds one dict an epoch: epoch (from 0), lr, and the means of what `loss` and `score` give. It travels in
+    the checkpoint.
 
     Args:
         network: (n, 3, S, S) to logits (n, k).
         dataset: Of the cells, augmented.
         sampler: Of the batches.
-        loss: (network, batch, step) to a scalar; step counts from 0.
-        score: Judges the network in evaluation mode after each epoch; the higher, the better.
+        loss: (network, batch, step) to scalars by name: "loss", which is minimised, and others worth a column; step
+            counts from 0.
+        score: Judges the network in evaluation mode after each epoch: numbers by name, "score", the higher, the better,
+            and others worth a column.
         optimizer: Makes the optimiser of the parameters that are trained.
         schedule: Makes the schedule of the learning rate, stepped after each epoch.
         seed: Of dropout.
@@ -85,8 +88,8 @@ class ClassifierModule(lightning.LightningModule):
         dataset: CropDataset,
         sampler: CropSampler,
         *,
-        loss: Callable[[nn.Module, CropBatch, int], Tensor],
-        score: Callable[[nn.Module], float],
+        loss: Callable[[nn.Module, CropBatch, int], dict[str, Tensor]],
+        score: Callable[[nn.Module], dict[str, float]],
         optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
         schedule: Callable[[torch.optim.Optimizer], Any],
         seed: int,
@@ -115,23 +118,23 @@ class ClassifierModule(lightning.LightningModule):
     def training_step(self, batch: CropBatch, _: int) -> Tensor:
         """Loss of one batch, refused if it is no number."""
         torch.manual_seed(self._seed % 2**31 * 2**32 + self.global_step)  # dropout is the same after a resume
-        loss = self._loss(self.network, batch, self.global_step)
-        check_loss(loss, self, self._dataset.cell_id, batch.rows)
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
-        return loss
+        losses = self._loss(self.network, batch, self.global_step)
+        check_loss(losses["loss"], self, self._dataset.cell_id, batch.rows)
+        self.log_dict(losses, on_step=False, on_epoch=True, batch_size=len(batch.rows))
+        return losses["loss"]
 
     def on_train_epoch_end(self) -> None:
         """Judge the epoch and step the schedule."""
         self.network.eval()
         with torch.inference_mode():
-            score = self._score(self.network)
+            scores = self._score(self.network)
         self.network.train()
-        self.log("score", score)
+        losses = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name not in scores}
+        self.log("score", scores["score"])
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        loss = float(self.trainer.callback_metrics["loss"])
-        self.history.append({"epoch": self.current_epoch, "loss": loss, "score": score, "lr": rate})
+        self.history.append({"epoch": self.current_epoch, **losses, **scores, "lr": rate})
         if isinstance(self._scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self._scheduler.step(score)
+            self._scheduler.step(scores["score"])
         else:
             self._scheduler.step()
 
@@ -200,11 +203,18 @@ def load_classifier(folder: Path, network: Callable[[int], Network]) -> tuple[Ne
     return built.eval().to(best_device()), tuple(card["classes"]), normalisation
 
 
-def outputs(network: nn.Module, dataset: CropDataset, rows: np.ndarray) -> Tensor:
-    """What the network, in evaluation mode, gives for the cells `rows` in their order: (len(rows), k) on the CPU."""
+def outputs(
+    network: nn.Module, dataset: CropDataset, rows: np.ndarray, part: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """What the network, in evaluation mode, gives for the cells `rows` in their order: (len(rows), k) on the CPU.
+
+    Args:
+        part: A part of the network, images (n, 3, S, S) to (n, k), in place of all of it.
+    """
+    run = part or network
     device = next(network.parameters()).device
     parts = []
     with torch.inference_mode():
         for start in range(0, len(rows), PREDICT_BATCH):
-            parts.append(network(dataset[np.asarray(rows[start : start + PREDICT_BATCH]), 0].images.to(device)).cpu())
+            parts.append(run(dataset[np.asarray(rows[start : start + PREDICT_BATCH]), 0].images.to(device)).cpu())
     return torch.cat(parts)

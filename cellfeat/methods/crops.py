@@ -120,7 +120,7 @@ def unknown_labels(store: Store) -> np.ndarray:
 
 
 class CropSampler(Sampler[tuple[np.ndarray, int]]):
-    """Random batches of the rows, anew each epoch, each with the seed of its augmentations.
+    """Random batches of the rows, others in each epoch, each with the seed of its augmentations.
 
     With `companions`, as many of those rows follow in every batch; they are dealt out at random as often as it takes.
     """
@@ -143,15 +143,15 @@ class CropSampler(Sampler[tuple[np.ndarray, int]]):
         return max(1, min(-(-len(self._rows) // self._batch_size), len(self._rows) // 2))
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        chance = np.random.default_rng([self._seed, self._epoch])
-        order = chance.permutation(self._rows) if self._shuffle else self._rows
+        rng = np.random.default_rng([self._seed, self._epoch])
+        order = rng.permutation(self._rows) if self._shuffle else self._rows
         batches = np.array_split(order, len(self))  # of nearly equal size: batch norm needs two cells at least
         if self._companions is not None:
             turns = -(-len(order) // len(self._companions))
-            dealt = np.concatenate([chance.permutation(self._companions) for _ in range(turns)])
+            dealt = np.concatenate([rng.permutation(self._companions) for _ in range(turns)])
             batches = [np.concatenate([a, b]) for a, b in zip(batches, np.array_split(dealt[: len(order)], len(self)))]
         for batch in batches:
-            yield batch, int(chance.integers(2**62))
+            yield batch, int(rng.integers(2**62))
 
 
 def loader(dataset: CropDataset, sampler: CropSampler, workers: int = 0) -> DataLoader:

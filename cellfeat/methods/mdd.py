@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
-from cellfeat.methods.augmentation import domain_adaptation
+from cellfeat.methods.augmentation import domain_adaptation, haho
 from cellfeat.methods.backbones import headless
 from cellfeat.methods.classifier import (
     MODEL,
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from cellfeat.store import Store
 
 log = logging.getLogger(__name__)
+
+PRESETS: dict[str, dict[str, Any]] = {"crops": {}, "haho": {"augmentation": "haho", "size": 224}}
+"""What a preset sets in place of the defaults; margin, trade-off, rates and epochs are the article's in both."""
 
 
 class _Reverse(torch.autograd.Function):
@@ -115,6 +118,16 @@ class MDDConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    preset: Literal["crops", "haho"] = Field(
+        "crops",
+        description=(
+            "'haho' is the article's: its augmentations at 224 px; 'crops' suits crops of little more than the cell. "
+            "Other settings that are given win over the preset's."
+        ),
+    )
+    augmentation: Literal["crops", "haho"] = Field(
+        "crops", description="Random changes of the crops; 'haho' are the article's, see `augmentation.haho`."
+    )
     model: str = Field("resnet18", description="Network of torchvision that gives the features.")
     weights: str | None = Field(None, description="Local file with its ImageNet weights; None starts from scratch.")
     sha256: str | None = Field(None, description="Digest that the file must have.")
@@ -149,6 +162,12 @@ class MDDConfig(BaseModel):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="'bf16' computes convolutions in bfloat16.")
     seed: int = Field(0, ge=0, description="Of weights, order and augmentations.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:
+        chosen = PRESETS.get(given.get("preset", "crops")) if isinstance(given, dict) else None
+        return {**chosen, **given} if chosen else given
+
 
 @dataclass(frozen=True)
 class MDD:
@@ -169,6 +188,9 @@ class MDD:
     def fit(self, store: Store, rows: np.ndarray, folder: Path, target_rows: np.ndarray) -> None:
         """Train; `folder` gets weights.safetensors, model.json and metrics.csv.
 
+        metrics.csv has of each epoch the losses, the accuracy on the source's batches, and on the target the mean
+        entropy of the predictions and the soft neighbourhood density of the features ψ.
+
         Raises:
             CellfeatError: A cell of `rows` has no label, there are fewer than two cells of the target, or `folder`
                 holds another run.
@@ -184,17 +206,20 @@ class MDD:
         classes, label = numbered_labels(store, rows, self.name)
         weight = class_weights(label[rows], len(classes), share=len(classes))
         normalisation = Normalisation.measured(store, np.union1d(rows, target_rows))
-        augmented = CropDataset(store, label, normalisation, domain_adaptation(store.layout.crop_size))
+        change = haho(config.size) if config.augmentation == "haho" else domain_adaptation(store.layout.crop_size)
+        augmented = CropDataset(store, label, normalisation, change)
         plain = CropDataset(store, label, normalisation)
 
-        def loss(network: nn.Module, batch: CropBatch, step: int) -> Tensor:
+        def loss(network: nn.Module, batch: CropBatch, step: int) -> dict[str, Tensor]:
             return self._loss(network, batch, step, weight)
 
-        def score(network: nn.Module) -> float:
-            probabilities = outputs(network, plain, target_rows).softmax(1).numpy()
-            if config.selection == "entropy":
-                return -prediction_entropy(probabilities)
-            return soft_neighbourhood_density(probabilities)
+        def score(network: Any) -> dict[str, float]:
+            features = outputs(network, plain, target_rows, network.features)
+            with torch.inference_mode():
+                logits = network.classifier(features.to(next(network.parameters()).device)).cpu()
+            entropy = prediction_entropy(logits.softmax(1).numpy())
+            snd = soft_neighbourhood_density(features.numpy())
+            return {"score": -entropy if config.selection == "entropy" else snd, "entropy": entropy, "snd": snd}
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -235,7 +260,7 @@ class MDD:
         config = self.config
         return MDDNetwork(*headless(config.model, config.size, weights, config.sha256), config.width, classes)
 
-    def _loss(self, network: Any, batch: CropBatch, step: int, weight: Tensor) -> Tensor:
+    def _loss(self, network: Any, batch: CropBatch, step: int, weight: Tensor) -> dict[str, Tensor]:
         """Cross-entropy − η D with the adversary behind the reversal: f' raises D, ψ lowers it, f feels neither."""
         config, half = self.config, len(batch.rows) // 2  # the source's cells, then as many of the target
         features = network.features(batch.images)
@@ -244,4 +269,10 @@ class MDD:
         adversary = network.adversary(reverse_gradient(features, factor))
         named = logits.argmax(1)
         gap = disparity(adversary[:half], adversary[half:], named[:half], named[half:], config.margin)
-        return weighted_cross_entropy(logits[:half], batch.label[:half], weight) - config.trade_off * gap
+        classification = weighted_cross_entropy(logits[:half], batch.label[:half], weight)
+        return {
+            "loss": classification - config.trade_off * gap,
+            "classification_loss": classification,
+            "transfer_loss": -gap,
+            "accuracy": (named[:half] == batch.label[:half]).float().mean(),
+        }

@@ -1,4 +1,4 @@
-"""Supervised networks: the oracle that labels of a domain allow, and transfer learning as in the Leukopy article."""
+"""Supervised networks: the upper bound that labels of a domain allow, and the Leukopy article's transfer learning."""
 
 from __future__ import annotations
 
@@ -165,11 +165,11 @@ class ResNeXt:
         if config.trained == "last-block" and config.weights is not None:
             freeze_below_last_block(network.body[1])
 
-        def loss(network: nn.Module, batch: CropBatch, step: int) -> Tensor:
-            return weighted_cross_entropy(network(batch.images), batch.label, weight, config.label_smoothing)
+        def loss(network: nn.Module, batch: CropBatch, step: int) -> dict[str, Tensor]:
+            return {"loss": weighted_cross_entropy(network(batch.images), batch.label, weight, config.label_smoothing)}
 
-        def score(network: nn.Module) -> float:
-            return -float(weighted_cross_entropy(outputs(network, plain, validation), truth, weight))
+        def score(network: nn.Module) -> dict[str, float]:
+            return {"score": -float(weighted_cross_entropy(outputs(network, plain, validation), truth, weight))}
 
         module = ClassifierModule(
             network,

@@ -239,7 +239,11 @@ class Run:
             if self.config.without_alignment:
                 self._ae().fit(store, np.flatnonzero(part == "train"), folder / UNALIGNED)
 
+        from cellfeat.autoencoder.data import order_domains
+
         options = self.config.autoencoder
+        domains = [open_dataset(name).spec.domain for name in self.config.dump.datasets]
+        order_domains(domains, options.anchor, options.beta > 0)  # a missing anchor is told before hours of work
         resumable = ("checkpoints/*.ckpt", "autoencoder.safetensors")
         inputs = {"options": options.model_dump()} | ({UNALIGNED: True} if self.config.without_alignment else {})
         return Stage("autoencoder", inputs, make, True, resumable)

@@ -5,12 +5,16 @@ import pytest
 import torch
 
 from cellfeat.autoencoder.data import BatchSampler, CellDataset, check_shapes, order_domains
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, MissingRequirement
 
 
 def test_anchor_comes_first_and_the_others_sorted():
     assert order_domains(["b", "c", "a", "b"], "b") == ["b", "a", "c"]
-    assert order_domains(["b", "a"], None) == ["a", "b"]
+    assert order_domains(["Matek-19", "Acevedo-20", "INT-20"], None) == ["Matek-19", "Acevedo-20", "INT-20"]
+    assert order_domains(["a", "a"], None) == ["a"]
+    assert order_domains(["b", "a"], None, anchored=False) == ["a", "b"]
+    with pytest.raises(MissingRequirement, match=r"anchor: not given, and Matek-19 is not among .*; name .*: a, b$"):
+        order_domains(["b", "a"], None)
     with pytest.raises(CellfeatError, match=r"'x' is not a domain .*: a, b"):
         order_domains(["b", "a"], "x")
 

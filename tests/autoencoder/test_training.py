@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from cellfeat.autoencoder import AutoencoderConfig, load_autoencoder, train_autoencoder
 from cellfeat.autoencoder.data import CellDataset
+from cellfeat.autoencoder.objectives import Alignment
 from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError, DifferentInputs
 
@@ -103,6 +104,14 @@ def test_one_domain_trains_without_alignment_and_a_collapse_is_reported(make_sto
 
 def test_presets_set_what_is_not_given():
     assert AutoencoderConfig(preset="paper") == AutoencoderConfig()
+    assert AutoencoderConfig().kl_reduction == "sum"  # equation 5
+    assert AutoencoderConfig(preset="code").kl_reduction == "mean"  # torch's kl_div with its default reduction
+    assert Alignment.formula(AutoencoderConfig()) == "L_DA as in equation 5 of the paper"
+    assert "1/2500 of equation 5" in Alignment.formula(AutoencoderConfig(preset="code"))
+    for preset in ("paper", "code"):  # section 3.2 of the paper
+        config = AutoencoderConfig(preset=preset)
+        assert (config.epochs, config.lr, config.batch_size, config.beta) == (150, 0.001, 1500, 5.0)
+        assert config.test_fraction == 0.2
     assert TRANSFER.network == "pooled"
     assert TRANSFER.scaling == "domain"
     assert TRANSFER.epochs == 2
@@ -167,10 +176,10 @@ def test_beta_rises_linearly():
 
 
 # Adam's first step goes by the gradients' signs, which rounding decides where weights start at 0, as in transfer.
-@pytest.mark.parametrize(("preset", "rtol"), [("paper", 1e-3), ("transfer", 1e-2)])
+@pytest.mark.parametrize(("preset", "rtol"), [("code", 1e-3), ("transfer", 1e-2)])
 def test_two_processes_align_the_statistics_of_the_global_batch(make_store, tmp_path, preset, rtol):
     store = make_store(cells=8, domains=("a", "b"))
-    settings = {"preset": preset, "epochs": 2, "batch_size": 8, "beta": 50.0}
+    settings = {"preset": preset, "epochs": 2, "batch_size": 8, "beta": 50.0, "anchor": "a"}
     train_autoencoder(store, tmp_path / "one", AutoencoderConfig(**settings))
     script = tmp_path / "train.py"
     script.write_text(

@@ -21,6 +21,13 @@ def test_soft_neighbourhood_density_by_hand():
     assert soft_neighbourhood_density(two_and_one) == pytest.approx(np.log(2) / 3)
 
 
+def test_features_of_any_length_count_by_their_direction_alone():
+    features = np.random.default_rng(0).normal(size=(6, 4))
+    longer = features * np.arange(1, 7)[:, None]
+    assert soft_neighbourhood_density(features) == pytest.approx(soft_neighbourhood_density(longer))
+    assert np.isfinite(soft_neighbourhood_density(np.zeros((3, 2))))
+
+
 def test_equal_predictions_are_as_dense_as_can_be_and_blocks_do_not_matter(monkeypatch):
     assert soft_neighbourhood_density(np.full((9, 4), 0.25)) == pytest.approx(np.log(8))
     some = np.random.default_rng(0).dirichlet(np.ones(3), 10)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from crop_stores import CLASSES, make_store
@@ -98,6 +99,11 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(store, tmp_path, monkey
     monkeypatch.setattr(classifier.ClassifierModule, "training_step", step)
     method.fit(store, source, tmp_path / "resumed", target)
     assert (tmp_path / "resumed/metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()
+    metrics = pd.read_csv(tmp_path / "whole/metrics.csv")
+    assert (metrics["score"] == -metrics["entropy"]).all()
+    assert metrics["snd"].between(0, np.log(17)).all()  # of the target's 18 cells
+    np.testing.assert_allclose(metrics["loss"], metrics["classification_loss"] + metrics["transfer_loss"], rtol=1e-4)
+    assert metrics["accuracy"].between(0, 1).all()
     whole, resumed = (method.predict(store, target, tmp_path / name)[1] for name in ("whole", "resumed"))
     np.testing.assert_array_equal(resumed, whole)
 
