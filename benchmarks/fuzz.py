@@ -199,6 +199,8 @@ def table(counts: dict[str, dict[str, int]]) -> str:
     """A Markdown table: outcomes by reader."""
     lines = ["| reader | cases | value | one line | traceback, signal or too long |", "|---|---|---|---|---|"]
     for name, found in counts.items():
+        if not found:
+            continue
         cases, value, line = sum(found.values()), found.get("value", 0), found.get("one line", 0)
         lines.append(f"| {name} | {cases} | {value} | {line} | {cases - value - line} |")
     total = sum(sum(found.values()) for found in counts.values())

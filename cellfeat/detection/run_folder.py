@@ -140,6 +140,6 @@ def _recorded(folder: Path) -> CfgNode | None:
 def _iteration(line: str, path: Path) -> float:
     try:
         return float(json.loads(line)["iteration"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         log.warning("%s: dropped a line that is not whole: %s", path, line[:60])
         return float("inf")

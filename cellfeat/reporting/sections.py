@@ -234,7 +234,7 @@ def settings(material: Material) -> dict[str, Any] | None:
         method = method_name(str(one.attributes["method"]))
         try:
             shown[f"Embeddings: {method}"] = _pretty(json.loads(one.attributes["config"]))
-        except (TypeError, json.JSONDecodeError):
+        except (TypeError, ValueError, RecursionError):
             shown[f"Embeddings: {method}"] = str(one.attributes["config"])
     texts = {title: text for title, text in shown.items() if text.strip() not in ("", "{}")}
     return {"texts": texts} if texts else None

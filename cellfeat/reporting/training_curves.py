@@ -109,7 +109,7 @@ def _health(log: pd.DataFrame) -> list[dict[str, Any]]:
 def _json_row(line: str) -> dict[str, Any] | None:
     try:  # the last line of a killed training may be torn
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 

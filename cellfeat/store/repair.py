@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from cellfeat.core.files import sha256_file
+from cellfeat.core.json_text import parse_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.errors import CannotWrite, CellfeatError, DifferentInputs, NewerFormat, one_line
 from cellfeat.store.guard import H5PY_ERRORS, own_dataset, text_attribute
@@ -158,8 +160,13 @@ def _stated(file: Path, entry: dict[str, Any]) -> dict[str, Any]:
             "feature_shape": [int(size) for size in features.shape[1:]],
             "feature_dtype": str(features.dtype),
             "crop_size": int(crops.shape[1]),
-            "provenance": json.loads(text_attribute(handle, "provenance") or "{}"),
+            "provenance": parse_json(_provenance(handle), f"{file}: provenance"),
         }
+
+
+def _provenance(handle: h5py.File) -> bytes:
+    """The provenance that a shard states, as JSON."""
+    return (text_attribute(handle, "provenance") or "{}").encode("utf-8", "backslashreplace")
 
 
 def _set_aside(path: Path, entry: dict[str, Any], problem: str, report: Repair) -> None:
