@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from rich.table import Table
 
 from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
+from cellfeat.store.indexing import all_columns
 from cellfeat.store.reader import Store
+from cellfeat.store.schema import METADATA, all_elements
 
 UNLABELLED = "(unlabelled)"
 
@@ -155,37 +158,38 @@ def _cells(count: int) -> str:
 
 
 def _datasets(store: Store) -> pd.DataFrame:
-    """One row a dataset: its form in the first shard, its size over all shards."""
-    rows: list[dict[str, Any]] = []
-    forms: dict[str, h5py.Dataset] = {}
-    sizes: dict[str, list[int]] = {}
-    for number in range(len(store.shards)):
-        shard = store.shards.open(number)
-        for name in (element.name for element in store.shards.elements(number) if element.name in shard):
-            forms.setdefault(name, shard[name])
-            size = sizes.setdefault(name, [0, 0])
-            size[0] += shard[name].id.get_storage_size()
-            size[1] += shard[name].nbytes
-    for name, form in forms.items():
-        stored, raw = sizes[name]
-        text = h5py.check_string_dtype(form.dtype) is not None
-        filters = [
-            f"gzip {form.compression_opts}" if form.compression == "gzip" else form.compression,
-            form.shuffle and "shuffle",
-            form.fletcher32 and "fletcher32",
-        ]
-        rows.append(
-            {
-                "dataset": name,
-                "shape": f"(n,{' ' if form.shape[1:] else ''}{', '.join(map(str, form.shape[1:]))})",
-                "dtype": "utf-8" if text else str(form.dtype),
-                "chunk": str(form.chunks) if form.chunks else "-",
-                "filters": ", ".join(name for name in filters if name) or "-",
-                "on disk": "-" if text else _bytes(stored),  # texts lie in the file's heap
-                "ratio": "-" if text or not stored else f"{raw / stored:.2f}",
-            }
-        )
+    """One row a dataset: its form in the first shard that has it; of large arrays the size over all shards."""
+    shards, rows = store.shards, []
+    known = all_columns(shards)
+    wanted = dict.fromkeys((*(element.name for element in all_elements()), *known.images))
+    for number in range(len(shards)):  # the first one, unless later ones have further metadata
+        shard = shards.open(number)
+        for name in [name for name in wanted if name in shard]:
+            del wanted[name]
+            rows.append(_dataset(name, shard[name], known.chunks.get(name)))
+        if not any(name.startswith(METADATA) for name in wanted):
+            break
     return pd.DataFrame(rows)
+
+
+def _dataset(name: str, form: h5py.Dataset, chunks: np.ndarray | None) -> dict[str, str]:
+    text = h5py.check_string_dtype(form.dtype) is not None
+    filters = [
+        f"gzip {form.compression_opts}" if form.compression == "gzip" else form.compression,
+        form.shuffle and "shuffle",
+        form.fletcher32 and "fletcher32",
+    ]
+    stored = 0 if chunks is None else int(chunks["size"].sum())
+    raw = 0 if chunks is None else len(chunks) * form.dtype.itemsize * math.prod(form.shape[1:])
+    return {
+        "dataset": name,
+        "shape": f"(n,{' ' if form.shape[1:] else ''}{', '.join(map(str, form.shape[1:]))})",
+        "dtype": "utf-8" if text else str(form.dtype),
+        "chunk": str(form.chunks) if form.chunks else "-",
+        "filters": ", ".join(name for name in filters if name) or "-",
+        "on disk": _bytes(stored) if stored else "-",  # the small columns take next to nothing
+        "ratio": f"{raw / stored:.2f}" if stored else "-",
+    }
 
 
 def _flat(value: Any, key: str = "") -> list[tuple[str, str]]:
