@@ -249,7 +249,7 @@ def main() -> None:
         )
         store = write(folder / "store", 40)
         report("bytes changed, files cut", mutations(store, options.mutations, options.seed))
-        report("the same, signed anew", forgeries(store, options.forgeries, options.seed))
+        report("the same, signed again", forgeries(store, options.forgeries, options.seed))
         report("two writers at once", rivals(folder / "rivals", rounds=10))
         try:
             report("disk full", full_disks(folder / "disks", range(16 << 10, 400 << 10, 48 << 10)))

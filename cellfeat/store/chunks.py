@@ -173,18 +173,18 @@ def read_rows(pieces: Sequence[tuple[Chunks, np.ndarray, np.ndarray]], out: np.n
     """Read rows of several shards at once.
 
     Args:
-        pieces: (chunks, rows of the shard (k,), places in `out` (k,)), a piece for each thread to take in turn.
-        out: (n, ...) contiguous, filled at the places.
+        pieces: (chunks, rows of the shard (k,), indices into `out` (k,)), a piece for each thread to take in turn.
+        out: (n, ...) contiguous, filled at these indices.
 
     Raises:
         Damaged: A chunk is.
     """
 
     def read(piece: tuple[Chunks, np.ndarray, np.ndarray]) -> None:
-        chunks, rows, places = piece
+        chunks, rows, indices = piece
         with _damage_named(chunks), FileIO(chunks.path) as file:
-            for row, place in zip(rows.tolist(), places.tolist()):
-                chunks.read_row(file, row, out[place])
+            for row, index in zip(rows.tolist(), indices.tolist()):
+                chunks.read_row(file, row, out[index])
 
     if len(pieces) < 2:
         for piece in pieces:
@@ -204,7 +204,7 @@ def _damage_named(chunks: Chunks) -> Iterator[None]:
 
 
 def fletcher32(data: bytes | bytearray | np.ndarray) -> bytes:
-    """HDF5's checksum of a chunk, as its four bytes stand in the file.
+    """HDF5's checksum of a chunk, as its four bytes are in the file.
 
     Two sums modulo 65535 over big-endian 16-bit words, of the words and of the running sums (H5checksum.c). Reading
     little-endian words multiplies both by 256, since 256 · 256 is 1 modulo 65535.

@@ -46,7 +46,7 @@ class StoreDataset(Dataset):
 
 
 class BlockShuffle(Sampler[int]):
-    """A random order in which neighbours stay near: blocks are shuffled, then the items of some blocks at a time.
+    """A random order in which neighbours stay close: blocks are shuffled, then the items of some blocks at a time.
 
     A pass touches `pool` blocks at once, hence few shards, whatever the size of the store; another order each epoch.
 
@@ -70,9 +70,9 @@ class BlockShuffle(Sampler[int]):
         return self._length
 
     def __iter__(self) -> Iterator[int]:
-        chance = np.random.default_rng([self._seed, self._epoch])
-        starts = chance.permutation(np.arange(0, self._length, self._block))
+        rng = np.random.default_rng([self._seed, self._epoch])
+        starts = rng.permutation(np.arange(0, self._length, self._block))
         for first in range(0, len(starts), self._pool):
             mixed = [np.arange(s, min(s + self._block, self._length)) for s in starts[first : first + self._pool]]
-            yield from chance.permutation(np.concatenate(mixed)).tolist()
+            yield from rng.permutation(np.concatenate(mixed)).tolist()
         self._epoch += 1

@@ -1,4 +1,4 @@
-"""Mending a store: what is damaged is set aside, what is sound stays, and the next dump makes the rest anew."""
+"""Repairing a store: damaged shards are set aside, sound ones stay, and the next dump computes the rest again."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Repair:
     """What a repair did.
 
     Attributes:
-        rebuilt: Why the manifest was made anew from the shards; "" where it stood.
+        rebuilt: Why the manifest was rebuilt from the shards; "" where it was sound.
         dropped: Shard → what was wrong with it. The file lies in `dropped/` now.
-        images: How many images the dropped shards accounted for; they count as to do again.
+        images: How many images the dropped shards accounted for; they count as not done.
         cells: How many cells they held.
     """
 
@@ -53,20 +53,21 @@ class Repair:
     def lines(self) -> Iterator[str]:
         """The repair in words, one line each."""
         if self.rebuilt:
-            yield f"{MANIFEST} made anew from the shards: {self.rebuilt}"
+            yield f"{MANIFEST} rebuilt from the shards: {self.rebuilt}"
         for file, problem in self.dropped.items():
             yield f"{file} set aside in {DROPPED}/: {problem}"
         if self.dropped:
-            yield f"{self.images} images with {self.cells} cells are to do again: run the dump"
+            yield f"{self.images} images with {self.cells} cells have to be computed again: run the dump"
         elif not self.rebuilt:
             yield "nothing to repair"
 
 
 def repair(path: str | Path) -> Repair:
-    """Take damaged shards out of the store at `path`; their images count as not done, and the next dump makes them.
+    """Take damaged shards out of the store at `path`; their images count as not done, and the next dump
+    computes them.
 
-    A manifest that is lost, damaged or changed is made anew from the shards, which each tell their provenance; their
-    numbers are checked by fletcher32 then, since their digests went with the manifest. Nothing is deleted.
+    A manifest that is lost, damaged or changed is rebuilt from the shards, which each state their provenance. Their
+    numbers are then checked by fletcher32, since their digests were in the manifest. Nothing is deleted.
 
     Raises:
         CellfeatError: Not a store, another writer is at it, a newer version, or shards of different provenance.
@@ -78,7 +79,7 @@ def repair(path: str | Path) -> Repair:
     try:
         own_folder(path / SHARDS)
         report = Repair()
-        manifest = _standing(path, report)
+        manifest = _manifest(path, report)
         shards = Shards(path, manifest)
         kept, seen = [], set[str]()
         for number, entry in enumerate(manifest["shards"]):
@@ -105,7 +106,7 @@ def repair(path: str | Path) -> Repair:
         lock.close()
 
 
-def _standing(path: Path, report: Repair) -> dict[str, Any]:
+def _manifest(path: Path, report: Repair) -> dict[str, Any]:
     """The manifest, or one made from the shards where it cannot be trusted."""
     try:
         manifest = read_manifest(path)

@@ -37,7 +37,7 @@ class Element:
         dtype: `TEXT`, `FEATURE` or numpy's name.
         meaning: For docs/store-format.md.
         shape: Of one row; the sizes C, H, W of a feature and S of a crop are the layout's.
-        encoding: How the values are to be understood; written on the dataset, as is its version.
+        encoding: Name of how the values are coded; written on the dataset, as is its version.
         encoding_version: A change that older readers would misread raises the major version of this element alone.
         unit: For docs/store-format.md.
         bounds: Lowest and highest value; they need only be finite where None.
@@ -292,7 +292,7 @@ def box_fits(boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.nda
 
 
 def finite(features: np.ndarray) -> np.ndarray:
-    """Which values are finite. Of float16 the bits tell: numpy would widen every value first, seven times as slow."""
+    """Which values are finite. Float16 is judged by its bits; numpy would widen each value, seven times as slow."""
     if features.dtype != np.float16:
         return np.isfinite(features)
     return features.view(np.uint16) & np.uint16(0x7FFF) < 0x7C00

@@ -164,8 +164,8 @@ class Shards:
         elif self.index is not None:
             out[:] = self.index.cells[element.name][rows]
         else:
-            for number, places, local in self._by_shard(rows):
-                out[places] = self._kept_column(number, element)[local]
+            for number, indices, local in self._by_shard(rows):
+                out[indices] = self._kept_column(number, element)[local]
         return out
 
     def packed(self, number: int, name: str, rows: np.ndarray) -> list[Packed]:
@@ -193,9 +193,9 @@ class Shards:
         ends = np.searchsorted(rows, self.ends, sorter=order)
         found = []
         for number in np.flatnonzero(np.diff(ends, prepend=0)).tolist():
-            places = order[ends[number - 1] if number else 0 : ends[number]]
+            indices = order[ends[number - 1] if number else 0 : ends[number]]
             first = self.ends[number] - self.manifest["shards"][number]["cells"]
-            found.append((number, places, rows[places] - first))
+            found.append((number, indices, rows[indices] - first))
         return found
 
     def _pieces(self, name: str, rows: np.ndarray) -> list[tuple[Chunks, np.ndarray, np.ndarray]]:
@@ -204,9 +204,9 @@ class Shards:
         if self.index is None:
             self.look_at(number for number, _, _ in by_shard if (number, name) not in self._chunks)
         return [
-            (self._chunks_of(number, name), local[k : k + PIECE], places[k : k + PIECE])
-            for number, places, local in by_shard
-            for k in range(0, len(places), PIECE)
+            (self._chunks_of(number, name), local[k : k + PIECE], indices[k : k + PIECE])
+            for number, indices, local in by_shard
+            for k in range(0, len(indices), PIECE)
         ]
 
     def read_chunks(self, number: int, name: str) -> Chunks:

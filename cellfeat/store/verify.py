@@ -187,7 +187,7 @@ def _wrong_rows(shards: Shards, number: int) -> Iterator[str]:
     images.index = pd.Index(shards.column(number, element("images/image_id")), dtype=object)
     cells = frame("cell_id", "image_id").astype(object)
     if images.index.duplicated().any():
-        return  # said by the check for repeated ids, and no cell can be looked up then
+        return  # reported by the check for repeated ids; no cell can be looked up then
     counts = cells["image_id"].value_counts().reindex(images.index, fill_value=0)
     for name in images.index[counts != images["cells"]]:
         yield f"image {name!r} states {images['cells'][name]} cells, the shard has {counts[name]}"

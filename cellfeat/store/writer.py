@@ -44,7 +44,7 @@ LAYOUT = ("feature_shape", "feature_dtype", "crop_size")  # keys of the manifest
 
 
 class StoreWriter:
-    """Write images and their cells into a store; on a standing store, go on after its last listed shard.
+    """Write images and their cells into a store; on an existing store, go on after its last listed shard.
 
     A shard is finished when it holds `shard_cells` cells or accounts for `shard_images` images; it is then written and
     listed in the manifest, by a thread, while the next one fills. Until then it is in memory (about 140 MiB for 1,000
@@ -57,12 +57,12 @@ class StoreWriter:
         crop_size: Side of crops and masks in px.
         provenance: JSON-able dict of what the rows depend on (weights digest, config, datasets ...).
         feature_dtype: "float16" or "float32" on disk.
-        shard_cells: Cells after which a shard is finished; an image's cells are never parted.
+        shard_cells: Cells after which a shard is finished; the cells of an image stay together.
         shard_images: Images after which a shard is finished, however few cells they hold.
         gzip_level: 1 to 9, used where it saves a quarter of an array's bytes; 0 for no compression.
 
     Raises:
-        CellfeatError: The folder is something else, another writer is at it, or the standing store was made with
+        CellfeatError: The folder is something else, another writer is at it, or the existing store was made with
             another provenance or layout.
     """
 
@@ -95,7 +95,7 @@ class StoreWriter:
         self._lock = FolderLock(self.path)
         try:
             own_folder(self.path / SHARDS)
-            self._manifest = _stand_or_start(self.path, manifest)
+            self._manifest = _resume_or_start(self.path, manifest)
             _remove_orphans(self.path, {shard["file"] for shard in self._manifest["shards"]})
             self._done = self._stored_images()
             self._number = 1 + max((shard_number(shard["file"]) for shard in self._manifest["shards"]), default=-1)
@@ -145,7 +145,7 @@ class StoreWriter:
             start = stop
 
     def close(self) -> None:
-        """Finish the open shard and let go of the store. Closing twice is harmless."""
+        """Finish the open shard and release the store. Closing twice is harmless."""
         if self._lock.closed:
             return
         try:
@@ -188,7 +188,7 @@ class StoreWriter:
             self._commit()
 
     def _commit(self) -> None:
-        """Let the open shard be finished while the next one fills; never two at a time, so their order stays."""
+        """Let the open shard be finished while the next one fills; never two at a time, so they stay in order."""
         self._settle()
         shard, self._shard = self._shard, None
         if shard is not None and shard.images:
@@ -240,14 +240,14 @@ class StoreWriter:
         return {name for number in range(len(shards)) for name in shards.column(number, image_id)}
 
 
-def _stand_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of the standing store, if it was made as `wanted` says; else a new store with `wanted` written."""
+def _resume_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of the existing store, if it was made as `wanted` says; else a new store with `wanted` written."""
     if (path / MANIFEST).exists():
-        standing = read_manifest(path)
-        before, now = ({**{key: made[key] for key in LAYOUT}, **made["provenance"]} for made in (standing, wanted))
+        existing = read_manifest(path)
+        before, now = ({**{key: made[key] for key in LAYOUT}, **made["provenance"]} for made in (existing, wanted))
         if changed := list(differences(before, now)):
             raise different(path, changed)
-        return {**standing, "version": VERSION}  # what is added to an older store is of this version
+        return {**existing, "version": VERSION}  # what is added to an older store is of this version
     (path / SHARDS).mkdir(exist_ok=True)
     write_manifest(path, wanted)
     return wanted

@@ -23,7 +23,7 @@ def test_every_mutation_is_noticed(tmp_path):
     assert min(found[f"{kind} {how}"] for kind in ("shard", "manifest") for how in ("flipped", "cut")) > 5
 
 
-def test_damage_that_is_signed_anew_ends_no_reader(tmp_path):
+def test_damage_that_is_signed_again_ends_no_reader(tmp_path):
     found = faults.forgeries(faults.write(tmp_path / "store", 20), count=24, seed=1)
     assert set(found) == {"read", "refused"}  # and none ended by a signal
 

@@ -196,4 +196,4 @@ def test_command_line(path, tmp_path, capsys):
     assert run("verify", path)[0] == 1
     status, out = run("verify", path, "--repair")
     assert status == 0
-    assert "4 images with 6 cells are to do again" in out
+    assert "4 images with 6 cells have to be computed again" in out

@@ -95,7 +95,7 @@ def test_damaged_chunk_is_found(path):
     assert "cannot read crops" in Store(path).verify()[0]
 
 
-def test_repair_sets_aside_what_is_damaged_and_the_next_run_makes_it_anew(path):
+def test_repair_sets_aside_what_is_damaged_and_the_next_run_computes_it_again(path):
     whole = Store(path).table()
     (path / SHARD).write_bytes((path / SHARD).read_bytes()[:-9])
     done = repair(path)
@@ -110,7 +110,7 @@ def test_repair_sets_aside_what_is_damaged_and_the_next_run_makes_it_anew(path):
 
 
 @pytest.mark.parametrize("damage", ["lost", "cut", "changed", "not sealed"])
-def test_repair_makes_the_manifest_anew_from_the_shards(path, damage):
+def test_repair_rebuilds_the_manifest_from_the_shards(path, damage):
     file = path / "manifest.json"
     before = Store(path)
     if damage == "lost":

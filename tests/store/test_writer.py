@@ -253,7 +253,7 @@ def test_newer_store_is_not_written_to(path):
         write(path, [])
 
 
-def test_lost_shard_is_made_anew_when_its_entry_is_taken_out(path):
+def test_lost_shard_is_computed_again_when_its_entry_is_taken_out(path):
     manifest = json.loads((path / "manifest.json").read_text())
     lost = manifest["shards"].pop(1)
     (path / lost["file"]).write_bytes(b"damaged")
