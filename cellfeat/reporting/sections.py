@@ -103,6 +103,11 @@ def detection(material: Material) -> dict[str, Any] | None:
                 if values := tasks.get(task):
                     said = {key: values.get(key) for key in ("AP", "AP50", "AP75")}
                     precision.append({"dataset": dataset, "what": name, **said})
+                    by_class = ((key.removeprefix("AP-"), ap) for key, ap in values.items() if key.startswith("AP-"))
+                    nothing = {"AP50": None, "AP75": None}  # measured over all classes alone
+                    precision += [
+                        {"dataset": dataset, "what": f"{name}, {c}", "AP": ap, **nothing} for c, ap in by_class
+                    ]
     if not rates and not precision:
         return None
     published = load_published("detection").set_index("metric").to_dict("index")

@@ -40,7 +40,7 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
     detector, autoencoder = tmp_path / "detector", tmp_path / "autoencoder"
     detector.mkdir()
     autoencoder.mkdir()
-    ap = {"smears@val": {"bbox": {"AP": 0.8123, "AP50": 0.97}, "segm": {"AP": None}}}
+    ap = {"smears@val": {"bbox": {"AP": 0.8123, "AP50": 0.97, "AP-monocyte": 0.7654}, "segm": {"AP": None}}}
     (detector / "evaluation.json").write_text(json.dumps(ap))
     lines = [json.dumps({"iteration": k, "total_loss": 2 / (k + 1), "loss_mask": 1 / (k + 1)}) for k in range(5)]
     (detector / "metrics.json").write_text("\n".join([*lines, '{"iteration": 5, "tot']))  # killed while writing
@@ -60,6 +60,8 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
     )
     text = check(path, WHOLE)
     assert "81.2" in text  # AP
+    assert "boxes, monocyte" in text
+    assert "76.5" in text  # AP of the monocytes
     assert "97.8" in text  # detection rate of site-a: 45 of 46 readable images
     assert "3 of 13 classes" in text
     assert "45.1" in text  # the paper's Acevedo-20 to Matek-19
