@@ -26,7 +26,7 @@ from cellfeat.core.lightning_trainer import check_finite
 from cellfeat.core.tensors import best_device, load_checkpoint, save_checkpoint, save_tensors
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
-from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition, sparse_codes
+from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
 from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:
@@ -57,8 +57,22 @@ class PSDConfig(BaseModel):
     sparsity: float = Field(
         0.3, gt=0, description="λ, the price of a code's ‖z‖₁; the mean squared length of a normalised patch is 1."
     )
-    prediction: float = Field(1.0, ge=0, description="α, how much a code keeps to what the encoder predicts.")
-    code_steps: int = Field(30, ge=1, description="Steps of FISTA.")
+    prediction: float = Field(
+        0.1,
+        ge=0,
+        description=(
+            "α, how much a code keeps to what the encoder predicts. While the encoder predicts little, α spreads a "
+            "code over kernels that resemble each other: of 256 on real crops 23 % were in use at 1, 11 % at 0.1."
+        ),
+    )
+    code_steps: int = Field(
+        100,
+        ge=1,
+        description=(
+            "Steps of FISTA. Without α, of 256 kernels on real crops 29 % were in use after 20 steps, 8 % after "
+            "100 and after 400."
+        ),
+    )
     seed: int = Field(0, ge=0, description="Of the patches and the order of learning.")
 
 
@@ -113,28 +127,21 @@ class PSD:
         return _load(_weights(folder, 1)).dictionary.numpy()
 
     def reconstruct(self, store: Store, rows: np.ndarray, folder: Path) -> np.ndarray:
-        """(len(rows), S, S, 3) uint8 RGB: patches made of kernels by their sparse codes, averaged where they overlap.
+        """(len(rows), S, S, 3) uint8 RGB: patches made of kernels by predicted codes, averaged where they overlap.
 
-        The codes minimise E(z), they are not the encoder's predictions: what is shown is the dictionary. Pixels at the
-        right and lower edge that no patch covers have the patches' mean colour. First layer only.
+        Pixels at the right and lower edge that no patch covers are the patches' mean colour. First layer only.
         """
         layer = _load(_weights(folder, 1))
         crops = _scaled(torch.from_numpy(store.read("crops", rows)))
         with torch.inference_mode():
             vectors = functional.unfold(crops, self.config.patch, stride=self.config.step)
-            drawn = torch.stack([self._redrawn(layer, patches.T).T for patches in vectors])
+            drawn = layer.scale * (layer.dictionary @ _predict(layer, vectors)) + layer.mean[:, None]
             size = crops.shape[2:]
             total = functional.fold(drawn, size, self.config.patch, stride=self.config.step)
             covered = functional.fold(torch.ones_like(drawn), size, self.config.patch, stride=self.config.step)
             fill = layer.mean.unflatten(0, (3, -1)).mean(1)[None, :, None, None]
             pictures = torch.where(covered > 0, total / covered.clamp_min(1), fill)
         return (pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-    def _redrawn(self, layer: PredictiveSparseDecomposition, vectors: Tensor) -> Tensor:
-        """D z of vectors (n, d), not normalised."""
-        x, config = layer.normalise(vectors), self.config
-        z = sparse_codes(x, layer.predict(x), layer.dictionary, config.sparsity, config.prediction, config.code_steps)
-        return layer.scale * (z @ layer.dictionary.T) + layer.mean
 
     def _learn(
         self, store: Store, rows: np.ndarray, folder: Path, number: int, below: list[PredictiveSparseDecomposition]
@@ -223,8 +230,8 @@ def _batches(
     """A function from an iteration to its vectors (patches, d) and their cells' rows: the same whenever it is asked."""
 
     def draw(iteration: int) -> tuple[Tensor, np.ndarray]:
-        chance = np.random.default_rng([config.seed, number, iteration])
-        cells = np.sort(chance.choice(rows, min(CELLS_PER_BATCH, len(rows)), replace=False))
+        rng = np.random.default_rng([config.seed, number, iteration])
+        cells = np.sort(rng.choice(rows, min(CELLS_PER_BATCH, len(rows)), replace=False))
         crops = torch.from_numpy(store.read("crops", cells))
         if below:
             with torch.inference_mode():
@@ -233,8 +240,8 @@ def _batches(
             size = 1
         else:
             grid, size = _scaled(crops), config.patch
-        cell = chance.integers(len(grid), size=config.patches)
-        y, x = chance.integers(grid.shape[2] - size + 1, size=(2, config.patches))
+        cell = rng.integers(len(grid), size=config.patches)
+        y, x = rng.integers(grid.shape[2] - size + 1, size=(2, config.patches))
         cut = [grid[c, :, i : i + size, j : j + size].flatten() for c, i, j in zip(cell, y, x)]
         return torch.stack(cut), cells
 
