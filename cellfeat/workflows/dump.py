@@ -37,7 +37,13 @@ RANKS = ".ranks"  # inside the store's folder, until the ranks' stores are one
 
 
 def dump(
-    cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig, engine: str = "auto", ranks: int = 1
+    cfg: CfgNode,
+    datasets: Sequence[str],
+    output: Path,
+    config: DumpConfig,
+    engine: str = "auto",
+    ranks: int = 1,
+    data_root: Path | None = None,
 ) -> Store:
     """Run a detector over datasets and store what it finds; run again after an interruption, it goes on.
 
@@ -53,16 +59,17 @@ def dump(
         engine: As in `build_detector`.
         ranks: Processes, one a GPU where there are GPUs, each with a run of neighbouring batches; the store has the
             same rows in the same order whatever their number. A store that was begun is completed by one process.
+        data_root: The folder that holds the datasets; None: as `cellfeat.data.catalogue.data_root` says.
 
     Raises:
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
     """
     _check_weights(cfg.MODEL.WEIGHTS)
-    listings = _listings(datasets, config)
+    listings = _listings(datasets, config, data_root)
     if ranks == 1 or (output / MANIFEST).exists():
         _write(cfg, listings, output, config, engine)
     else:
-        _write_in_ranks(cfg, datasets, output, config, engine, ranks)
+        _write_in_ranks(cfg, datasets, output, config, engine, ranks, data_root)
     _remove_ranks(output)
     store = Store(output)
     write_json(output / SUMMARY, summarise(store, _records(listings)))
@@ -91,8 +98,8 @@ def _check_readable(store: Store) -> None:
         )
 
 
-def _listings(datasets: Sequence[str], config: DumpConfig) -> dict[str, list[ImageRecord]]:
-    listings = {name: open_dataset(name).records()[: config.limit] for name in datasets}
+def _listings(datasets: Sequence[str], config: DumpConfig, data_root: Path | None) -> dict[str, list[ImageRecord]]:
+    listings = {name: open_dataset(name, data_root).records()[: config.limit] for name in datasets}
     for name in {name for record in _records(listings) for name in record.stored_metadata}:
         metadata_element(name)  # a name that the store refuses is said before the detector runs
     return listings
@@ -125,7 +132,13 @@ def _write(
 
 
 def _write_in_ranks(
-    cfg: CfgNode, datasets: Sequence[str], output: Path, config: DumpConfig, engine: str, ranks: int
+    cfg: CfgNode,
+    datasets: Sequence[str],
+    output: Path,
+    config: DumpConfig,
+    engine: str,
+    ranks: int,
+    data_root: Path | None,
 ) -> None:
     """A store a rank by Detectron2's `launch`, then one manifest over the shards of all."""
     if problem := detectron2_problem():
@@ -136,7 +149,7 @@ def _write_in_ranks(
         raise CellfeatError(f"{output}: not empty and not a feature store; choose another folder")
     with FolderLock(output) as lock:  # from the start, so that no second dump begins here meanwhile
         folder = own_folder(output / RANKS)
-        launch_processes(_write_rank, ranks, cfg, datasets, folder, config, engine)
+        launch_processes(_write_rank, ranks, cfg, datasets, folder, config, engine, data_root)
         join_parts([folder / f"{rank}-of-{ranks}" for rank in range(ranks)], output, lock)
 
 
@@ -148,12 +161,14 @@ def _remove_ranks(output: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _write_rank(cfg: CfgNode, datasets: Sequence[str], folder: Path, config: DumpConfig, engine: str) -> None:
+def _write_rank(
+    cfg: CfgNode, datasets: Sequence[str], folder: Path, config: DumpConfig, engine: str, data_root: Path | None
+) -> None:
     """This rank's whole batches: cut elsewhere, an image would meet other neighbours and its numbers other rounding."""
     from detectron2.data.samplers import InferenceSampler
     from detectron2.utils import comm
 
-    listings, size = _listings(datasets, config), config.batch_size
+    listings, size = _listings(datasets, config, data_root), config.batch_size
     batches = list(InferenceSampler(-(-len(_records(listings)) // size)))
     part = slice(batches[0] * size, (batches[-1] + 1) * size) if batches else slice(0)
     output = folder / f"{comm.get_rank()}-of-{comm.get_world_size()}"

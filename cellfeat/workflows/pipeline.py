@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +18,7 @@ from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import STAGE, RunRecord, differences
 from cellfeat.core.settings import read_yaml
 from cellfeat.core.text import read_text
-from cellfeat.data.catalogue import open_dataset
+from cellfeat.data.catalogue import Dataset, open_dataset
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import find_config, load_config, portable
 from cellfeat.detection.train_net import evaluate, scores_table, train
@@ -168,9 +166,12 @@ class Run:
 
     def _check(self, steps: Sequence[tuple[Stage, RunRecord]], kept: int) -> None:
         """What can be checked before the first stage: names, and that each file to replace is of this pipeline."""
-        detector, domains = self.config.detector, {open_dataset(name).spec.domain for name in self.config.dump.datasets}
+        detector, domains = (
+            self.config.detector,
+            {self._dataset(name).spec.domain for name in self.config.dump.datasets},
+        )
         for name in (*detector.train, *detector.test):
-            open_dataset(name)
+            self._dataset(name)
         if (anchor := self.config.autoencoder.anchor) is not None and anchor not in domains:
             raise CellfeatError(
                 f"autoencoder.anchor: {anchor!r} is no domain of dump.datasets",
@@ -187,6 +188,9 @@ class Run:
             record.check_owner()
         for stage, record in steps[:kept]:
             _is_done(stage, record)
+
+    def _dataset(self, name: str) -> Dataset:
+        return open_dataset(name, self.config.data_root)
 
     def _detector(self) -> Stage:
         resumable = ("last_checkpoint", "*.pth")
@@ -205,11 +209,13 @@ class Run:
         return load_config(find_config(detector.config), overrides)
 
     def _make_detector(self, folder: Path) -> None:
-        cfg, weights = self._detector_cfg(), self.config.detector.weights
-        if not weights:
-            scores = train(cfg, resume=True, engine=self.config.detector.engine)
+        cfg, detector, root = self._detector_cfg(), self.config.detector, self.config.data_root
+        if not detector.weights:
+            scores = train(cfg, resume=True, engine=detector.engine, data_root=root)
+        elif cfg.DATASETS.TEST:
+            scores = evaluate(self._weighted_cfg(), detector.engine, data_root=root)
         else:
-            scores = evaluate(self._weighted_cfg(), self.config.detector.engine) if cfg.DATASETS.TEST else {}
+            scores = {}
         log.info("%s", scores_table(scores))
 
     def _weighted_cfg(self) -> CfgNode:
@@ -220,12 +226,19 @@ class Run:
 
     def _dump(self) -> Stage:
         def make(folder: Path) -> None:
-            dump(self._weighted_cfg(), stage.datasets, folder / "store", options, detector.engine)
+            dump(
+                self._weighted_cfg(),
+                stage.datasets,
+                folder / "store",
+                options,
+                detector.engine,
+                data_root=self.config.data_root,
+            )
             log.info("%s", summary_table(read_json(folder / "store" / "summary.json")))
 
         stage, detector = self.config.dump, self.config.detector
         options = DumpConfig(**stage.model_dump(exclude={"datasets"}))
-        images = [record.identity for name in stage.datasets for record in open_dataset(name).records()]
+        images = [record.identity for name in stage.datasets for record in self._dataset(name).records()]
         inputs = {"options": options.model_dump(), "datasets": stage.datasets, "images": digest(images)}
         return Stage("dump", inputs, make, True, ("store/shards/*.h5",))
 
@@ -242,7 +255,7 @@ class Run:
         from cellfeat.autoencoder.data import order_domains
 
         options = self.config.autoencoder
-        domains = [open_dataset(name).spec.domain for name in self.config.dump.datasets]
+        domains = [self._dataset(name).spec.domain for name in self.config.dump.datasets]
         order_domains(domains, options.anchor, options.beta > 0)  # a missing anchor is told before hours of work
         resumable = ("checkpoints/*.ckpt", "autoencoder.safetensors")
         inputs = {"options": options.model_dump()} | ({UNALIGNED: True} if self.config.without_alignment else {})
@@ -325,7 +338,7 @@ class Run:
         return rows, {"aecfe": images}
 
     def _same_site(self) -> dict[str, str]:
-        specs = [open_dataset(name).spec for name in self.config.dump.datasets]
+        specs = [self._dataset(name).spec for name in self.config.dump.datasets]
         return {spec.domain: spec.same_site_as for spec in specs if spec.same_site_as}
 
 
@@ -345,18 +358,4 @@ def _is_done(stage: Stage, record: RunRecord) -> bool:
 def run_pipeline(path: str | Path, start: str | None = None) -> Path:
     """Run a pipeline's YAML to its report; see `Run.run`."""
     config = load_pipeline(path)
-    run = Run(config, read_text(path))
-    with _data_root(config.data_root):
-        return run.run(start)
-
-
-@contextmanager
-def _data_root(folder: Path | None) -> Iterator[None]:
-    """The pipeline's own folder of datasets while it runs."""
-    before = os.environ.get("CELLFEAT_DATASETS", "")
-    if folder is not None:
-        os.environ["CELLFEAT_DATASETS"] = str(folder)
-    try:
-        yield
-    finally:
-        os.environ["CELLFEAT_DATASETS"] = before  # empty is as good as unset
+    return Run(config, read_text(path)).run(start)
