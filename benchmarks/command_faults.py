@@ -26,11 +26,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from docs_page import put
 from fault_commands import COMMANDS, Command, make_inputs
 from fault_injection import ERRORS, Steps, inject
 from fault_results import contents, differences
 from faults import small_disk
-from page import put
 
 DONE, REFUSED = 0, 2  # exit statuses of a command
 STEPS, SLOW_STEPS = 60, 12  # operations at most at which a command is killed

@@ -27,8 +27,8 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+from docs_page import put
 from fuzz_readers import READERS, Reader
-from page import put
 
 from cellfeat.core.files import write_json
 from cellfeat.errors import CellfeatError

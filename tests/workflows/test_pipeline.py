@@ -117,7 +117,11 @@ def test_a_cheap_stage_is_redone_when_its_settings_change(finished, pipeline, tm
             {"datasets": ["site-a"], "score_threshold": 0.0},
             r"dump: was made with datasets = .*; redo it with --from dump",
         ),
-        ("autoencoder", {"epochs": 2}, r"autoencoder: was made with options\.epochs = 1, now it is 2"),
+        (
+            "autoencoder",
+            {"anchor": "site-a", "epochs": 2},
+            r"autoencoder: was made with options\.epochs = 1, now it is 2",
+        ),
     ],
 )
 def test_a_costly_stage_of_other_inputs_is_not_thrown_away(finished, pipeline, tmp_path, key, value, words):
