@@ -38,7 +38,7 @@ class CellScaling(nn.Module):
     """`scale_features`, the paper's: one outlier of a cell sets its range, and every cell loses its absolute level."""
 
     def forward(self, features: Tensor, group: Tensor) -> Tensor:
-        """Scale (n, C, H, W) to [-1, 1]; `group` is of no concern."""
+        """Scale (n, C, H, W) to [-1, 1]; `group` is not used."""
         return scale_features(features)
 
 

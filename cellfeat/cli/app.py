@@ -6,7 +6,8 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -94,11 +95,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, outside = "--debug" in arguments, "--allow-outside" in arguments
     arguments = [argument for argument in arguments if argument not in ("--debug", "--allow-outside")] or ["--help"]
-    _show_log()
     if not sys.stderr.isatty():  # in a log file, a progress bar writes every 30 s instead of every 0.1 s
         os.environ.setdefault("TQDM_MININTERVAL", "30")
     try:
-        with outside_paths(outside):
+        with _shown_log(), outside_paths(outside):
             status = app(arguments, prog_name="cellfeat", standalone_mode=False)
     except KeyboardInterrupt:
         status = INTERRUPTED
@@ -123,11 +123,16 @@ def _line(error: Exception, arguments: Sequence[str]) -> str:
     return str(error)
 
 
-def _show_log() -> None:
+@contextmanager
+def _shown_log() -> Iterator[None]:
     """What the library logs goes to standard error; standard output is for results."""
-    logger = logging.getLogger("cellfeat")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+    logger, handler = logging.getLogger("cellfeat"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

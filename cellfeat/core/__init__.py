@@ -1,1 +1,1 @@
-"""What every other package stands on and what knows nothing of cells: files, settings, tensors, training glue."""
+"""What every other package is built on and what knows nothing of cells: files, settings, tensors, training glue."""

@@ -148,7 +148,7 @@ class Dataset:
         found = self.left_out
         if found and self.spec.strict:
             raise CellfeatError(
-                f"dataset {self.spec.name} is strict: {', '.join(counted(found))}", "mend that, or leave out strict"
+                f"dataset {self.spec.name} is strict: {', '.join(counted(found))}", "correct that, or leave out strict"
             )
         if found:
             _say(f"dataset {self.spec.name}: {', '.join(counted(found))}", logging.WARNING)

@@ -138,7 +138,7 @@ def _raabin_fields(download: Path, root: Path) -> str:
 
 
 def _raabin_boxes(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """Where each cell of a field stands, and its x1, x2, y1, y2 in px."""
+    """File and number of each cell of a field, and its x1, x2, y1, y2 in px."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: not a JSON object of cells", "download it again")

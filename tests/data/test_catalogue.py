@@ -449,7 +449,7 @@ def test_what_cannot_be_used_is_said_and_fatal_only_where_asked(site, caplog):
     open_dataset("site").records()
     assert len(caplog.records) == 1  # said once
     describe(site, strict=True)
-    with pytest.raises(CellfeatError, match=r"dataset site is strict: 1 pictures of a kind .*; mend that") as error:
+    with pytest.raises(CellfeatError, match=r"dataset site is strict: 1 pictures of a kind .*; correct that") as error:
         open_dataset("site").records()
     assert "\n" not in str(error.value)
 

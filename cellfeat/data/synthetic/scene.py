@@ -23,7 +23,7 @@ def draw_cell_image(site: Site, label: str, rng: Generator) -> tuple[np.ndarray,
     Args:
         site: The laboratory.
         label: Class of the cell in the centre, one of the 13 of the vocabulary.
-        rng: Source of chance; the same state gives the same image.
+        rng: Random generator; the same state gives the same image.
 
     Returns:
         The image, (h, w, 3) uint8 RGB, and the masks of its white cells, (n, h, w) bool, the labelled cell first. Masks

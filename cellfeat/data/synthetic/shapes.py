@@ -19,7 +19,7 @@ def wobbly(
     """A closed, roughly elliptic outline around the origin.
 
     Args:
-        rng: Source of chance.
+        rng: Random generator.
         radius: Mean radius, µm.
         roughness: Relative amplitude of the irregularities.
         aspect: Long axis over short axis.
