@@ -105,7 +105,7 @@ def lost_rows(path: Path, whole: Path) -> int:
 def kills(job: Callable[[Path], object], folder: Path, count: int, seed: int = 0) -> Counter:
     """Kill `job(path)`, which fills a store, `count` times at random instants; after each, what is listed must be
     readable, and after the job at last ends well, the store must be that of an unbroken run."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     started = time.monotonic()
     assert ended(child(lambda: job(folder / "whole"))) == 0
     longest = time.monotonic() - started
@@ -114,7 +114,7 @@ def kills(job: Callable[[Path], object], folder: Path, count: int, seed: int = 0
         path = folder / f"killed-{found['stores']}"
         for _ in range(5):  # kills of one and the same store, then it may finish
             pid = child(lambda path=path: job(path))
-            time.sleep(chance.uniform(0, longest))
+            time.sleep(rng.uniform(0, longest))
             os.kill(pid, signal.SIGKILL)
             killed = ended(pid) == -signal.SIGKILL
             found["kills"] += killed
@@ -131,9 +131,9 @@ def kills(job: Callable[[Path], object], folder: Path, count: int, seed: int = 0
 
 def mutations(path: Path, count: int, seed: int = 0) -> Counter:
     """Change single bytes of a store's files and cut files short; verify must notice each. Returns the counts."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     found: Counter = Counter()
-    for name, damage, whole in _mutants(path, count, chance):
+    for name, damage, whole in _mutants(path, count, rng):
         (path / name).write_bytes(damage)
         try:
             noticed = bool(Store(path).verify())
@@ -149,10 +149,10 @@ def mutations(path: Path, count: int, seed: int = 0) -> Counter:
 def forgeries(path: Path, count: int, seed: int = 0) -> Counter:
     """As `mutations` of shards, but with digest and seal put right, as an enemy would: every reader must end with an
     error of ours or with data, in bounded time and memory; never by a signal."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     found: Counter = Counter()
     manifest = read_manifest(path)
-    for name, damage, whole in _mutants(path, count, chance):
+    for name, damage, whole in _mutants(path, count, rng):
         if name == "manifest.json":
             continue
         (path / name).write_bytes(damage)
@@ -175,18 +175,18 @@ def _read_everything(path: Path) -> None:
         store.read(name, slice(None))
 
 
-def _mutants(path: Path, count: int, chance: random.Random) -> Iterator[tuple[str, bytes, bytes]]:
+def _mutants(path: Path, count: int, rng: random.Random) -> Iterator[tuple[str, bytes, bytes]]:
     """(file, changed bytes, true bytes): the manifest one time in four, cut one time in four."""
     names = [entry["file"] for entry in read_manifest(path)["shards"]]
     for _ in range(count):
-        name = "manifest.json" if chance.random() < 0.25 else chance.choice(names)
+        name = "manifest.json" if rng.random() < 0.25 else rng.choice(names)
         whole = (path / name).read_bytes()
-        position = chance.randrange(len(whole))
-        if chance.random() < 0.25:
+        position = rng.randrange(len(whole))
+        if rng.random() < 0.25:
             yield name, whole[:position], whole
         else:
             changed = bytearray(whole)
-            changed[position] ^= chance.randrange(1, 256)
+            changed[position] ^= rng.randrange(1, 256)
             yield name, bytes(changed), whole
 
 

@@ -113,5 +113,5 @@ def test_what_does_not_fit_is_refused(store, tmp_path):
         embedded(store, tmp_path / "psd", kernels=8)
     (tmp_path / "psd" / "psd1.safetensors").unlink()
     (tmp_path / "psd" / "checkpoint1.pt").write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(CellfeatError, match=r"checkpoint1.pt: not a readable checkpoint"):
+    with pytest.raises(CellfeatError, match=r"checkpoint1.pt: not a checkpoint; remove it"):
         embedded(store, tmp_path / "psd")

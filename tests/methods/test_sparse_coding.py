@@ -14,20 +14,20 @@ INPUTS, KERNELS = 24, 48
 @pytest.fixture(scope="module")
 def vectors() -> torch.Tensor:
     """1,000 vectors, each of three columns of an overcomplete dictionary."""
-    chance = torch.Generator().manual_seed(0)
-    dictionary = functional.normalize(torch.randn(INPUTS, KERNELS, generator=chance), dim=0)
+    rng = torch.Generator().manual_seed(0)
+    dictionary = functional.normalize(torch.randn(INPUTS, KERNELS, generator=rng), dim=0)
     z = torch.zeros(1000, KERNELS)
-    places = torch.rand(z.shape, generator=chance).argsort(1)[:, :3]
-    z.scatter_(1, places, torch.randn(1000, 3, generator=chance))
+    order = torch.rand(z.shape, generator=rng).argsort(1)[:, :3]
+    z.scatter_(1, order, torch.randn(1000, 3, generator=rng))
     return z @ dictionary.T + 0.5
 
 
 def learned(vectors: torch.Tensor, batches: int = 50, sparsity: float = 0.1, alpha: float = 0.01):
-    chance = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     psd = PredictiveSparseDecomposition(INPUTS, KERNELS)
-    psd.start(vectors, chance)
+    psd.start(vectors, rng)
     learner = Learner(psd, sparsity, alpha, 50)
-    return psd, [learner.step(vectors, chance) for _ in range(batches)]
+    return psd, [learner.step(vectors, rng) for _ in range(batches)]
 
 
 def test_codes_minimise_the_objective_as_scikit_learn_finds_it(vectors):
@@ -43,10 +43,10 @@ def test_codes_minimise_the_objective_as_scikit_learn_finds_it(vectors):
 
 
 def test_a_heavy_prediction_holds_the_codes():
-    chance = torch.Generator().manual_seed(0)
-    dictionary = functional.normalize(torch.randn(INPUTS, KERNELS, generator=chance), dim=0)
-    prediction = torch.randn(5, KERNELS, generator=chance)
-    z = sparse_codes(torch.randn(5, INPUTS, generator=chance), prediction, dictionary, 0.1, 1e5, 20)
+    rng = torch.Generator().manual_seed(0)
+    dictionary = functional.normalize(torch.randn(INPUTS, KERNELS, generator=rng), dim=0)
+    prediction = torch.randn(5, KERNELS, generator=rng)
+    z = sparse_codes(torch.randn(5, INPUTS, generator=rng), prediction, dictionary, 0.1, 1e5, 20)
     np.testing.assert_allclose(z, prediction, atol=1e-3)
 
 
@@ -84,12 +84,12 @@ def test_the_encoder_learns_to_predict_the_codes(vectors):
 
 
 def test_kernels_that_nothing_uses_are_replaced():
-    chance = torch.Generator().manual_seed(0)
-    vectors = torch.randn(100, INPUTS, generator=chance)
+    rng = torch.Generator().manual_seed(0)
+    vectors = torch.randn(100, INPUTS, generator=rng)
     psd = PredictiveSparseDecomposition(INPUTS, KERNELS)
-    psd.start(vectors, chance)
+    psd.start(vectors, rng)
     psd.dictionary[:, 0] = 0
-    Learner(psd, 0.1, 0.0, 20).step(vectors, chance)
+    Learner(psd, 0.1, 0.0, 20).step(vectors, rng)
     np.testing.assert_allclose(psd.dictionary.norm(dim=0), 1, atol=1e-5)
 
 
