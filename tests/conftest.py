@@ -1,6 +1,7 @@
 """What many tests need: no GPU, few threads, a small detector and small synthetic sites."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ TINY = [  # the smallest network that is still a Mask R-CNN with FPN
     *("MODEL.ROI_MASK_HEAD.CONV_DIM", "32", "MODEL.ROI_MASK_HEAD.NUM_CONV", "1", "SOLVER.AMP.ENABLED", "False"),
     *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "SEED", "0"),
 ]
+
+FORKING = {"faults", "fuzz"}  # folders of tests
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +46,15 @@ def tiny():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that need Detectron2 skip, saying why, where it cannot be imported."""
+    """Tests that need Detectron2, or to fork, skip where that is not possible, saying why."""
     marked = [item for item in items if item.get_closest_marker("detectron2")]
     if marked and (problem := detectron2_problem()):
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=problem))
+    if not hasattr(os, "fork"):
+        for item in items:
+            if FORKING & set(item.path.relative_to(Path(__file__).parent).parts):
+                item.add_marker(pytest.mark.skip(reason="faults and faulty inputs are tried in forked processes"))
 
 
 @pytest.fixture(params=["torchvision", pytest.param("detectron2", marks=pytest.mark.detectron2)])

@@ -108,9 +108,9 @@ class AutoencoderModule(lightning.LightningModule):
         h = self.network.scaling(batch.features, batch.domain).contiguous(memory_format=torch.channels_last)
         z = self.network.encode(h)
         features_hat = self.network.decode_features(z)
-        places = np.searchsorted(self._train_rows, batch.rows.cpu().numpy())
+        indices = np.searchsorted(self._train_rows, batch.rows.cpu().numpy())
         all_z, all_domain = self._gather(z.float()), self._gather(batch.domain)
-        step = Step(batch, self.network, places, h, z, features_hat, all_z, all_domain, self._log_further)
+        step = Step(batch, self.network, indices, h, z, features_hat, all_z, all_domain, self._log_further)
         losses = {objective.name: objective.loss(step) for objective in self._objectives}
         weights = [objective.weight(self.current_epoch) for objective in self._objectives]
         loss = sum(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.data.dataset import SPLITS, Dataset, ImageRecord
-from cellfeat.data.listing import is_system_name, printable
+from cellfeat.data.listing import escaped, is_system_name
 from cellfeat.data.spec import DatasetSpec, load_spec, parse_spec
 from cellfeat.errors import CellfeatError
 
@@ -82,8 +82,8 @@ def open_dataset(name: str, root: Path | None = None) -> Dataset:
         text = (_entries() / f"{base}.yaml").read_text(encoding="utf-8")
         return Dataset(parse_spec(text, f"{base}.yaml", base), _root(root) / base, split or None)
     if folder := described.get(unicodedata.normalize("NFC", base)):
-        if printable(folder.name) != folder.name:
-            raise CellfeatError(f"{printable(str(folder))}: its name is not valid Unicode; rename the folder to UTF-8")
+        if escaped(folder.name) != folder.name:
+            raise CellfeatError(f"{escaped(str(folder))}: its name is not valid Unicode; rename the folder to UTF-8")
         return Dataset(load_spec(folder / DESCRIPTION, folder.name), folder, split or None)
     raise CellfeatError(
         f"dataset {base!r}: not in the catalogue ({', '.join(sorted(_known()))}) and no "
@@ -99,7 +99,7 @@ def _root(root: Path | None) -> Path:
 def _described(root: Path) -> dict[str, Path]:
     """The folders of the data root that describe themselves, by name in NFC, which macOS does not keep."""
     folders = [path for path in sorted(root.iterdir()) if not is_system_name(path.name)] if root.is_dir() else []
-    names = {unicodedata.normalize("NFC", printable(path.name)): path for path in folders}
+    names = {unicodedata.normalize("NFC", escaped(path.name)): path for path in folders}
     return {name: path for name, path in names.items() if (path / DESCRIPTION).exists()}
 
 

@@ -65,7 +65,7 @@ class Listing:
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def leave_out(self, reason: str, name: str) -> None:
-        self.left_out.setdefault(reason, []).append(printable(name))
+        self.left_out.setdefault(reason, []).append(escaped(name))
 
 
 def find_images(root: Path, pattern: str = "**/*") -> Listing:
@@ -135,7 +135,7 @@ def glob_matcher(pattern: str) -> Callable[[str], bool]:
     return lambda path: match(path.lower().split("/"), parts)
 
 
-def printable(name: str) -> str:
+def escaped(name: str) -> str:
     """A file name that can be printed and encoded: bytes that are not valid Unicode become \\xNN."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
@@ -147,7 +147,7 @@ def _no_image(entry: os.DirEntry[str], key: str) -> str:
         return NOT_READ if entry.is_file() and _other_picture(entry.path, suffix) else ""
     if not entry.is_file():
         return BROKEN_LINK if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL
-    return "" if printable(key) == key else NOT_UNICODE
+    return "" if escaped(key) == key else NOT_UNICODE
 
 
 def _other_picture(path: str, suffix: str) -> bool:

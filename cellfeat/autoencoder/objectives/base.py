@@ -21,7 +21,7 @@ class Step(NamedTuple):
     Attributes:
         batch: The cells of this process.
         network: The network that is trained.
-        places: (n,) int64, where the batch's cells are among the training cells.
+        indices: (n,) int64, where the batch's cells are among the training cells.
         h: (n, 256, 14, 14) scaled features.
         z: (n, 50) latents.
         features_hat: (n, 256, 14, 14) reconstructed features.
@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
     batch: Batch
     network: Any
-    places: np.ndarray
+    indices: np.ndarray
     h: Tensor
     z: Tensor
     features_hat: Tensor

@@ -31,4 +31,4 @@ class Profile(Objective):
 
     def loss(self, step: Step) -> Tensor:
         """Mean over the batch."""
-        return profile_loss(step.network.decode_profile(step.z.float()), self._profiles[step.places].to(step.h))
+        return profile_loss(step.network.decode_profile(step.z.float()), self._profiles[step.indices].to(step.h))

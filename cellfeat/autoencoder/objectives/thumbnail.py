@@ -43,7 +43,7 @@ class Thumbnail(Objective):
     def loss(self, step: Step) -> Tensor:
         """Mean over the batch."""
         thumbnails = step.network.decode_thumbnails(step.features_hat)
-        return mse(thumbnails, self._thumbnails[step.places].to(step.h)) / self._variance
+        return mse(thumbnails, self._thumbnails[step.indices].to(step.h)) / self._variance
 
 
 def measure_thumbnails(store: Store, rows: np.ndarray, masked: bool, batch_size: int = 256) -> Tensor:
