@@ -44,6 +44,7 @@ class ImageRecord:
         boxes: Reference boxes, XYXY in px of the image, where the dataset brings boxes or a COCO file; else empty.
         group: What must stay on one side of a split, such as the patient; "" where unknown. Names count in a domain.
         metadata: The columns that the dataset keeps of its table, such as slide and stain; "" where unknown.
+        bits: As `cellfeat.data.images.read_rgb` takes them; None where the dataset does not say.
     """
 
     image_id: str
@@ -54,6 +55,7 @@ class ImageRecord:
     boxes: tuple[Box, ...] = ()
     group: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    bits: int | None = None
 
     @property
     def stored_metadata(self) -> dict[str, str]:
@@ -63,7 +65,8 @@ class ImageRecord:
     @property
     def identity(self) -> list[Any]:
         """What a store takes from the dataset, as JSON values: digests of listings are made of it."""
-        return [self.image_id, self.label, self.um_per_px, *([self.stored_metadata] if self.stored_metadata else [])]
+        stated = [self.stored_metadata] if self.stored_metadata else []
+        return [self.image_id, self.label, self.um_per_px, *stated, *([{"bits": self.bits}] if self.bits else [])]
 
 
 class Dataset:
@@ -109,6 +112,7 @@ class Dataset:
                 boxes.get(key, ()),
                 facts.groups.get(key, ""),
                 {name: facts.metadata[name].get(key, "") for name in spec.metadata},
+                spec.bits,
             )
             for key, path in kept.items()
         ]
@@ -330,6 +334,8 @@ class Dataset:
                 f"{listed(reasons) or 'nothing'}",
                 "check its annotations",
             )
+        for image in coco["images"]:
+            image["bits"] = self.spec.bits
         masks = sum("segmentation" in annotation for annotation in coco["annotations"])
         images, cells = len(coco["images"]), len(coco["annotations"])
         return coco, Summary(self.name, len(self._kept), images, cells, masks, reasons)

@@ -57,7 +57,7 @@ class UnreadableImage(CellfeatError):
         return type(self), (self.path, self.reason)
 
 
-def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS, bits: int | None = None) -> np.ndarray:
     """Read an image as 8-bit RGB.
 
     Grey levels are repeated in three channels, palettes and CMYK are converted, transparency is laid on white; an alpha
@@ -72,24 +72,26 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         path: PNG, JPEG, TIFF, BMP or WebP, whatever the suffix.
         max_pixels: A larger image is refused from its header, before it is decoded. Pillow's own limit of 179 million
             pixels (`PIL.Image.MAX_IMAGE_PIXELS`) holds besides.
+        bits: How many bits of the camera the values of a file of 16 bits hold; None: by their largest, as above.
 
     Returns:
         (h, w, 3) uint8, RGB.
 
     Raises:
         UnreadableImage: The file is missing, empty, truncated, no image, too large, or its pixels have no 8-bit
-            meaning (floating point, 32-bit integers beyond 65535).
+            meaning (floating point, 32-bit integers beyond 65535, values beyond `bits`).
     """
     with open_image(path, max_pixels) as image:
         pixels, size = image.width * image.height, Path(path).stat().st_size
         if pixels >= BLANK_PIXELS and pixels > BLANK_RATIO * size:
             raise UnreadableImage(path, f"more than {BLANK_RATIO} pixels a byte, an empty picture")
         if _is_deep_colour(image):
-            return np.asarray(_on_white(_deep_colour(path)))
+            return np.asarray(_on_white(_deep_colour(path, bits)))
         orientation, pages = orientation_of(image), _pages(image)
         if len(pages) == 3:
-            return np.dstack([np.asarray(_as_stored(_eight_bit(page), image.format, orientation)) for page in pages])
-        return np.asarray(_as_stored(_on_white(_eight_bit(image)), image.format, orientation))
+            bands = [_as_stored(_eight_bit(page, bits), image.format, orientation) for page in pages]
+            return np.dstack([np.asarray(band) for band in bands])
+        return np.asarray(_as_stored(_on_white(_eight_bit(image, bits)), image.format, orientation))
 
 
 def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -197,33 +199,40 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA", "LA") and (bits[:2] == (16, 16) or ";16" in str(getattr(image, "tile", "")))
 
 
-def _deep_colour(path: str | Path) -> Image.Image:
+def _deep_colour(path: str | Path, bits: int | None) -> Image.Image:
     values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # ignores the orientation
     if values is None or values.dtype != np.uint16:
         raise UnreadableImage(path, "damaged (16 bits a colour)")
-    bands = _scaled(values)
+    bands = _scaled(values, path, bits)
     if bands.ndim == 3:
         bands = cv2.cvtColor(bands, cv2.COLOR_BGRA2RGBA if bands.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     return Image.fromarray(bands)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, bits: int | None = None) -> Image.Image:
     """The same picture with 8 bits a channel."""
     if image.mode in SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
             raise UnreadableImage(_name(image), "integers beyond 16 bits; save it with 8 or 16 bits a channel")
-        return Image.fromarray(_scaled(values))
+        return Image.fromarray(_scaled(values, _name(image), bits))
     if image.mode == "F":
         raise UnreadableImage(_name(image), "floating-point pixels; save it with 8 or 16 bits a channel")
     return image
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
+def _scaled(values: np.ndarray, path: str | Path, bits: int | None) -> np.ndarray:
     """Values of up to 16 bits as uint8. A smear's background is bright, so that the largest value tells the depth."""
-    bits = next(bits for bits in DEPTHS if values.max(initial=0) < 1 << bits)
-    if bits < 16:
-        _say(f"pictures of {bits} bits in 16 are read as such: values are divided by {1 << bits - 8}")
+    largest = values.max(initial=0)
+    if bits is None:
+        bits = next(bits for bits in DEPTHS if largest < 1 << bits)
+        if bits < 16:
+            _say(
+                f"pictures of {bits} bits in 16 are read as such: values are divided by {1 << bits - 8}; where the camera "
+                "has 10 or 14 bits, say so by the key bits of the dataset.yaml"
+            )
+    if largest >= 1 << bits:
+        raise UnreadableImage(path, "values beyond the bits that the dataset.yaml states")
     return (values.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
 
 

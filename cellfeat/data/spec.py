@@ -152,6 +152,8 @@ class DatasetSpec(_Strict):
         coco_categories: Which of its categories are white blood cells; needed if it has several.
         boxes: Boxes without masks.
         um_per_px: Micrometres a pixel, None where nobody states it.
+        bits: How many bits of the camera's values the images of 16 bits hold, such as 10, 12 or 14; None: 8, 12 or 16,
+            by the largest value of each image. Images of 8 bits are read as they are.
         orientation: `stored` where boxes and masks are given in the stored raster, which is what is read. Otherwise
             annotated images to which EXIF gives another orientation are left out of training and evaluation.
         strict: Whether a row without a picture, an image without a row, an unknown code, or a file that is left out is
@@ -176,6 +178,7 @@ class DatasetSpec(_Strict):
     coco_categories: tuple[str, ...] | None = None
     boxes: BoxSource | None = None
     um_per_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    bits: int | None = Field(default=None, ge=8, le=16)
     orientation: Literal["stored"] | None = None
     strict: bool = False
     licence: str = "not stated"

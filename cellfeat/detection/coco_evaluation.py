@@ -58,7 +58,8 @@ def evaluate_dataset(
     for start in tqdm(range(0, len(images), batch_size), desc=f"evaluate {dataset}", unit="batch", leave=False):
         batch = images[start : start + batch_size]
         instances = detector.detect(
-            [read_rgb(image["file_name"]) for image in batch], [image.get("um_per_px") for image in batch]
+            [read_rgb(image["file_name"], bits=image.get("bits")) for image in batch],
+            [image.get("um_per_px") for image in batch],
         )
         for image, cells in zip(batch, instances, strict=True):
             results.extend(to_coco_results(cells, image["id"]))

@@ -39,7 +39,7 @@ class TrainingSamples(Dataset[Sample]):
         epoch, position = divmod(i, len(self.images))
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
         record = self.images[order[position]]
-        image = read_rgb(record["file_name"])
+        image = read_rgb(record["file_name"], bits=record["bits"])
         masks = (
             np.stack([_decode(mask, image.shape[:2]) for mask in record["masks"]])
             if record["masks"]
@@ -86,6 +86,7 @@ def _annotated_images(cfg: CfgNode, data_root: Path | None) -> list[dict[str, An
             {
                 "file_name": image["file_name"],
                 "um_per_px": image.get("um_per_px"),
+                "bits": image.get("bits"),
                 "masks": [cell.get("segmentation", cell["bbox"]) for cell in by_image[image["id"]]],
                 "labels": [cell["category_id"] for cell in by_image[image["id"]]],
             }

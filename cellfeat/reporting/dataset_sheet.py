@@ -81,7 +81,7 @@ def draw_dataset(dataset: Dataset, output: Path, images: int = IMAGES) -> Path:
         x, y = GAP + k % COLUMNS * (TILE + GAP), GAP + k // COLUMNS * (TILE + CAPTION + GAP)
         found = cells.get(str(record.path.absolute()), [])
         try:
-            sheet.paste(_tile(read_rgb(record.path), found), (x, y))
+            sheet.paste(_tile(read_rgb(record.path, bits=record.bits), found), (x, y))
         except UnreadableImage:
             draw.text((x, y), "cannot be read", INK, font)
         count = f", cells: {len(found)}" if cells else ""

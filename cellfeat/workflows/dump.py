@@ -246,7 +246,7 @@ def _read(batch: list[ImageRecord]) -> list[np.ndarray | str]:
         if not record.path.is_file() and not record.path.parent.is_dir():
             raise CellfeatError(f"{record.path.parent}: the folder of images has vanished; bring it back and run again")
         try:
-            images.append(read_rgb(record.path))
+            images.append(read_rgb(record.path, bits=record.bits))
         except UnreadableImage as error:
             images.append(error.reason)
     return images

@@ -210,6 +210,15 @@ def test_names_that_are_no_unicode_stop_training_not_dumping(site, caplog):
         open_dataset("site").coco()
 
 
+def test_stated_bits_go_with_the_images(site):
+    coco_file(site)
+    describe(site, coco="coco.json", bits=10)
+    dataset = open_dataset("site")
+    assert {record.bits for record in dataset.records()} == {10}
+    assert dataset.records()[0].identity == ["site/a.png", "basophil", 0.08, {"bits": 10}]
+    assert [image["bits"] for image in dataset.coco()["images"]] == [10]
+
+
 def test_mask_names():
     assert mask_name("sub/Blood_00012.jpg", "Mask_{number}.png") == "sub/Mask_00012.png"
     assert mask_name("a.b.jpg", "{stem}_m.png") == "a.b_m.png"
@@ -333,6 +342,8 @@ def test_faulty_descriptions(site):
         "unknown key 'labels.fiel'": {"labels": {"kind": "none", "fiel": 1}},
         "um_per_px: .*greater than 0": {"um_per_px": 0},
         "um_per_px: .*finite": {"um_per_px": float("inf")},
+        "bits: .*less than or equal to 16 .got 24": {"bits": 24},
+        "bits: .*greater than or equal to 8": {"bits": 1},
         "domain: ": {"domain": "  "},
         "images: holds a control character": {"images": "a\0b"},
         "only one of masks, annotations, coco and boxes": {"coco": "c.json", "masks": {"folder": "m"}},

@@ -58,6 +58,20 @@ def test_fewer_bits_in_sixteen_are_scaled_and_said_once(tmp_path, suffix, bits, 
     assert len(said.records) == (bits < 16)
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_stated_bits_count_whatever_the_values(tmp_path, bits, said):
+    deep = RGB.astype(np.uint16) << (bits - 8)
+    dark = deep >> 3  # no value reaches half of the scale
+    cv2.imwrite(str(tmp_path / "colour.png"), dark[..., ::-1])
+    np.testing.assert_array_equal(read_rgb(tmp_path / "colour.png", bits=bits), RGB >> 3)
+    np.testing.assert_array_equal(read_rgb(save(tmp_path / "a.tif", deep[..., 0]), bits=bits)[..., 2], RGB[..., 0])
+    np.testing.assert_array_equal(read_rgb(save(tmp_path / "a.png", RGB), bits=bits), RGB)  # a file of 8 bits
+    assert not said.records
+    deep[0, 0] = 1 << bits
+    with pytest.raises(UnreadableImage, match="values beyond the bits that the dataset.yaml states"):
+        read_rgb(save(tmp_path / "b.png", deep[..., 0]), bits=bits)
+
+
 def test_deep_colour_with_alpha(tmp_path):
     bgra = np.zeros((2, 2, 4), np.uint16)
     bgra[...] = (10 << 8, 20 << 8, 30 << 8, 65535)

@@ -32,7 +32,8 @@ def dataset_dicts(
     coco = reference_coco(name, classes, data_root)
     dicts = {
         image["id"]: {key: image[key] for key in ("file_name", "height", "width")}
-        | {"image_id": image["id"], "um_per_px": image.get("um_per_px"), "annotations": []}
+        | {"image_id": image["id"], "um_per_px": image.get("um_per_px"), "bits": image.get("bits")}
+        | {"annotations": []}
         for image in coco["images"]
     }
     for annotation in coco["annotations"]:

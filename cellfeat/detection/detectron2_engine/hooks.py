@@ -106,7 +106,7 @@ class PredictedMasks(PeriodicHook):
         detector, names = self.detector(), self.classes
         for name in self.names:
             records = open_dataset(name, self.data_root).records()[:PICTURES]
-            images = [read_rgb(record.path) for record in records]
+            images = [read_rgb(record.path, bits=record.bits) for record in records]
             found = detector.detect(images, [record.um_per_px for record in records])
             for i, (image, cells) in enumerate(zip(images, found, strict=True)):
                 drawn = Visualizer(image).overlay_instances(
