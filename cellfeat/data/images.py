@@ -228,8 +228,8 @@ def _scaled(values: np.ndarray, path: str | Path, bits: int | None) -> np.ndarra
         bits = next(bits for bits in DEPTHS if largest < 1 << bits)
         if bits < 16:
             _say(
-                f"pictures of {bits} bits in 16 are read as such: values are divided by {1 << bits - 8}; where the camera "
-                "has 10 or 14 bits, say so by the key bits of the dataset.yaml"
+                f"pictures of {bits} bits in 16 are read as such: values are divided by {1 << bits - 8}; "
+                "where the camera has 10 or 14 bits, say so by the key bits of the dataset.yaml"
             )
     if largest >= 1 << bits:
         raise UnreadableImage(path, "values beyond the bits that the dataset.yaml states")

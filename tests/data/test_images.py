@@ -68,7 +68,7 @@ def test_stated_bits_count_whatever_the_values(tmp_path, bits, said):
     np.testing.assert_array_equal(read_rgb(save(tmp_path / "a.png", RGB), bits=bits), RGB)  # a file of 8 bits
     assert not said.records
     deep[0, 0] = 1 << bits
-    with pytest.raises(UnreadableImage, match="values beyond the bits that the dataset.yaml states"):
+    with pytest.raises(UnreadableImage, match="values beyond the bits"):
         read_rgb(save(tmp_path / "b.png", deep[..., 0]), bits=bits)
 
 
