@@ -52,6 +52,6 @@ def to_scores(results: dict[str, dict[str, float]]) -> Scores:
 
 
 def _to_input(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
-    image = read_rgb(record["file_name"], bits=record["bits"])
-    [image] = network_inputs(cfg, [image], [record["um_per_px"]])
+    rgb = read_rgb(record["file_name"], bits=record["bits"])
+    [image] = network_inputs(cfg, [rgb], [record["um_per_px"]])
     return {"image": image} | {key: record[key] for key in ("image_id", "height", "width")}
