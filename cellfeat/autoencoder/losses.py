@@ -74,7 +74,7 @@ def ssim(prediction: Tensor, target: Tensor, window: int = 11, sigma: float = 1.
     Returns:
         Scalar, at most 1.
     """
-    c1, c2 = 0.01**2, 0.03**2
+    c1, c2 = 0.01**2, 0.03**2  # K1 and K2 of Wang et al.
     with _without_autocast(prediction):
         x, y = _at_least_float32(prediction), _at_least_float32(target)
         rows, columns = (_gaussian_band(size, window, sigma).to(x) for size in x.shape[-2:])

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
 
-FEATURE_SHAPE = (256, 14, 14)
-IMAGE_SIZE = 128
-LATENT_SIZE = 50
+FEATURE_SHAPE = (256, 14, 14)  # of the detector's box pooler, as in the paper
+IMAGE_SIZE = 128  # px, of the reference code's crops
+LATENT_SIZE = 50  # as in the paper
 
 
 class Autoencoder(nn.Module):

@@ -40,17 +40,20 @@ def report(
     detector: Annotated[Path | None, typer.Option(help="OUTPUT_DIR of the detector.")] = None,
 ) -> None:
     """Write one self-contained page on what there is: a store, its embeddings, an evaluation or a comparison."""
+    from cellfeat.reporting.material import gather
     from cellfeat.reporting.report import write_report
     from cellfeat.store import Store
 
     page = write_report(
         output,
-        Store(store),
-        embeddings or (),
-        evaluation=evaluation,
-        comparison=comparison,
-        autoencoder=autoencoder,
-        detector=detector,
+        gather(
+            Store(store),
+            embeddings or (),
+            evaluation=evaluation,
+            comparison=comparison,
+            autoencoder=autoencoder,
+            detector=detector,
+        ),
     )
     print(page)
 

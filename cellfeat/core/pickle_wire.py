@@ -21,7 +21,7 @@ from cellfeat.core.torch_stand_ins import Tensor
 from cellfeat.core.unpickle import check, refused
 from cellfeat.errors import CellfeatError
 
-MAX_DEPTH = 64
+MAX_DEPTH = 64  # checkpoints have about 5 levels; JSON is read by recursion
 MAX_BITS = 1 << 10  # of an integer: Python takes quadratic time to write it in digits
 
 

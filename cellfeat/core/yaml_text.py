@@ -16,7 +16,7 @@ from cellfeat.core.text import printable, read_text
 from cellfeat.errors import CellfeatError
 
 MAX_BYTES = 1 << 18  # the largest config of Detectron2 takes 10 kB; PyYAML reads some 50 kB a second
-MAX_DEPTH = 40
+MAX_DEPTH = 40  # the deepest config of Detectron2 has 5 levels, and PyYAML recurses several calls a level
 MAX_NODES = 100_000  # of values, an alias counted as all that it stands for
 MAX_DIGITS = 300  # of an integer: as many as a float can hold
 

@@ -99,6 +99,7 @@ class Material:
 def gather(
     store: Store,
     embeddings: Sequence[str | Path] = (),
+    *,
     evaluation: str | Path | None = None,
     comparison: str | Path | None = None,
     autoencoder: str | Path | None = None,
@@ -107,7 +108,22 @@ def gather(
     reconstructions: Reconstructions | None = None,
     same_site: Mapping[str, str] | None = None,
 ) -> Material:
-    """Read what a report shows; see `write_report` for the arguments.
+    """Read what a report shows.
+
+    Args:
+        store: The cells.
+        embeddings: Embedding files of this store, each of another method.
+        evaluation: Folder that `evaluate` wrote about these embeddings.
+        comparison: Output folder of `compare` on this store; in place of an evaluation.
+        autoencoder: Folder of its training: metrics.csv and the inputs of record.json are shown.
+        detector: Folder of its training: metrics.json (JSON lines) and evaluation.json are shown.
+        config_text: The run's configuration, shown as it is.
+        reconstructions: Rows of the store, and by a method's name what it draws of them, (n, S, S, 3) uint8 RGB.
+        same_site: Our domain's name to the paper's where both come from the same place, as
+            {"pbc-barcelona": "Acevedo-20"}; equal names match anyway.
+
+    Returns:
+        The material of `write_report`.
 
     Raises:
         CellfeatError: Something is of another store, or does not fit the rest.

@@ -52,8 +52,9 @@ class BlockShuffle(Sampler[int]):
 
     Args:
         length: Number of items.
-        block: Items that lie together in the store.
-        pool: Blocks that are mixed with each other; with block x pool at least `length`, a plain shuffle.
+        block: Items that lie together in the store; 250 cells are 25 MB of features, read in one go.
+        pool: Blocks that are mixed with each other (32 blocks of 250 are 8,000 cells, several batches of the paper);
+            with block x pool at least `length`, a plain shuffle.
         seed: Of the order.
     """
 

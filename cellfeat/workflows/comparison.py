@@ -38,6 +38,7 @@ from cellfeat.evaluation.variant import score_embeddings, score_predictions
 from cellfeat.methods import build
 from cellfeat.methods.align import align_embeddings
 from cellfeat.methods.base import demand, embed_with, predict_with
+from cellfeat.reporting.material import gather
 from cellfeat.reporting.report import write_report
 from cellfeat.store import Store, read_predictions
 from cellfeat.workflows.comparison_config import CompareConfig, Entry, load_compare
@@ -235,10 +236,7 @@ class Comparison:
         drawn = (self._examples(), self.pictures) if self.pictures else None
         return write_report(
             self.output / "report.html",
-            self.store,
-            comparison=self.output,
-            config_text=self.text,
-            reconstructions=drawn,
+            gather(self.store, comparison=self.output, config_text=self.text, reconstructions=drawn),
         )
 
 

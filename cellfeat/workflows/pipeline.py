@@ -298,18 +298,21 @@ class Run:
 
     def _report(self) -> Stage:
         def make(folder: Path) -> None:
+            from cellfeat.reporting.material import gather
             from cellfeat.reporting.report import write_report
 
             write_report(
                 folder / "report.html",
-                self._store(),
-                self._embeddings(),
-                evaluation=self.output / "evaluate",
-                autoencoder=self.output / "autoencoder",
-                detector=self.output / "detector",
-                config_text=self.text,
-                reconstructions=self._reconstructions(),
-                same_site=self._same_site(),
+                gather(
+                    self._store(),
+                    self._embeddings(),
+                    evaluation=self.output / "evaluate",
+                    autoencoder=self.output / "autoencoder",
+                    detector=self.output / "detector",
+                    config_text=self.text,
+                    reconstructions=self._reconstructions(),
+                    same_site=self._same_site(),
+                ),
             )
 
         return Stage("report", {"config": self.text}, make)

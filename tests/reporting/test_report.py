@@ -11,6 +11,7 @@ from page import check_page
 
 from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.evaluation import EvaluationConfig, evaluate
+from cellfeat.reporting.material import gather
 from cellfeat.reporting.report import write_report
 from cellfeat.store import write_embeddings
 
@@ -49,14 +50,16 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
     rows, pictures = np.array([0, 50]), np.zeros((2, 16, 16, 3), np.uint8)
     path = write_report(
         tmp_path / "report.html",
-        store,
-        embedding_files,
-        evaluation=evaluated,
-        autoencoder=autoencoder,
-        detector=detector,
-        config_text="seed: 7",
-        reconstructions=(rows, {"aecfe": pictures, "image-ae": pictures}),
-        same_site={"site-a": "Matek-19", "site-b": "Acevedo-20"},
+        gather(
+            store,
+            embedding_files,
+            evaluation=evaluated,
+            autoencoder=autoencoder,
+            detector=detector,
+            config_text="seed: 7",
+            reconstructions=(rows, {"aecfe": pictures, "image-ae": pictures}),
+            same_site={"site-a": "Matek-19", "site-b": "Acevedo-20"},
+        ),
     )
     text = check(path, WHOLE)
     assert "81.2" in text  # AP
@@ -74,7 +77,8 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
 def test_a_report_shows_what_there_is_and_no_more(store, embedding_files, tmp_path):
     (tmp_path / "empty").mkdir()
     page = write_report(
-        tmp_path / "r.html", store, embedding_files[:1], autoencoder=tmp_path / "empty", detector=tmp_path / "empty"
+        tmp_path / "r.html",
+        gather(store, embedding_files[:1], autoencoder=tmp_path / "empty", detector=tmp_path / "empty"),
     )
     text = check(page, ["glance", "run", "detection", "classes", "montage", "embedding", "settings"])
     assert "The embeddings were not evaluated." in text
@@ -82,7 +86,9 @@ def test_a_report_shows_what_there_is_and_no_more(store, embedding_files, tmp_pa
 
 def test_the_report_of_one_unlabelled_site_claims_nothing(tmp_path):
     store = make_store(tmp_path / "store", {"<b>mine": ("",)}, per_class=12)
-    text = check(write_report(tmp_path / "r.html", store), ["glance", "run", "detection", "montage", "settings"])
+    text = check(
+        write_report(tmp_path / "r.html", gather(store)), ["glance", "run", "detection", "montage", "settings"]
+    )
     for claim in ("accuracy", "forest", "autoencoder", "Average precision", "at another site", "not evaluated"):
         assert claim not in re.sub('base64,[^"]*', "", text), claim
     assert "No cell has a label, so nothing was named or scored." in text
@@ -97,7 +103,9 @@ def test_protocols_are_both_shown_where_classes_differ(tmp_path):
     evaluate(
         store, [tmp_path / "z.h5"], tmp_path / "e", EvaluationConfig(runs=1, trees=2, protocols=["paper", "shared"])
     )
-    text, _ = check_page(write_report(tmp_path / "r.html", store, [tmp_path / "z.h5"], evaluation=tmp_path / "e"))
+    text, _ = check_page(
+        write_report(tmp_path / "r.html", gather(store, [tmp_path / "z.h5"], evaluation=tmp_path / "e"))
+    )
     assert "Protocol <code>paper</code>, 1 run" in text
     assert "Protocol <code>shared</code>, 1 run" in text
     assert "The published numbers are of this protocol." in text
@@ -113,7 +121,7 @@ def test_hostile_labels_and_a_store_without_labels(tmp_path):
         write_embeddings(tmp_path / f"{name}.h5", table["cell_id"].to_numpy(str), separable(table), attributes)
         files, folder = [tmp_path / f"{name}.h5"], tmp_path / f"{name}-evaluation"
         evaluate(store, files, folder, EvaluationConfig(runs=1, trees=2))
-        page = write_report(tmp_path / f"{name}.html", store, files, evaluation=folder, config_text="<pre>")
+        page = write_report(tmp_path / f"{name}.html", gather(store, files, evaluation=folder, config_text="<pre>"))
         text = check(page, bare if name == "bare" else [*bare[:3], "classes", *bare[3:5], "table", bare[5]])
         assert "&lt;b&gt;site" in text
         assert "<b>site" not in text
@@ -124,7 +132,7 @@ def test_an_evaluation_of_other_embeddings_is_refused(store, embedding_files, ev
     attributes = {"method": "aecfe", "config": "{}", "store_digest": store.digest}
     write_embeddings(tmp_path / "z.h5", table["cell_id"].to_numpy(str), separable(table, seed=1), attributes)
     with pytest.raises(CellfeatError, match="does not evaluate"):
-        write_report(tmp_path / "r.html", store, [tmp_path / "z.h5"], evaluation=evaluated)
+        write_report(tmp_path / "r.html", gather(store, [tmp_path / "z.h5"], evaluation=evaluated))
     assert not (tmp_path / "r.html").exists()
 
 
@@ -133,7 +141,7 @@ def test_a_half_replaced_evaluation_is_refused(store, embedding_files, evaluated
     shutil.copytree(evaluated, tmp_path / "evaluation")
     (tmp_path / "evaluation" / name).write_text("of a later evaluation that was killed")
     with pytest.raises(Damaged, match=f"{name}: is of another run"):
-        write_report(tmp_path / "r.html", store, embedding_files, evaluation=tmp_path / "evaluation")
+        write_report(tmp_path / "r.html", gather(store, embedding_files, evaluation=tmp_path / "evaluation"))
 
 
 def test_reconstructions_that_do_not_fit_are_refused(store, embedding_files, tmp_path):
@@ -141,7 +149,5 @@ def test_reconstructions_that_do_not_fit_are_refused(store, embedding_files, tmp
     with pytest.raises(CellfeatError, match="reconstructions"):
         write_report(
             tmp_path / "r.html",
-            store,
-            embedding_files,
-            reconstructions=(np.arange(len(CLASSES)), {"aecfe": pictures[:1]}),
+            gather(store, embedding_files, reconstructions=(np.arange(len(CLASSES)), {"aecfe": pictures[:1]})),
         )

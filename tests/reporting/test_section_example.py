@@ -9,6 +9,7 @@ import jinja2
 from page import check_page
 
 from cellfeat.reporting import page, report, sections
+from cellfeat.reporting.material import gather
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -25,6 +26,6 @@ def test_a_function_its_line_and_a_template_make_a_section(store, tmp_path, monk
     environment = page._environment()
     environment.loader = jinja2.ChoiceLoader([template, environment.loader])
     monkeypatch.setattr(page, "_environment", lambda: environment)
-    text, found = check_page(report.write_report(tmp_path / "r.html", store))
+    text, found = check_page(report.write_report(tmp_path / "r.html", gather(store)))
     assert found.attributes("id") == ["glance", "scores"]
     assert "<li>site-a: 90.0 %</li>" in text

@@ -1,4 +1,7 @@
-"""Draws one white blood cell from the recipe of its class."""
+"""Draws one white blood cell from the recipe of its class.
+
+Sizes are fractions of the cell's radius or µm. What no recipe states was chosen by eye, beside photographs of smears.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Shapes of nuclei: functions (rng, cell radius in µm) -> outlines (n, 2) in µm around the cell's centre."""
+"""Shapes of nuclei: functions (rng, cell radius in µm) -> outlines (n, 2) in µm around the cell's centre.
+
+Fractions are of the cell's radius. What no recipe states was chosen by eye, beside photographs of smears.
+"""
 
 from __future__ import annotations
 
