@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,3 +30,14 @@ Engine = Annotated[
     typer.Option(help="auto takes Detectron2 where it can be imported."),
 ]
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
+
+
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+
+
+def split_key_values(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Arguments before and from the first one that looks like a key of a detector's config and is no file."""
+    for k, argument in enumerate(arguments):
+        if CONFIG_KEY.fullmatch(argument) and not Path(argument).exists():
+            return arguments[:k], arguments[k:]
+    return arguments, []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import ConfigFile, Engine, FromStage, KeyValues
+from cellfeat.cli.options import ConfigFile, Engine, FromStage
 from cellfeat.errors import CellfeatError
 
 
@@ -39,7 +39,13 @@ def run(
 @command(settings="cellfeat.workflows.dump_config:DumpConfig", key_values=True, interrupted=CONTINUES)
 def dump(
     settings: Any,
-    opts: KeyValues = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH or KEY VALUE",
+            help="Folders, images or globs of them; then keys of the detector's config and their values.",
+        ),
+    ] = None,
     config_file: ConfigFile = None,
     weights: Annotated[str | None, typer.Option(help="Detector checkpoint; default: MODEL.WEIGHTS.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Dataset of the catalogue; may be given again.")] = None,
@@ -47,15 +53,22 @@ def dump(
     ranks: Annotated[int, typer.Option(min=1, help="Processes, one a GPU (needs Detectron2).")] = 1,
     engine: Engine = "auto",
 ) -> None:
-    """Find cells in datasets and store their features; run again after an interruption, it continues."""
+    """Find cells in images and store their features; run again after an interruption, it continues."""
+    from cellfeat.cli.options import split_key_values
     from cellfeat.core.files import read_json
+    from cellfeat.data.catalogue import open_dataset
+    from cellfeat.data.paths import check_datasets, open_paths
     from cellfeat.detection.checkpoint_config import config_of_checkpoint
     from cellfeat.workflows.dump import SUMMARY, dump, summary_table
 
-    if not dataset:
-        raise CellfeatError("--dataset: name at least one; `cellfeat datasets` lists them")
-    cfg = config_of_checkpoint(config_file, [*(opts or []), *(["MODEL.WEIGHTS", weights] if weights else [])])
-    store = dump(cfg, dataset, output, settings, engine, ranks)
+    paths, opts = split_key_values(paths or [])
+    if not dataset and not paths:
+        raise CellfeatError("no images", "name a folder of images, or --dataset NAME that `cellfeat datasets` lists")
+    cfg = config_of_checkpoint(config_file, [*opts, *(["MODEL.WEIGHTS", weights] if weights else [])])
+    datasets = [*open_paths(paths), *(open_dataset(name) for name in dataset or [])]
+    if paths:
+        check_datasets(datasets)
+    store = dump(cfg, datasets, output, settings, engine, ranks)
     print(summary_table(read_json(output / SUMMARY)))
     print(f"{output}: {len(store)} cells")
 

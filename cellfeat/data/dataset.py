@@ -77,12 +77,16 @@ class Dataset:
         folder: `<data root>/<name>`.
         split: "train", "val" or None for all; see `split_of`. The part of an image never changes when images are
             added or taken away.
+        chosen: Images to use, by their paths below the image root; None for all.
     """
 
-    def __init__(self, spec: DatasetSpec, folder: Path, split: str | None = None):
+    def __init__(
+        self, spec: DatasetSpec, folder: Path, split: str | None = None, chosen: frozenset[str] | None = None
+    ) -> None:
         self.spec = spec
         self.folder = folder
         self.split = split
+        self.chosen = chosen
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, folder={str(self.folder)!r})"
@@ -234,7 +238,7 @@ class Dataset:
                 f"dataset {self.spec.name}: no folder {root}; get its images (cellfeat's documentation on datasets), "
                 "or set CELLFEAT_DATASETS to the folder that holds the datasets"
             )
-        listing = find_images(root, self.spec.pattern)
+        listing = find_images(root, self.spec.pattern, self.spec.exclude)
         if not listing.files:
             left_out = "".join(f"; left out: {one}" for one in counted(listing.left_out))
             raise CellfeatError(
@@ -281,9 +285,9 @@ class Dataset:
 
     @cached_property
     def _part(self) -> list[str]:
-        """The images of the split."""
+        """The images of the split, or those that were chosen."""
         if self.split is None:
-            return list(self._files)
+            return [key for key in self._files if self.chosen is None or key in self.chosen]
         groups, domain = self._facts.groups, self.spec.domain
         units = {key: f"{domain}/{groups[key]}" if groups.get(key) else self._image_id(key) for key in self._files}
         part = [key for key, unit in units.items() if split_of(unit) == self.split]

@@ -21,10 +21,11 @@ SYSTEM_NAMES = frozenset(
         *("__macosx", "icon\r", "network trash folder", "temporary items", "resource.frk"),  # macOS
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin", "@recycle", "@recently-snapshot"),  # Synology, QNAP
         *("lost+found", "lost.dir"),  # Linux, Android
-        *("__pycache__", "zbthumbnail.info", "picasa.ini", "_vti_cnf"),  # programs
+        *("__pycache__", "zbthumbnail.info", "picasa.ini", "_vti_cnf", "cellfeat-preview.png"),  # programs
     }
 )
 SYSTEM_PREFIXES = (".", "~$", "synophoto_thumb", "synofile_thumb")
+FEATURE_STORE = {"manifest.json", "shards"}  # what a folder of cellfeat's own holds
 HIDDEN_ON_WINDOWS = 0x2  # FILE_ATTRIBUTE_HIDDEN
 
 # Pictures that are not read, by suffix or by their first bytes.
@@ -68,14 +69,19 @@ class Listing:
         self.left_out.setdefault(reason, []).append(escaped(name))
 
 
-def find_images(root: Path, pattern: str = "**/*") -> Listing:
+def find_images(root: Path, pattern: str = "**/*", exclude: str | None = None) -> Listing:
     """Find the image files below a folder; links to folders are followed, and each folder is read once.
+
+    Feature stores of cellfeat are passed over: they may hold pictures of their cells.
 
     Args:
         root: The folder.
         pattern: Which paths below it count: `*` stands for any name, `**` for any folders; case does not count.
+        exclude: Which of these do not count.
     """
     listing, wanted = Listing(), glob_matcher(pattern)
+    unwanted = glob_matcher(exclude) if exclude else None
+    flat = "/" not in pattern and pattern != "**"  # no path in a folder can match
     linked_files: list[tuple[str, Path]] = []
     seen: set[str] = set()
     folders, linked = deque([("", root)]), deque[tuple[str, Path]]()
@@ -91,13 +97,17 @@ def find_images(root: Path, pattern: str = "**/*") -> Listing:
         except OSError:
             listing.leave_out(CLOSED, prefix or ".")
             continue
+        if prefix and {entry.name for entry in entries} >= FEATURE_STORE:
+            listing.leave_out(SYSTEM, prefix)
+            continue
         for entry in entries:
             key = prefix + entry.name
             if is_system_name(entry.name) or _hidden_on_windows(entry):
                 listing.leave_out(SYSTEM, key)
             elif entry.is_dir():
-                (linked if entry.is_symlink() else folders).append((f"{key}/", Path(entry.path)))
-            elif not wanted(key):
+                if not flat:
+                    (linked if entry.is_symlink() else folders).append((f"{key}/", Path(entry.path)))
+            elif not wanted(key) or (unwanted is not None and unwanted(key)):
                 continue
             elif reason := _no_image(entry, key):
                 listing.leave_out(reason, key)

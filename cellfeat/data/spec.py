@@ -142,6 +142,7 @@ class DatasetSpec(_Strict):
         same_site_as: The published domain whose site this set shares, if it has another name.
         images: Folder of the images.
         pattern: Which files below it are images of the set; files that begin with a dot never are.
+        exclude: Which of these are none, such as masks that lie beside the images.
         labels: Where the labels come from.
         table: A table of the images with the columns that `group` and `metadata` name; the labels' table if None.
         group: How to read the group of an image, which every split keeps on one side; a text is a column.
@@ -168,6 +169,7 @@ class DatasetSpec(_Strict):
     same_site_as: str | None = None
     images: InnerPath = "."
     pattern: InnerPath = "**/*"
+    exclude: InnerPath | None = None
     labels: LabelSource = LabelSource()
     table: InnerPath | None = None
     group: GroupSource | None = None

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cellfeat.core.files import digest, sha256_file, write_json
 from cellfeat.core.lock import FolderLock
-from cellfeat.data.catalogue import ImageRecord, open_dataset
+from cellfeat.data.catalogue import Dataset, ImageRecord, open_dataset
 from cellfeat.data.crops import crop_cell
 from cellfeat.data.images import UnreadableImage, read_rgb
 from cellfeat.detection import Detector, build_detector, detectron2_problem
@@ -38,7 +38,7 @@ RANKS = ".ranks"  # inside the store's folder, until the ranks' stores are one
 
 def dump(
     cfg: CfgNode,
-    datasets: Sequence[str],
+    datasets: Sequence[str | Dataset],
     output: Path,
     config: DumpConfig,
     engine: str = "auto",
@@ -53,7 +53,7 @@ def dump(
 
     Args:
         cfg: The detector's config; `MODEL.WEIGHTS` names its checkpoint.
-        datasets: Names of the catalogue.
+        datasets: Names of the catalogue, or opened datasets such as those of `cellfeat.data.paths.open_paths`.
         output: Folder of the store.
         config: What to keep.
         engine: As in `build_detector`.
@@ -98,8 +98,11 @@ def _check_readable(store: Store) -> None:
         )
 
 
-def _listings(datasets: Sequence[str], config: DumpConfig, data_root: Path | None) -> dict[str, list[ImageRecord]]:
-    listings = {name: open_dataset(name, data_root).records()[: config.limit] for name in datasets}
+def _listings(
+    datasets: Sequence[str | Dataset], config: DumpConfig, data_root: Path | None
+) -> dict[str, list[ImageRecord]]:
+    opened = [open_dataset(one, data_root) if isinstance(one, str) else one for one in datasets]
+    listings = {one.name: one.records()[: config.limit] for one in opened}
     for name in {name for record in _records(listings) for name in record.stored_metadata}:
         metadata_element(name)  # a name that the store refuses is said before the detector runs
     return listings
@@ -133,7 +136,7 @@ def _write(
 
 def _write_in_ranks(
     cfg: CfgNode,
-    datasets: Sequence[str],
+    datasets: Sequence[str | Dataset],
     output: Path,
     config: DumpConfig,
     engine: str,
@@ -162,7 +165,12 @@ def _remove_ranks(output: Path) -> None:
 
 
 def _write_rank(
-    cfg: CfgNode, datasets: Sequence[str], folder: Path, config: DumpConfig, engine: str, data_root: Path | None
+    cfg: CfgNode,
+    datasets: Sequence[str | Dataset],
+    folder: Path,
+    config: DumpConfig,
+    engine: str,
+    data_root: Path | None,
 ) -> None:
     """This rank's whole batches: cut elsewhere, an image would meet other neighbours and its numbers other rounding."""
     from detectron2.data.samplers import InferenceSampler
