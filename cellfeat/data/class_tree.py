@@ -76,6 +76,11 @@ class ClassTree:
         nearest = {label: next((name for name in line if name in both), "") for label, line in lines.items()}
         return {label: "" if name in divided else name for label, name in sorted(nearest.items())}
 
+    @property
+    def own(self) -> dict[str, str]:
+        """Class to parent of what differs from the 13: what a store keeps of the tree."""
+        return {name: above for name, above in self.parent.items() if THE_CLASSES.parent.get(name) != above}
+
 
 THE_CLASSES = ClassTree(dict.fromkeys(CLASSES, ""))
 """The 13 classes that all sites share, without parents."""
@@ -88,20 +93,51 @@ def load_classes(path: Path) -> ClassTree:
         CellfeatError: The table is missing or damaged, a class has no name or occurs twice, a parent is no class, or
             a class is its own ancestor.
     """
-    table = read_table(path, comments=True)
-    parents = _parents(table)
-    parent = dict(THE_CLASSES.parent) | parents
-    for name, above in parents.items():
+    return class_tree(_parents(read_table(path, comments=True)), str(path))
+
+
+def class_tree(own: Mapping[str, str], source: str) -> ClassTree:
+    """The 13 classes and a project's own, class to parent ("" for none).
+
+    Raises:
+        CellfeatError: A parent is no class, or a class is its own ancestor; the message begins with `source`.
+    """
+    parent = dict(THE_CLASSES.parent) | dict(own)
+    for name, above in own.items():
         if above and above not in parent:
-            raise CellfeatError(f"{path}: the parent {above!r} of {name!r} is no class", "give it a line of its own")
-    for name in parents:
-        seen = {name}
-        while above := parent[name]:
-            if above in seen:
-                raise CellfeatError(f"{path}: class {above!r} is its own ancestor", "correct the column parent")
-            seen.add(above)
-            name = above
+            raise CellfeatError(f"{source}: the parent {above!r} of {name!r} is no class", "give it a line of its own")
+    whole: set[str] = set()  # classes whose ancestors are known to end
+    for name in own:
+        line = [name]
+        while (above := parent[line[-1]]) and above not in whole:
+            if above in line:
+                raise CellfeatError(f"{source}: class {above!r} is its own ancestor", "correct the column parent")
+            line.append(above)
+        whole.update(line)
     return ClassTree(parent)
+
+
+def joined_classes(trees: Mapping[str, ClassTree]) -> ClassTree:
+    """The classes of several sites as one tree; a site that gives a class no parent does not contradict one that does.
+
+    Args:
+        trees: Name of the site, for messages, to its tree.
+
+    Raises:
+        CellfeatError: Two sites give a class different parents, or together they make a class its own ancestor.
+    """
+    own: dict[str, str] = {}
+    said_by: dict[str, str] = {}
+    for site, tree in trees.items():
+        for name, above in tree.own.items():
+            if above and own.get(name) and own[name] != above:
+                raise CellfeatError(
+                    f"class {name!r} is a kind of {own[name]!r} in {said_by[name]} and of {above!r} in {site}",
+                    "give both the same table of classes",
+                )
+            if above or name not in own:
+                own[name], said_by[name] = above, site
+    return class_tree(own, f"the classes of {', '.join(trees)}")
 
 
 def _parents(table: Table) -> dict[str, str]:

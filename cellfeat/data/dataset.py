@@ -15,7 +15,7 @@ from typing import Any
 
 from cellfeat.core.text import printable
 from cellfeat.data.annotations import Box
-from cellfeat.data.class_tree import load_classes
+from cellfeat.data.class_tree import THE_CLASSES, ClassTree, load_classes
 from cellfeat.data.image_facts import ImageFacts
 from cellfeat.data.images import UnreadableImage, image_orientation
 from cellfeat.data.listing import NOT_UNICODE, SYSTEM, Listing, find_images
@@ -23,7 +23,7 @@ from cellfeat.data.masks import MaskItem, masks_to_coco
 from cellfeat.data.reference import ReferenceCells
 from cellfeat.data.spec import DatasetSpec, MaskSource
 from cellfeat.data.summary import LeftOut, Summary, listed
-from cellfeat.data.vocabulary import THE_CLASSES, Vocabulary, load_vocabulary
+from cellfeat.data.vocabulary import Vocabulary, load_vocabulary
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -266,11 +266,19 @@ class Dataset:
         return codes
 
     @cached_property
+    def classes(self) -> ClassTree:
+        """The classes that its labels may have: the 13, and the project's own where it names a table of them.
+
+        Raises:
+            CellfeatError: The table is missing or damaged.
+        """
+        own = self.spec.labels.classes
+        return THE_CLASSES if own is None else load_classes(self._own_file(own))
+
+    @cached_property
     def _vocabulary(self) -> Vocabulary:
-        source = self.spec.labels
-        tree = THE_CLASSES if source.classes is None else load_classes(self._own_file(source.classes))
-        name = source.vocabulary
-        return load_vocabulary(self._own_file(name) if name.lower().endswith(".csv") else name, tree)
+        name = self.spec.labels.vocabulary
+        return load_vocabulary(self._own_file(name) if name.lower().endswith(".csv") else name, self.classes)
 
     def _own_file(self, name: str) -> Path:
         """A file in the dataset's folder, or else in the data root, where all datasets can share it."""

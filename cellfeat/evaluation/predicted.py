@@ -8,6 +8,7 @@ from itertools import product
 import pandas as pd
 
 from cellfeat.data.cell_ids import parts_of, rows_of
+from cellfeat.data.class_tree import THE_CLASSES, ClassTree
 from cellfeat.evaluation.protocol import EvaluationConfig, ProtocolName, members, scored_domains
 from cellfeat.evaluation.table import Pair, new_pair
 from cellfeat.store import Predictions
@@ -20,6 +21,7 @@ def predicted_pairs(
     protocol: ProtocolName,
     split: pd.Series,
     config: EvaluationConfig,
+    tree: ClassTree = THE_CLASSES,
 ) -> list[Pair]:
     """Score predictions under one protocol, for every ordered pair of labelled domains.
 
@@ -30,6 +32,7 @@ def predicted_pairs(
         protocol: "paper" or "shared"; `code` splits the cells in another way than the method's training did.
         predictions: For each pair (trained on, tested on) that can be evaluated, one for each seed of the method.
         split: "train" or "test" of every cell of `table`, indexed by cell_id.
+        tree: Classes and their parents.
     """
     labelled = table[table["label"] != ""]
     part = parts_of(split, labelled["cell_id"])
@@ -37,7 +40,7 @@ def predicted_pairs(
     pairs = []
     for train, test in product(scored_domains(domain.tolist(), config), repeat=2):
         learned, scored = members(domain, part, train, test, protocol)
-        pair, _, _, scored = new_pair((method, "own", protocol, train, test), label, learned, scored, config)
+        pair, _, _, scored = new_pair((method, "own", protocol, train, test), label, learned, scored, config, tree)
         if not pair.reason:
             for run in predictions[train, test]:
                 source = f"{run.attributes.get('method')} predictions"

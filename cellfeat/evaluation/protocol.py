@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cellfeat.data.cell_ids import parts_of
-from cellfeat.data.class_tree import THE_CLASSES, ClassTree, load_classes
+from cellfeat.data.class_tree import ClassTree, load_classes
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 
@@ -70,21 +70,20 @@ class EvaluationConfig(BaseModel):
         default=None,
         description=(
             "Table class,parent of the project's own classes; domains that label at different levels are compared at "
-            "the finest level that both have."
+            "the finest level that both have; default: the classes of the datasets, which the store keeps."
         ),
     )
     min_cells: int = Field(
         default=5, ge=2, description="A pair with fewer cells to train on, or to score, is not evaluated."
     )
 
-    @property
-    def tree(self) -> ClassTree:
-        """The project's own classes, or the 13 without parents.
+    def tree(self, of_store: ClassTree) -> ClassTree:
+        """The classes of the table `classes`, or those that a store keeps.
 
         Raises:
-            CellfeatError: The table `classes` is missing or damaged.
+            CellfeatError: The table is missing or damaged.
         """
-        return THE_CLASSES if self.classes is None else load_classes(Path(self.classes))
+        return of_store if self.classes is None else load_classes(Path(self.classes))
 
     def forest_size(self, protocol: ProtocolName) -> int:
         """Trees of one forest."""

@@ -57,13 +57,13 @@ def evaluate(
     """
     config, output_dir = config or EvaluationConfig(), Path(output_dir)
     read = read_all(store, embeddings)
-    table = store.table()
+    table, tree = store.table(), config.tree(store.classes)
     split, split_here = complete_split(table, read_split(split_csv) if split_csv else None, config)
     pairs = [
         pair
         for one in read
         for protocol in config.protocols
-        for pair in score_pairs(method_of(one), [align(one, table)], table, protocol, split, config)
+        for pair in score_pairs(method_of(one), [align(one, table)], table, protocol, split, config, tree)
     ]
     scored = tidy(pairs)
 
@@ -83,6 +83,7 @@ def evaluate(
             },
             "split": {"file": Path(split_csv).name, "sha256": sha256_file(split_csv)} if split_csv else None,
         },
+        "classes": tree.own,
         "labelled_cells": {str(name): int(n) for name, n in table[labelled].groupby("domain").size().items()},
         "unlabelled_domains": sorted(set(table["domain"]) - set(table["domain"][labelled])),
         "domains_split_here": split_here,
@@ -157,6 +158,7 @@ def confusion_entry(pair: Pair) -> dict[str, Any]:
         "train": pair.train,
         "test": pair.test,
         "classes": list(pair.classes),
+        "compared_as": pair.level,
         "runs": len(pair.confusions),
         "counts": np.sum(pair.confusions, axis=0).tolist(),
     }

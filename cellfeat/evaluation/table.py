@@ -13,6 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cellfeat.data.cell_ids import parts_of
+from cellfeat.data.class_tree import THE_CLASSES, ClassTree
 from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers
@@ -126,6 +127,7 @@ def cross_domain_table(
     min_cells: int = 5,
     classifier: ClassifierName = "forest",
     balanced: bool = False,
+    tree: ClassTree = THE_CLASSES,
 ) -> pd.DataFrame:
     """Score embeddings within and across domains.
 
@@ -166,7 +168,9 @@ def cross_domain_table(
     )
     several = list(embeddings) if isinstance(embeddings, Sequence) else [embeddings]
     complete, _ = complete_split(table, split, config)
-    scored = [score_pairs(method_of(one), [align(one, table)], table, protocol, complete, config) for one in several]
+    scored = [
+        score_pairs(method_of(one), [align(one, table)], table, protocol, complete, config, tree) for one in several
+    ]
     return tidy([pair for pairs in scored for pair in pairs])
 
 
@@ -177,6 +181,7 @@ def score_pairs(
     protocol: ProtocolName,
     split: pd.Series,
     config: EvaluationConfig,
+    tree: ClassTree = THE_CLASSES,
 ) -> list[Pair]:
     """Train and score the classifiers of one method under one protocol, for every ordered pair of labelled domains.
 
@@ -184,6 +189,7 @@ def score_pairs(
         embeddings: (n, d) in the order of `table`, one for each seed of the method; run k takes the k-th, and the
             classifier's seed k. A classifier that draws nothing at random is run once on a single embedding.
         split: "train" or "test" of every cell of `table`, indexed by cell_id; protocol `code` makes its own.
+        tree: Classes and their parents; its own `classes` are for the caller to read, see `EvaluationConfig.tree`.
     """
     known = (table["label"] != "").to_numpy()
     labelled, zs = table[known], [z[known] for z in embeddings]
@@ -204,7 +210,7 @@ def score_pairs(
                 for test in domains:
                     learned, scored = members(domain, part, train, test, protocol)
                     who = (method, name, protocol, train, test)
-                    pair, compared, learned, scored = new_pair(who, label, learned, scored, config)
+                    pair, compared, learned, scored = new_pair(who, label, learned, scored, config, tree)
                     pairs.append(pair)
                     if not pair.reason:
                         taught = compared[learned]
@@ -226,6 +232,7 @@ def new_pair(
     learned: np.ndarray,
     scored: np.ndarray,
     config: EvaluationConfig,
+    tree: ClassTree,
 ) -> tuple[Pair, np.ndarray, np.ndarray, np.ndarray]:
     """A pair without its runs, the class (n,) that it compares each cell as, and which cells are learned and scored.
 
@@ -237,8 +244,9 @@ def new_pair(
         label: (n,) classes.
         learned: (n,) bool, the cells that may be learned from.
         scored: (n,) bool, the cells that may be scored.
+        tree: Classes and their parents.
     """
-    kind, level = CLASSES[who[2]], _level(label[learned], label[scored], config)
+    kind, level = CLASSES[who[2]], _level(label[learned], label[scored], tree)
     if level:
         label = np.array([level.get(name, name) for name in label.tolist()])
     if kind == "shared":
@@ -252,9 +260,9 @@ def new_pair(
     return pair, label, learned, scored
 
 
-def _level(one: np.ndarray, other: np.ndarray, config: EvaluationConfig) -> dict[str, str]:
+def _level(one: np.ndarray, other: np.ndarray, tree: ClassTree) -> dict[str, str]:
     """Those labels that are compared as another class, because the domains label at different levels."""
-    shared = config.tree.shared(one.tolist(), other.tolist())
+    shared = tree.shared(one.tolist(), other.tolist())
     return {label: compared for label, compared in shared.items() if compared not in ("", label)}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.data.cell_ids import parts_of
+from cellfeat.data.class_tree import THE_CLASSES, ClassTree
 from cellfeat.data.split import units_of
 from cellfeat.evaluation.leaderboard import leaderboard_line
 from cellfeat.evaluation.predicted import predicted_pairs
@@ -23,7 +24,12 @@ from cellfeat.store import Predictions, read_embeddings
 
 
 def score_embeddings(
-    title: str, paths: Sequence[Path], table: pd.DataFrame, split: pd.Series, config: EvaluationConfig
+    title: str,
+    paths: Sequence[Path],
+    table: pd.DataFrame,
+    split: pd.Series,
+    config: EvaluationConfig,
+    tree: ClassTree = THE_CLASSES,
 ) -> dict[str, Any]:
     """Score embeddings, one file a seed.
 
@@ -37,7 +43,9 @@ def score_embeddings(
             the reason why none is drawn.
     """
     zs = [align(read_embeddings(path), table) for path in paths]
-    pairs = [pair for protocol in config.protocols for pair in score_pairs(title, zs, table, protocol, split, config)]
+    pairs = [
+        pair for protocol in config.protocols for pair in score_pairs(title, zs, table, protocol, split, config, tree)
+    ]
     domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
     chosen = np.isin(domain, scored_domains(domain[label != ""].tolist(), config))
     unit = units_of(table).to_numpy(str)
@@ -55,12 +63,13 @@ def score_predictions(
     table: pd.DataFrame,
     split: pd.Series,
     config: EvaluationConfig,
+    tree: ClassTree = THE_CLASSES,
 ) -> dict[str, Any]:
     """Score predictions; as `score_embeddings`, with nothing to draw."""
     pairs = [
         pair
         for protocol in config.protocols
-        for pair in predicted_pairs(title, predictions, table, protocol, split, config)
+        for pair in predicted_pairs(title, predictions, table, protocol, split, config, tree)
     ]
     return _plain(pairs, []) | {"map": None}
 

@@ -72,7 +72,17 @@ def run(material: Material) -> dict[str, Any]:
         "labelled": {str(name): int(n) for name, n in by_domain.items()},
         "unlabelled": sorted(set(material.cells["domain"]) - set(by_domain.index)),
         "patients": _patients(scores, [str(name) for name in by_domain.index]) if scores else [],
+        "levels": _levels(scores) if scores else [],
     }
+
+
+def _levels(scores: Scores) -> list[str]:
+    """Which classes counted as one, because some pair of domains labels at different levels."""
+    joined: dict[str, set[str]] = {}
+    for entry in scores.confusions:
+        for label, compared in entry.get("compared_as", {}).items():
+            joined.setdefault(compared, set()).add(class_style(label).name)
+    return [f"{', '.join(sorted(names))} as {class_style(compared).name}" for compared, names in sorted(joined.items())]
 
 
 def leaderboard(material: Material) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from cellfeat.data.class_tree import joined_classes
 from cellfeat.errors import CellfeatError
 from cellfeat.store.indexing import columns_of
 from cellfeat.store.reader import Store
@@ -59,7 +60,8 @@ def merge(stores: Sequence[Store], output: str | Path) -> Store:
     """Write several stores of one layout into a new one, in their order; run again, it goes on.
 
     Raises:
-        CellfeatError: Another layout, or an image that two of them have, or `output` is another store.
+        CellfeatError: Another layout, an image that two of them have, a class whose parents contradict each other, or
+            `output` is another store.
     """
     if not stores:
         raise CellfeatError("nothing to merge; give at least one store")
@@ -76,6 +78,7 @@ def merge(stores: Sequence[Store], output: str | Path) -> Store:
                     f"image {image_id!r} is in {owner[image_id]} and in {store.path}; take a subset of one"
                 )
             owner[image_id] = store.path
+    joined_classes({str(store.path): store.classes for store in stores})  # contradictions are said before any work
     provenance = {"merged": [{"digest": store.digest, "provenance": store.provenance} for store in stores]}
     with _writer_like(first, output, provenance) as writer:
         for store in stores:

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import digest
+from cellfeat.data.class_tree import ClassTree
 from cellfeat.errors import CellfeatError
+from cellfeat.store.classes import stored_classes
 from cellfeat.store.indexing import all_columns
 from cellfeat.store.manifest import read_manifest
 from cellfeat.store.schema import METADATA, all_elements, cell_elements, image_elements, metadata_element
@@ -64,6 +66,15 @@ class Store:
     def provenance(self) -> dict[str, Any]:
         """What the rows depend on, as the writer was told."""
         return self.manifest["provenance"]
+
+    @property
+    def classes(self) -> ClassTree:
+        """The classes of its labels: the 13, and what its datasets' tables say of classes of the project's own.
+
+        Raises:
+            CellfeatError: The manifest holds no such classes, or the stores that it was made of contradict each other.
+        """
+        return stored_classes(self.provenance, str(self.path))
 
     @property
     def digest(self) -> str:

@@ -30,6 +30,7 @@ from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.core.text import read_text
 from cellfeat.data.cell_ids import parts_of
+from cellfeat.data.class_tree import ClassTree
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.evaluation.leaderboard import leaderboard
@@ -72,7 +73,7 @@ class Comparison:
         self.config, self.text, self.output = config, text, config.output
         self.methods = {entry.title: build(entry.method, entry.config) for entry in config.methods}  # faults come first
         self.store = Store(config.store)
-        self.table = self.store.table()
+        self.table, self.tree = self.store.table(), config.evaluation.tree(self.store.classes)
         given = read_split(config.split) if config.split else None
         self.split, _ = complete_split(self.table, given, config.evaluation)
         self.part = parts_of(self.split, self.table["cell_id"])
@@ -189,8 +190,8 @@ class Comparison:
             "split": digest(self.part.tolist()),
         }
 
-    def _judged(self) -> tuple[pd.DataFrame, pd.Series, EvaluationConfig]:
-        return self.table, self.split, self.config.evaluation
+    def _judged(self) -> tuple[pd.DataFrame, pd.Series, EvaluationConfig, ClassTree]:
+        return self.table, self.split, self.config.evaluation, self.tree
 
     def _score(self, title: str, inputs: dict[str, Any], make: Callable[[], dict[str, Any]], seconds: float) -> None:
         """Scores are cheap: they are made again when anything they depend on has changed."""

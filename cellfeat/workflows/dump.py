@@ -17,6 +17,7 @@ from tqdm import tqdm
 from cellfeat.core.files import digest, sha256_file, write_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.data.catalogue import Dataset, ImageRecord, open_dataset
+from cellfeat.data.class_tree import joined_classes
 from cellfeat.data.crops import crop_cell
 from cellfeat.data.images import UnreadableImage, read_rgb
 from cellfeat.detection import Detector, build_detector, detectron2_problem
@@ -25,6 +26,7 @@ from cellfeat.detection.config import portable
 from cellfeat.detection.structures import CellInstances
 from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
+from cellfeat.store.classes import CLASSES
 from cellfeat.store.join import join_parts
 from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element, own_folder
 from cellfeat.workflows.dump_config import DumpConfig
@@ -65,9 +67,10 @@ def dump(
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
     """
     _check_weights(cfg.MODEL.WEIGHTS)
-    listings = _listings(datasets, config, data_root)
+    opened = _opened(datasets, data_root)
+    listings, classes = _listings(opened, config), _own_classes(opened)
     if ranks == 1 or (output / MANIFEST).exists():
-        _write(cfg, listings, output, config, engine)
+        _write(cfg, listings, classes, output, config, engine)
     else:
         _write_in_ranks(cfg, datasets, output, config, engine, ranks, data_root)
     _remove_ranks(output)
@@ -98,14 +101,20 @@ def _check_readable(store: Store) -> None:
         )
 
 
-def _listings(
-    datasets: Sequence[str | Dataset], config: DumpConfig, data_root: Path | None
-) -> dict[str, list[ImageRecord]]:
-    opened = [open_dataset(one, data_root) if isinstance(one, str) else one for one in datasets]
-    listings = {one.name: one.records()[: config.limit] for one in opened}
+def _opened(datasets: Sequence[str | Dataset], data_root: Path | None) -> list[Dataset]:
+    return [open_dataset(one, data_root) if isinstance(one, str) else one for one in datasets]
+
+
+def _listings(datasets: Sequence[Dataset], config: DumpConfig) -> dict[str, list[ImageRecord]]:
+    listings = {one.name: one.records()[: config.limit] for one in datasets}
     for name in {name for record in _records(listings) for name in record.stored_metadata}:
         metadata_element(name)  # a name that the store refuses is said before the detector runs
     return listings
+
+
+def _own_classes(datasets: Sequence[Dataset]) -> dict[str, str]:
+    """Class to parent of the datasets' own classes: they go into the store, whose labels are of them."""
+    return joined_classes({one.name: one.classes for one in datasets}).own
 
 
 def _records(listings: dict[str, list[ImageRecord]]) -> list[ImageRecord]:
@@ -115,6 +124,7 @@ def _records(listings: dict[str, list[ImageRecord]]) -> list[ImageRecord]:
 def _write(
     cfg: CfgNode,
     listings: dict[str, list[ImageRecord]],
+    classes: dict[str, str],
     output: Path,
     config: DumpConfig,
     engine: str,
@@ -130,6 +140,8 @@ def _write(
         "weights_sha256": sha256_file(resolve_weights(cfg.MODEL.WEIGHTS)),
         "dump": config.model_dump(exclude={"batch_size"}),
     }
+    if classes:
+        provenance[CLASSES] = classes
     with StoreWriter(output, detector.feature_shape, config.crop_size, provenance, config.feature_dtype) as writer:
         _fill(writer, detector, _records(listings)[part], config, cfg.TEST.DETECTIONS_PER_IMAGE)
 
@@ -176,11 +188,12 @@ def _write_rank(
     from detectron2.data.samplers import InferenceSampler
     from detectron2.utils import comm
 
-    listings, size = _listings(datasets, config, data_root), config.batch_size
+    opened = _opened(datasets, data_root)
+    listings, size = _listings(opened, config), config.batch_size
     batches = list(InferenceSampler(-(-len(_records(listings)) // size)))
     part = slice(batches[0] * size, (batches[-1] + 1) * size) if batches else slice(0)
     output = folder / f"{comm.get_rank()}-of-{comm.get_world_size()}"
-    _write(cfg, listings, output, config, engine, part)
+    _write(cfg, listings, _own_classes(opened), output, config, engine, part)
 
 
 def listing_digest(records: Sequence[ImageRecord]) -> str:

@@ -19,6 +19,7 @@ from cellfeat.core.run_record import STAGE, RunRecord, differences
 from cellfeat.core.settings import read_yaml
 from cellfeat.core.text import read_text
 from cellfeat.data.catalogue import Dataset, open_dataset
+from cellfeat.data.class_tree import joined_classes
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import find_config, load_config, portable
 from cellfeat.detection.train_net import evaluate, scores_table, train
@@ -240,6 +241,8 @@ class Run:
         options = DumpConfig(**stage.model_dump(exclude={"datasets"}))
         images = [record.identity for name in stage.datasets for record in self._dataset(name).records()]
         inputs = {"options": options.model_dump(), "datasets": stage.datasets, "images": digest(images)}
+        if classes := joined_classes({name: self._dataset(name).classes for name in stage.datasets}).own:
+            inputs["classes"] = classes
         return Stage("dump", inputs, make, True, ("store/shards/*.h5",))
 
     def _autoencoder(self) -> Stage:

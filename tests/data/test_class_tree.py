@@ -1,6 +1,6 @@
 import pytest
 
-from cellfeat.data.class_tree import CLASSES, THE_CLASSES, load_classes
+from cellfeat.data.class_tree import CLASSES, THE_CLASSES, class_tree, joined_classes, load_classes
 from cellfeat.errors import CellfeatError
 
 TABLE = """class,parent,note
@@ -51,6 +51,19 @@ def test_sites_are_compared_at_the_finest_level_that_both_have(tree, one, other,
     assert tree.shared(other, one) == found
     kept = set(found.values()) - {""}
     assert not any(set(tree.with_ancestors(name)[1:]) & kept for name in kept)
+
+
+def test_sites_that_share_a_tree(tree):
+    assert THE_CLASSES.own == {}
+    assert tree.own["lymphocyte"] == "lymphoid"
+    assert class_tree(tree.own, "again") == tree
+    flat = class_tree({"hairy cell": ""}, "flat")
+    assert joined_classes({"a": flat, "b": tree, "c": THE_CLASSES}).own == joined_classes({"b": tree, "a": flat}).own
+    other = class_tree({"hairy cell": "blast"}, "other")
+    with pytest.raises(CellfeatError, match="'hairy cell' is a kind of 'lymphocyte_atypical' in a and of 'blast' in b"):
+        joined_classes({"a": tree, "b": other})
+    with pytest.raises(CellfeatError, match="the classes of b, a: class 'lymphoid' is its own ancestor"):
+        joined_classes({"b": class_tree({"lymphoid": "hairy cell", "hairy cell": ""}, "b"), "a": tree})
 
 
 @pytest.mark.parametrize(

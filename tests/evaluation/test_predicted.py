@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cellfeat.data.class_tree import class_tree
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.leaderboard import leaderboard, leaderboard_line
 from cellfeat.evaluation.predicted import predicted_pairs
@@ -58,11 +59,10 @@ def test_under_paper_every_class_counts_and_is_scored():
     assert pairs["b", "a"].n_test == 15
 
 
-def test_probabilities_of_finer_classes_add_up(tmp_path):
-    (tmp_path / "classes.csv").write_text("class,parent\nwhite,\nblast,white\neosinophil,white\n")
+def test_probabilities_of_finer_classes_add_up():
+    tree = class_tree({"white": "", "blast": "white", "eosinophil": "white"}, "")
     table = TABLE.assign(label=TABLE["label"].where(TABLE["domain"] == "a", "white"))
-    config = CONFIG.model_copy(update={"classes": str(tmp_path / "classes.csv")})
-    predicted = predicted_pairs("mdd", all_pairs(predictions(0.4)), table, "paper", SPLIT, config)
+    predicted = predicted_pairs("mdd", all_pairs(predictions(0.4)), table, "paper", SPLIT, CONFIG, tree)
     pair = next(pair for pair in predicted if (pair.train, pair.test) == ("a", "b"))
     assert pair.classes == ("monocyte", "white")
     np.testing.assert_allclose(pair.probabilities[0], [[0.6, 0.4]] * 10, atol=1e-6)

@@ -7,6 +7,7 @@ from known_stores import embed, separable
 from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier
 
+from cellfeat.data.class_tree import class_tree
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers, cross_domain_table
@@ -106,10 +107,8 @@ def test_under_paper_all_classes_are_learned_and_the_whole_test_part_is_scored()
 
 
 @pytest.mark.parametrize("protocol", ["paper", "shared"])
-def test_domains_are_compared_at_the_finest_level_that_both_have(tmp_path, protocol):
-    (tmp_path / "classes.csv").write_text(
-        "class,parent\nneutrophil,\nneutrophil_band,neutrophil\nneutrophil_segmented,neutrophil\n"
-    )
+def test_domains_are_compared_at_the_finest_level_that_both_have(protocol):
+    tree = class_tree({"neutrophil": "", "neutrophil_band": "neutrophil", "neutrophil_segmented": "neutrophil"}, "")
     table = cells(
         {
             "a": {"neutrophil_band": 10, "neutrophil_segmented": 10, "monocyte": 20},
@@ -117,8 +116,8 @@ def test_domains_are_compared_at_the_finest_level_that_both_have(tmp_path, proto
         }
     )
     z = np.array([[name.startswith("neutrophil"), name.endswith("band")] for name in table["label"]], float)
-    config = EvaluationConfig(runs=1, trees=5, bootstrap=0, classes=str(tmp_path / "classes.csv"))
-    pairs = module.score_pairs("m", [z], table, protocol, stratified_split(table), config)
+    config = EvaluationConfig(runs=1, trees=5, bootstrap=0)
+    pairs = module.score_pairs("m", [z], table, protocol, stratified_split(table), config, tree)
     found = {(pair.train, pair.test): pair for pair in pairs}
     assert found["a", "b"].classes == found["b", "a"].classes == ("monocyte", "neutrophil")
     assert found["a", "a"].classes == ("monocyte", "neutrophil_band", "neutrophil_segmented")

@@ -12,9 +12,12 @@ CLASSES = ("blast", "eosinophil", "lymphocyte")
 SITES = {"site-a": CLASSES, "site-b": CLASSES, "bare": ("",)}
 
 
-def make_store(path: Path, sites: dict[str, tuple[str, ...]] = SITES, per_class: int = 15) -> Store:
+def make_store(
+    path: Path, sites: dict[str, tuple[str, ...]] = SITES, per_class: int = 15, classes: dict[str, str] | None = None
+) -> Store:
     rng = np.random.default_rng(0)
-    with StoreWriter(path, (4, 3, 3), 16, {"detector": {"weights": "none"}}) as writer:
+    provenance = {"detector": {"weights": "none"}} | ({"classes": classes} if classes else {})
+    with StoreWriter(path, (4, 3, 3), 16, provenance) as writer:
         for site, classes in sites.items():
             for k in range(per_class * len(classes)):
                 label = classes[k % len(classes)]

@@ -37,6 +37,25 @@ def evaluated(store, embedding_files, tmp_path_factory):
     return folder
 
 
+def test_the_stores_own_classes_decide_the_level_of_a_comparison(tmp_path):
+    bands = {"neutrophil": "", "neutrophil_band": "neutrophil", "neutrophil_segmented": "neutrophil"}
+    sites = {"site-a": ("blast", "neutrophil_band", "neutrophil_segmented"), "site-b": ("blast", "neutrophil")}
+    store = make_store(tmp_path / "store", sites, per_class=6, classes=bands)
+    table = store.table()
+    z = np.array([[label == "blast", label == "neutrophil_band"] for label in table["label"]], np.float32)
+    said = {"method": "labels", "config": "{}", "store_digest": store.digest}
+    write_embeddings(tmp_path / "z.h5", table["cell_id"], z, said)
+    config = EvaluationConfig(runs=1, trees=5, bootstrap=0, min_cells=2, protocols=["paper"])
+    evaluate(store, [tmp_path / "z.h5"], tmp_path / "evaluation", config)
+    entries = json.loads((tmp_path / "evaluation" / "confusion.json").read_text())
+    found = {(entry["train"], entry["test"]): entry["classes"] for entry in entries}
+    assert found["site-a", "site-b"] == found["site-b", "site-a"] == ["blast", "neutrophil"]
+    assert found["site-a", "site-a"] == ["blast", "neutrophil_band", "neutrophil_segmented"]
+    write_report(tmp_path / "report.html", gather(store, evaluation=tmp_path / "evaluation"))  # no map is drawn
+    levels = "at the finest that both have: Band neutrophil, Segmented neutrophil as neutrophil<"
+    assert levels.lower() in (tmp_path / "report.html").read_text(encoding="utf-8").lower()
+
+
 def test_whole_report(store, embedding_files, evaluated, tmp_path):
     detector, autoencoder = tmp_path / "detector", tmp_path / "autoencoder"
     detector.mkdir()

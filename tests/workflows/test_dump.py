@@ -110,17 +110,20 @@ def test_with_all_cells_only_the_central_one_has_the_images_label(tmp_path, data
     assert (table[table["label"] != ""].groupby("image_id").size() == 1).all()
 
 
-def test_groups_and_metadata_reach_the_store(tmp_path, cfg, monkeypatch):
+def test_groups_metadata_and_classes_reach_the_store(tmp_path, cfg, monkeypatch):
     folder = tmp_path / "site"
     folder.mkdir()
     for name in ("a", "b"):
         Image.new("RGB", (64, 64), "white").save(folder / f"{name}.png")
     (folder / "empty.png").touch()
     (folder / "patients.csv").write_text("file,patient,stain\na.png,p1,Wright\nb.png,p2,\nempty.png,p2,Wright\n")
-    described = "table: patients.csv\ngroup: patient\nmetadata: [stain]\n"
+    (folder / "classes.csv").write_text("class,parent\nhairy cell,lymphocyte\n")
+    described = "table: patients.csv\ngroup: patient\nmetadata: [stain]\nlabels: {classes: classes.csv}\n"
     (folder / "dataset.yaml").write_text(described)
     monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
-    images = dump(cfg, ["site"], tmp_path / "store", options()).images()
+    store = dump(cfg, ["site"], tmp_path / "store", options())
+    images = store.images()
+    assert store.classes.own == {"hairy cell": "lymphocyte"}
     assert images["group"].tolist() == ["p1", "p2", "p2"]
     assert images["stain"].tolist() == ["Wright", "", "Wright"]
     (folder / "patients.csv").write_text("file,patient,stain\na.png,p1,\nb.png,p1,\nempty.png,p2,\n")
