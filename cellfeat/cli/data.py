@@ -40,3 +40,17 @@ def check(
         print(line, flush=True)
     if picture:
         print(f"picture: {draw_dataset(opened, picture)}")
+
+
+@command()
+def init(
+    path: Annotated[Path, typer.Argument(help="A folder of images of one site.", show_default=False)],
+) -> None:
+    """Describe a folder of images: write dataset.yaml and codes.csv from what it holds, and a preview picture."""
+    from cellfeat.data.new_dataset import init_dataset
+    from cellfeat.reporting.dataset_sheet import PREVIEW, describe_dataset, draw_dataset
+
+    dataset, remarks = init_dataset(path)
+    print(*(f"found: {remark}" for remark in remarks), *describe_dataset(dataset), sep="\n", flush=True)
+    print(f"preview: {draw_dataset(dataset, path / PREVIEW)}")
+    print(f"written: {path / 'dataset.yaml'}; look through it, then: cellfeat dump {path}")

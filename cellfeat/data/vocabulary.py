@@ -80,10 +80,10 @@ class Vocabulary:
         return sorted({code for code in set(codes) if code.strip() and not self._is_known(code)})
 
     def _is_known(self, code: str) -> bool:
-        return self._single(code) is not None or all(self._single(part) is not None for part in _parts(code))
+        return self._single(code) is not None or all(self._single(part) is not None for part in code_parts(code))
 
     def _meaning(self, code: str) -> str | None:
-        if (single := self._single(code)) is not None or len(parts := _parts(code)) < 2:
+        if (single := self._single(code)) is not None or len(parts := code_parts(code)) < 2:
             return single
         meanings = {self._single(part) for part in parts}
         return meanings.pop() if len(meanings) == 1 else UNLABELLED
@@ -162,5 +162,6 @@ def _fold(code: str) -> str:
     return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", code)).casefold()
 
 
-def _parts(code: str) -> list[str]:
+def code_parts(code: str) -> list[str]:
+    """The codes that a code of several cells consists of."""
     return [part for part in BETWEEN_CODES.split(code) if part.strip()]

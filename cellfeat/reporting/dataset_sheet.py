@@ -17,6 +17,7 @@ from cellfeat.data.dataset import Dataset, ImageRecord, counted
 from cellfeat.data.images import UnreadableImage, read_rgb
 
 IMAGES, COLUMNS, TILE, GAP = 12, 4, 320, 8  # shown, side by side, px, px
+PREVIEW = "cellfeat-preview.png"  # no image of the dataset, see `cellfeat.data.listing`
 PAPER, INK, OUTLINE = (255, 255, 255), (40, 40, 40), (0, 200, 0)
 CAPTION = 18  # px below a tile
 
