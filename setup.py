@@ -34,6 +34,7 @@ setup(
     },
     install_requires=[
         "fvcore>=0.1.5.post20221221",  # Detectron2's CfgNode and schedules
+        "google-re2>=1.1.20240702",  # patterns out of dataset.yaml, in linear time
         "h5py>=3.10",
         "jinja2>=3.1",
         "lightning>=2.6",  # the autoencoder's training loop

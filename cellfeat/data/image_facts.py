@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from cellfeat.core.pattern import compile_pattern
 from cellfeat.core.text import printable
 from cellfeat.data.file_names import FileNames
-from cellfeat.data.spec import DatasetSpec, GroupSource
+from cellfeat.data.spec import DatasetSpec
 from cellfeat.data.tables import read_table
 from cellfeat.errors import CellfeatError
 
@@ -62,7 +63,8 @@ class ImageFacts:
         if source.column is not None:
             found = self.metadata[source.column]
         else:
-            found = {key: _group_in_path(key, source) for key in self._files}
+            find = _folder(source.folder) if source.folder is not None else _match(str(source.pattern))
+            found = {key: find(unicodedata.normalize("NFC", key)) for key in self._files}
         groups = {key: group for key, group in found.items() if group}
         if not groups:
             how = next(f"{name} {value!r}" for name, value in source if value is not None)
@@ -101,9 +103,22 @@ class ImageFacts:
         }
 
 
-def _group_in_path(key: str, source: GroupSource) -> str:
-    if source.folder is not None:
+def _folder(level: int) -> Callable[[str], str]:
+    """The folder of a level in the path of an image, "" where it lies higher."""
+
+    def find(key: str) -> str:
         folders = PurePosixPath(key).parent.parts
-        return folders[source.folder - 1] if len(folders) >= source.folder else ""
-    match = re.search(str(source.pattern), key)
-    return (match[1 if match.re.groups else 0] or "") if match else ""
+        return folders[level - 1] if len(folders) >= level else ""
+
+    return find
+
+
+def _match(pattern: str) -> Callable[[str], str]:
+    """What the first parentheses of a pattern match in the path of an image, "" where there is no match."""
+    compiled = compile_pattern(pattern)
+
+    def find(key: str) -> str:
+        match = compiled.search(key)
+        return (match[1 if compiled.groups else 0] or "") if match else ""
+
+    return find

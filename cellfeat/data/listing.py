@@ -135,14 +135,28 @@ def glob_matcher(pattern: str) -> Callable[[str], bool]:
     """
     parts = [None if part == "**" else re.compile(fnmatch.translate(part.lower())) for part in pattern.split("/")]
 
-    def match(names: list[str], wanted: list[re.Pattern[str] | None]) -> bool:
-        if not wanted:
-            return not names
-        if wanted[0] is None:
-            return any(match(names[skipped:], wanted[1:]) for skipped in range(len(names) + 1))
-        return bool(names and wanted[0].fullmatch(names[0]) and match(names[1:], wanted[1:]))
+    def with_folders(reached: set[int]) -> set[int]:
+        """The parts that may come next; `**` may stand for no folder."""
+        following = set(reached)
+        for at in range(len(parts)):
+            if at in following and parts[at] is None:
+                following.add(at + 1)
+        return following
 
-    return lambda path: match(path.lower().split("/"), parts)
+    def matches(path: str) -> bool:
+        reached = with_folders({0})  # numbers of the parts that the next name may match: no way is tried twice
+        for name in path.lower().split("/"):
+            following = set()
+            for at in reached - {len(parts)}:
+                part = parts[at]
+                if part is None:
+                    following.add(at)
+                elif part.fullmatch(name):
+                    following.add(at + 1)
+            reached = with_folders(following)
+        return len(parts) in reached
+
+    return matches
 
 
 def escaped(name: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+LONGEST = 4096  # characters of a path, Linux's PATH_MAX
+
 _outside: ContextVar[bool] = ContextVar("outside", default=False)
 
 
@@ -32,6 +34,8 @@ def check_inside(path: str) -> str:
     """
     if any(ord(letter) < 32 for letter in path):
         raise ValueError("holds a control character; no path does")
+    if len(path) > LONGEST:
+        raise ValueError(f"is longer than {LONGEST} characters; no path is")
     parts = path.replace("\\", "/").split("/")
     leaves = ".." in parts or (not parts[0] and len(parts) > 1) or re.match(r"[A-Za-z]:", path) or parts[0] == "~"
     if leaves and not _outside.get():

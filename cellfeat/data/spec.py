@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from cellfeat.core.pattern import compile_pattern
 from cellfeat.core.text import printable, read_text
 from cellfeat.core.yaml_text import parse_yaml
 from cellfeat.data.outside import check_inside
@@ -113,8 +114,8 @@ class GroupSource(_Strict):
     Attributes:
         column: A column of the table of images.
         folder: The folder of this level below the image root, 1 being the first.
-        pattern: A regular expression searched in the path below the image root; the group is what its first
-            parentheses match, or the whole match where it has none.
+        pattern: A regular expression (RE2's: no look-around) searched in the path below the image root; the group is
+            what its first parentheses match, or the whole match where it has none.
     """
 
     column: str | None = None
@@ -125,10 +126,8 @@ class GroupSource(_Strict):
     def _one_source(self) -> GroupSource:
         if sum(source is not None for source in (self.column, self.folder, self.pattern)) != 1:
             raise ValueError("give one of column, folder and pattern")
-        try:
-            re.compile(self.pattern or "")
-        except re.error as error:
-            raise ValueError(f"pattern {self.pattern!r} is not a regular expression ({error})") from None
+        if self.pattern is not None:
+            compile_pattern(self.pattern)
         return self
 
 

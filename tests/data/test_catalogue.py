@@ -157,6 +157,7 @@ def test_metadata_go_with_the_images(root):
         ({"group": {"column": "patients"}, "table": "table.csv"}, "no column 'patients'; it has file, patient, slide"),
         ({"group": {"folder": 1, "pattern": "x"}}, "group: .*give one of column, folder and pattern"),
         ({"group": {"pattern": "("}}, "'\\(' is not a regular expression"),
+        ({"group": {"pattern": "(?<=P)3"}}, "of RE2, which has no look-around"),
         ({"group": {"folder": 2}}, "folder 2 gives none of its 40 images a group"),
         ({"group": {"pattern": "Q"}}, "pattern 'Q' gives none of its 40 images a group"),
         ({"metadata": ["group"], "table": "table.csv"}, "named by the key group"),

@@ -110,6 +110,13 @@ def test_patterns(root, pattern, matches):
     assert names(root, pattern) == matches
 
 
+def test_a_pattern_of_many_folders_is_matched_in_linear_time():
+    path = "/".join(["a"] * 30)
+    assert not glob_matcher("**/" * 40 + "b")(path)
+    assert glob_matcher("**/" * 40 + "a/**/a")(path)
+    assert not glob_matcher("*a" * 60 + "b")("a" * 200)
+
+
 def test_any_text_is_a_pattern():
     for pattern in ("[", "[]", "[]]", "(", "a[!", "\\", "[a\\]", "[z-a]", ""):
         assert not glob_matcher(pattern)("b")
