@@ -215,15 +215,28 @@ class Dataset:
     def _has_several_classes(self) -> bool:
         return self._reference is not None and len(set().union(*self._reference.class_names().values())) > 1
 
-    def summary(self) -> Summary:
+    def summary(self, read_masks: bool = True) -> Summary:
         """What the dataset holds: images, annotated images, cells, and what was left out and why.
+
+        Args:
+            read_masks: Whether mask images are read to count their cells, which takes about 10 ms each.
 
         Raises:
             CellfeatError: As `records` and `coco`.
         """
         if self.spec.masks is None and self._reference is None:
-            return Summary(self.name, len(self._kept), 0, 0, 0)
+            return Summary(self.name, len(self._kept), 0, 0, 0, self._dropped_by_code)
+        if self.spec.masks is not None and not read_masks:
+            annotated = sum(path.is_file() for path in self._mask_files(self.spec.masks).values())
+            return Summary(self.name, len(self._kept), annotated, None, None, self._dropped_by_code)
         return self._annotated[1]
+
+    @property
+    def _dropped_by_code(self) -> dict[str, int]:
+        return {
+            f"images of code {printable(code)}, dropped by the vocabulary": count
+            for code, count in self.dropped.items()
+        }
 
     # --- files and labels ---------------------------------------------------------------------------------------------
 
@@ -350,11 +363,15 @@ class Dataset:
             image["bits"] = self.spec.bits
         masks = sum("segmentation" in annotation for annotation in coco["annotations"])
         images, cells = len(coco["images"]), len(coco["annotations"])
-        return coco, Summary(self.name, len(self._kept), images, cells, masks, reasons)
+        return coco, Summary(self.name, len(self._kept), images, cells, masks, reasons | self._dropped_by_code)
+
+    def _mask_files(self, source: MaskSource) -> dict[str, Path]:
+        """Where the mask of each image would be."""
+        return {key: self.folder / source.folder / mask_name(key, source.name) for key in self._kept}
 
     def _coco_from_masks(self, source: MaskSource) -> tuple[dict[str, Any], LeftOut]:
         folder, left_out = self.folder / source.folder, LeftOut()
-        masks = {key: folder / mask_name(key, source.name) for key in self._kept}
+        masks = self._mask_files(source)
         items = []
         for key, mask in masks.items():
             if not mask.is_file():

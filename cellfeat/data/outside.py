@@ -26,6 +26,11 @@ def outside_paths(allowed: bool = True) -> Iterator[None]:
         _outside.reset(token)
 
 
+def outside_allowed() -> bool:
+    """Whether such paths are allowed here; a process that is started anew has to be told."""
+    return _outside.get()
+
+
 def check_inside(path: str) -> str:
     """Return a path as a dataset.yaml writes it, if it may be used.
 
@@ -38,7 +43,7 @@ def check_inside(path: str) -> str:
         raise ValueError(f"is longer than {LONGEST} characters; no path is")
     parts = path.replace("\\", "/").split("/")
     leaves = ".." in parts or (not parts[0] and len(parts) > 1) or re.match(r"[A-Za-z]:", path) or parts[0] == "~"
-    if leaves and not _outside.get():
+    if leaves and not outside_allowed():
         raise ValueError(
             "leaves the dataset's folder; put a link to it into the folder, or give --allow-outside if you trust it"
         )

@@ -18,23 +18,22 @@ class Summary:
         dataset: Its name, with the split.
         images: Images of it.
         annotated: Images in which all white cells are annotated; only these serve training and evaluation.
-        cells: Reference cells in these.
-        masks: How many of the cells have a mask, not a box alone.
+        cells: Reference cells in these; None where they lie in mask images that were not read.
+        masks: How many of the cells have a mask, not a box alone; None as above.
         left_out: What was left out, reason to number.
     """
 
     dataset: str
     images: int
     annotated: int
-    cells: int
-    masks: int
+    cells: int | None
+    masks: int | None
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return (
-            f"{self.dataset}: {self.images} images, {self.annotated} annotated, {self.cells} reference cells, "
-            f"{self.masks} with a mask{'; left out: ' if self.left_out else ''}{listed(self.left_out)}"
-        )
+        cells = "" if self.cells is None else f", {self.cells} reference cells, {self.masks} with a mask"
+        left_out = f"; left out: {listed(self.left_out)}" if self.left_out else ""
+        return f"{self.dataset}: {self.images} images, {self.annotated} annotated{cells}{left_out}"
 
 
 @dataclass

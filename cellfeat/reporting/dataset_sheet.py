@@ -48,8 +48,7 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
         if summary.cells
         else "reference cells: none, so a detector can neither learn from it nor be evaluated on it"
     )
-    dropped = [f"{count} images of code {code!r}, dropped by the vocabulary" for code, count in dataset.dropped.items()]
-    left = [*counted(dataset.left_out), *dropped, *(f"{count} {reason}" for reason, count in summary.left_out.items())]
+    left = [*counted(dataset.left_out), *(f"{count} {reason}" for reason, count in summary.left_out.items())]
     yield f"not used: {'; '.join(left) or 'nothing'}"
 
 

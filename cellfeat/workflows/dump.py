@@ -69,6 +69,8 @@ def dump(
     _check_weights(cfg.MODEL.WEIGHTS)
     opened = _opened(datasets, data_root)
     listings, classes = _listings(opened, config), _own_classes(opened)
+    for one in opened:
+        _say_what_it_holds(one)
     if ranks == 1 or (output / MANIFEST).exists():
         _write(cfg, listings, classes, output, config, engine)
     else:
@@ -110,6 +112,16 @@ def _listings(datasets: Sequence[Dataset], config: DumpConfig) -> dict[str, list
     for name in {name for record in _records(listings) for name in record.stored_metadata}:
         metadata_element(name)  # a name that the store refuses is said before the detector runs
     return listings
+
+
+def _say_what_it_holds(dataset: Dataset) -> None:
+    """Images, annotated ones, reference cells, and what is left out; a dump goes on where these cells are of no use."""
+    try:
+        log.info("%s", dataset.summary(read_masks=False))
+    except CellfeatError as error:
+        if dataset.spec.strict:
+            raise
+        log.warning("dataset %s: its reference cells cannot be used: %s", dataset.name, error)
 
 
 def _own_classes(datasets: Sequence[Dataset]) -> dict[str, str]:

@@ -185,6 +185,16 @@ def test_coco_from_masks(site):
         open_dataset("site").coco()
 
 
+def test_a_summary_counts_masks_without_reading_them(site):
+    (site / "masks").mkdir()
+    (site / "masks" / "a.png").write_text("no picture")
+    describe(site, masks={"folder": "masks"})
+    said = "site: 3 images, 1 annotated; left out: 1 images of code PMB, dropped by the vocabulary"
+    assert str(open_dataset("site").summary(read_masks=False)) == said
+    with pytest.raises(CellfeatError, match="1 masks cannot be used"):
+        open_dataset("site").summary()
+
+
 def test_masks_of_images_that_exif_turns(site):
     (site / "masks").mkdir()
     mask = np.zeros((30, 40), dtype=np.uint8)

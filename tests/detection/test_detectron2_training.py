@@ -8,6 +8,7 @@ import torch
 from pycocotools import mask as rle
 
 from cellfeat.data.catalogue import open_dataset
+from cellfeat.data.outside import outside_allowed
 from cellfeat.detection import train_net
 from cellfeat.detection.classes import reference_coco
 from cellfeat.detection.coco_evaluation import average_precision, to_coco_results
@@ -104,12 +105,17 @@ def test_launch_gets_the_arguments_of_the_command_line(monkeypatch, cfg, tmp_pat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     (tmp_path / "cfg.yaml").write_text(cfg.dump())
     arguments = ["--num-gpus", "4", "--num-machines", "2", "--machine-rank", "1", "--dist-url", "tcp://host:1234"]
+    arguments += ["--engine", "detectron2"]
     with pytest.raises(SystemExit) as ended:
-        main(["train-net", "--config-file", str(tmp_path / "cfg.yaml"), "--engine", "detectron2", *arguments])
+        main(["--allow-outside", "train-net", "--config-file", str(tmp_path / "cfg.yaml"), *arguments])
     assert ended.value.code == 0
-    [(_, *where, (passed, resume, eval_only, _))] = calls
+    [(run, *where, (outside, _, passed, resume, eval_only, _))] = calls
     assert where == [4, 2, 1, "tcp://host:1234"]
     assert (passed.MODEL.DEVICE, resume, eval_only) == ("cuda", False, False)
+    seen: list[bool] = []
+    run(outside, lambda: seen.append(outside_allowed()))  # as the new process does
+    assert seen == [True]
+    assert not outside_allowed()
 
 
 def guess(truth, image, rng):

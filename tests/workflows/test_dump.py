@@ -84,6 +84,8 @@ def equal(one, other):
 def test_a_store_of_two_sites(tmp_path, data_root, cfg, caplog):
     with caplog.at_level("INFO", "cellfeat"):
         store = dump(cfg, data_root[:2], tmp_path / "store", options())
+    for name in data_root[:2]:
+        assert str(open_dataset(name).summary(read_masks=False)) in caplog.messages
     [line] = [record.message for record in caplog.records if "more than one cell" in record.message]
     assert re.match(r"\d+ of the 26 images dumped now have more than one cell .* only the central one is kept", line)
     assert re.search(

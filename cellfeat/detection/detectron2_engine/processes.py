@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.engine import launch
 from torch.multiprocessing import ProcessRaisedException
 
+from cellfeat.data.outside import outside_allowed, outside_paths
 from cellfeat.errors import CellfeatError
 
 
@@ -34,9 +35,16 @@ def launch_processes(
         CellfeatError: As `main` raised it, in whichever process.
     """
     try:
-        launch(main, number, num_machines, machine_rank, dist_url, arguments)
+        told = (outside_allowed(), main, *arguments)
+        launch(_run, number, num_machines, machine_rank, dist_url, told)
     except ProcessRaisedException as error:
         last = str(error).strip().splitlines()[-1]
         if ours := re.match(r"cellfeat\.[\w.]+: (.*)", last):
             raise CellfeatError(ours[1]) from None
         raise
+
+
+def _run(outside: bool, main: Callable[..., None], *arguments: Any) -> None:
+    """`main` in a new process, which does not know what the command line allowed."""
+    with outside_paths(outside):
+        main(*arguments)
