@@ -13,7 +13,7 @@ from cellfeat.methods import build, classifier
 from cellfeat.methods.mdd import disparity, reverse_gradient, warm_start
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 
-QUICK = {"epochs": 2, "batch_size": 8, "width": 16, "lr": 0.01}
+QUICK = {"epochs": 1, "batch_size": 8, "width": 16, "lr": 0.01, "size": 32, "model": "shufflenet_v2_x0_5"}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_the_warm_start_rises_from_nothing_towards_its_highest():
 def test_it_learns_the_source_and_names_the_target(tmp_path):
     store = make_store(tmp_path / "store", cells=72)
     source, target = domain_rows(store)
-    method = build("mdd", {"epochs": 8, "earliest": 7, "batch_size": 6, "width": 64, "lr": 0.01})
+    method = build("mdd", QUICK | {"epochs": 8, "earliest": 7, "batch_size": 6, "width": 64})
     assert method.needs == {"labels"}
     method.fit(store, source, tmp_path / "mdd", target)
     classes, probabilities = method.predict(store, np.concatenate([target, source]), tmp_path / "mdd")
@@ -168,9 +168,9 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_cells(store, tmp_p
 
 def test_crops_are_brought_to_the_size_that_is_asked_for(store, tmp_path):
     source, target = domain_rows(store)
-    build("mdd", QUICK | {"size": 32}).fit(store, source, tmp_path / "mdd", target)
-    network, _, dataset = build("mdd", QUICK | {"size": 32}).load(store, tmp_path / "mdd")
+    build("mdd", QUICK | {"size": 48}).fit(store, source, tmp_path / "mdd", target)
+    network, _, dataset = build("mdd", QUICK | {"size": 48}).load(store, tmp_path / "mdd")
     seen = []
     network.backbone[1].register_forward_hook(lambda layer, images, _: seen.append(images[0].shape))
     network(dataset[source[:2], 0].images)
-    assert seen == [(2, 3, 32, 32)]
+    assert seen == [(2, 3, 48, 48)]

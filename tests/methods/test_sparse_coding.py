@@ -8,26 +8,28 @@ from torch.nn import functional
 
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition, objective, sparse_codes
 
-INPUTS, KERNELS = 24, 48
+INPUTS, KERNELS, SPARSITY = 24, 48, 0.1
 
 
 @pytest.fixture(scope="module")
 def vectors() -> torch.Tensor:
-    """1,000 vectors, each of three columns of an overcomplete dictionary."""
+    """400 vectors, each of three columns of an overcomplete dictionary."""
     rng = torch.Generator().manual_seed(0)
     dictionary = functional.normalize(torch.randn(INPUTS, KERNELS, generator=rng), dim=0)
-    z = torch.zeros(1000, KERNELS)
+    z = torch.zeros(400, KERNELS)
     order = torch.rand(z.shape, generator=rng).argsort(1)[:, :3]
-    z.scatter_(1, order, torch.randn(1000, 3, generator=rng))
+    z.scatter_(1, order, torch.randn(400, 3, generator=rng))
     return z @ dictionary.T + 0.5
 
 
-def learned(vectors: torch.Tensor, batches: int = 50, sparsity: float = 0.1, alpha: float = 0.01):
+@pytest.fixture(scope="module")
+def learned(vectors) -> tuple[PredictiveSparseDecomposition, list[dict[str, float]]]:
+    """What 30 batches taught, and what was measured of each."""
     rng = torch.Generator().manual_seed(1)
     psd = PredictiveSparseDecomposition(INPUTS, KERNELS)
     psd.start(vectors, rng)
-    learner = Learner(psd, sparsity, alpha, 50)
-    return psd, [learner.step(vectors, rng) for _ in range(batches)]
+    learner = Learner(psd, SPARSITY, 0.01, 50)
+    return psd, [learner.step(vectors, rng) for _ in range(30)]
 
 
 def test_codes_minimise_the_objective_as_scikit_learn_finds_it(vectors):
@@ -50,17 +52,16 @@ def test_a_heavy_prediction_holds_the_codes():
     np.testing.assert_allclose(z, prediction, atol=1e-3)
 
 
-def test_reconstruction_beats_sparse_pca_codes_and_matches_scikit_learn(vectors):
+def test_reconstruction_beats_sparse_pca_codes_and_matches_scikit_learn(vectors, learned):
     """The errors of codes that are equally sparse, on the same vectors."""
-    sparsity = 0.1
-    psd, history = learned(vectors, sparsity=sparsity)
+    psd, history = learned
     assert history[-1]["objective"] < 0.7 * history[0]["objective"]
     x = psd.normalise(vectors)
     none = torch.zeros(len(x), KERNELS)
 
     def coded(dictionary: torch.Tensor) -> tuple[torch.Tensor, float]:
-        z = sparse_codes(x, none, dictionary, sparsity, 0.0, 500)
-        return z, float(objective(x, z, none, dictionary, sparsity, 0.0).mean())
+        z = sparse_codes(x, none, dictionary, SPARSITY, 0.0, 300)
+        return z, float(objective(x, z, none, dictionary, SPARSITY, 0.0).mean())
 
     z, energy = coded(psd.dictionary)
     error = float((x - z @ psd.dictionary.T).square().sum(1).mean())
@@ -71,13 +72,13 @@ def test_reconstruction_beats_sparse_pca_codes_and_matches_scikit_learn(vectors)
     pca_error = float((scores.sum(1) - scores.topk(in_use, dim=1).values.sum(1)).mean())
     assert error < 0.8 * pca_error
 
-    reference = MiniBatchDictionaryLearning(KERNELS, alpha=sparsity / 2, max_iter=20, batch_size=250, random_state=0)
+    reference = MiniBatchDictionaryLearning(KERNELS, alpha=SPARSITY / 2, max_iter=5, batch_size=100, random_state=0)
     components = reference.fit(x.numpy()).components_
     assert energy < 1.05 * coded(torch.from_numpy(components.T.copy()))[1]
 
 
-def test_the_encoder_learns_to_predict_the_codes(vectors):
-    _, history = learned(vectors)
+def test_the_encoder_learns_to_predict_the_codes(learned):
+    _, history = learned
     missed = [one["prediction_error"] / one["code_energy"] for one in history]
     assert missed[0] == pytest.approx(1)  # nothing is predicted yet
     assert missed[-1] < 0.5
@@ -93,8 +94,8 @@ def test_kernels_that_nothing_uses_are_replaced():
     np.testing.assert_allclose(psd.dictionary.norm(dim=0), 1, atol=1e-5)
 
 
-def test_folding_the_normalisation_into_the_encoder_changes_nothing(vectors):
-    psd, _ = learned(vectors, batches=2)
+def test_folding_the_normalisation_into_the_encoder_changes_nothing(vectors, learned):
+    psd, _ = learned
     weight, bias, gain = psd.folded()
     folded = gain * torch.tanh(vectors @ weight.T + bias)
     np.testing.assert_allclose(folded.detach(), psd.predict(psd.normalise(vectors)).detach(), atol=1e-4)

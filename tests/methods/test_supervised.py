@@ -15,7 +15,7 @@ from cellfeat.methods.backbones import freeze_below_last_block
 from cellfeat.methods.classifier import class_weights, weighted_cross_entropy
 from cellfeat.methods.supervised import support_vector_head
 
-QUICK = {"model": "resnet18", "size": 32, "epochs": 6, "batch_size": 8}
+QUICK = {"model": "shufflenet_v2_x0_5", "size": 32, "epochs": 2, "batch_size": 8}
 NONE = np.empty(0, np.int64)
 
 
@@ -46,7 +46,7 @@ def test_weighted_cross_entropy_by_hand():
 
 
 def test_resnext_learns_its_domain(store, tmp_path):
-    method = build("resnext", QUICK)
+    method = build("resnext", QUICK | {"model": "resnet18", "epochs": 3, "lr": 3e-3})
     assert method.needs == {"labels"}
     rows = np.arange(0, 36)
     method.fit(store, rows[::-1], tmp_path / "fit", NONE)
