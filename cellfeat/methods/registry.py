@@ -37,6 +37,7 @@ _BUILT_IN = {
     "rcnn": "rcnn:RCNN",
     "resnet": "frozen:ResNet",
     "resnext": "supervised:ResNeXt",
+    "simclr": "simclr:SimCLR",
     "timm:<model>": "frozen:Timm",
 }
 _registered: dict[str, type] = {}

@@ -30,6 +30,32 @@ def norm_layer(name: str) -> Callable[[int], nn.Module] | None:
     }[name]
 
 
+def bottom_up(depth: int, norm: str, width: int = 64) -> ResNet:
+    """A ResNet without its head, (N, 3, H, W) to four stages; parameters have torchvision's names.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        norm: See `norm_layer`.
+        width: Channels of the stem and of the first stage's 3×3 convolutions; each later stage has twice as many.
+    """
+    block, layers = BLOCKS[depth]
+    body = ResNet(block, list(layers), norm_layer=norm_layer(norm))
+    del body.fc
+    if width != 64:
+        _narrow(body, block, layers, width)
+    return body
+
+
+def stages(body: ResNet, x: Tensor) -> list[Tensor]:
+    """The outputs of the four stages, finest first: (N, 3, H, W) → (N, C, H/4, W/4) ... (N, 8·C, H/32, W/32)."""
+    x = body.maxpool(body.relu(body.bn1(body.conv1(x))))
+    outputs = []
+    for stage in (body.layer1, body.layer2, body.layer3, body.layer4):
+        x = stage(x)
+        outputs.append(x)
+    return outputs
+
+
 class ResNetFPN(nn.Module):
     """ResNet and FPN: (N, 3, H, W), sides divisible by 32 → {"p2": (N, C, H/4, W/4), ..., "p6": (N, C, H/64, W/64)}.
 
@@ -38,9 +64,7 @@ class ResNetFPN(nn.Module):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        block, layers = BLOCKS[cfg.MODEL.RESNETS.DEPTH]
-        self.body = ResNet(block, list(layers), norm_layer=norm_layer(cfg.MODEL.RESNETS.NORM))
-        del self.body.fc
+        self.body = bottom_up(cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.NORM)
         if cfg.MODEL.RESNETS.STRIDE_IN_1X1:
             _stride_in_1x1(self.body)
         self.fpn = FeaturePyramidNetwork(
@@ -52,15 +76,22 @@ class ResNetFPN(nn.Module):
         _freeze(self.body, cfg.MODEL.BACKBONE.FREEZE_AT)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        body = self.body
-        x = body.maxpool(body.relu(body.bn1(body.conv1(x))))
-        stages = OrderedDict()
-        for level, stage in enumerate((body.layer1, body.layer2, body.layer3, body.layer4), start=2):
-            x = stage(x)
-            stages[f"p{level}"] = x
-        maps = self.fpn(stages)
+        maps = self.fpn(OrderedDict((f"p{level}", stage) for level, stage in enumerate(stages(self.body, x), start=2)))
         maps["p6"] = maps.pop("pool")
         return maps
+
+
+def _narrow(body: ResNet, block: type[BasicBlock | Bottleneck], layers: tuple[int, ...], width: int) -> None:
+    """Make the stem and the stages again at another width, with torchvision's first weights."""
+    body.inplanes = width
+    body.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+    body.bn1 = body._norm_layer(width)
+    for k, blocks in enumerate(layers):
+        stage = body._make_layer(block, width * 2**k, blocks, stride=1 if k == 0 else 2)
+        setattr(body, f"layer{k + 1}", stage)
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _stride_in_1x1(body: ResNet) -> None:

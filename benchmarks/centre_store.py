@@ -1,0 +1,137 @@
+"""A store of centre crops of single-cell pictures, without a detector: for self-supervision and for quick comparisons.
+
+    python benchmarks/centre_store.py STORE --set acevedo-20 FOLDER --set marrow-munich FOLDER [--leave-out FOLDER]
+
+Each picture gives one cell: a square of fixed side around its centre (SETS), brought to 96 px. The features are zeros.
+A picture of the examination part (see `of_examination`) is never taken, nor one that is byte for byte in a folder that
+is left out. `--masks` outlines the cell by GrabCut; without it every mask is full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from cellfeat.core.files import sha256_file
+from cellfeat.data.images import read_rgb
+from cellfeat.data.listing import find_images
+from cellfeat.data.vocabulary import load_vocabulary
+from cellfeat.store import CellRow, ImageResult, StoreWriter
+
+SIZE = 96  # px of a crop
+
+
+class Source(NamedTuple):
+    """A set of single-cell pictures.
+
+    Attributes:
+        side: Of the square around the centre, px; a cell fills about three quarters of it.
+        vocabulary: Of its codes: what the file name begins with, or the first folder.
+        by_patient: Whether a folder `Patient_NN` says whose cell it is; its codes are then the first folders.
+        only: What the names of the files begin with that belong to the set; the others are copies of other sets.
+    """
+
+    side: int
+    vocabulary: str
+    by_patient: bool = False
+    only: tuple[str, ...] = ("",)
+
+
+SETS = {
+    "acevedo-20": Source(200, "acevedo-20"),  # 20 µm
+    "pbc-barcelona": Source(200, "acevedo-20"),
+    "marrow-munich": Source(220, "marrow-munich"),
+    "matek-19": Source(250, "matek-19", only=("MYO_", "NGS_")),  # 18 µm
+    "apl-hopkins": Source(200, "apl-hopkins", by_patient=True),
+}
+
+
+def of_examination(key: str) -> bool:
+    """Whether a picture belongs to the three tenths from which nobody may learn.
+
+    Args:
+        key: Its file name, or the folder of its patient where patients are known.
+    """
+    return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 10 < 3
+
+
+def pictures(name: str, folder: Path, left_out: set[str]) -> Iterator[tuple[str, Path, str, str]]:
+    """(key below the folder, file, code, patient) of each picture that may be used, sorted."""
+    source = SETS[name]
+    for key, path in find_images(folder).files.items():
+        if not path.name.startswith(source.only):
+            continue
+        patient = next((part for part in Path(key).parts if part.startswith("Patient_")), "")
+        if source.by_patient and not patient:
+            raise SystemExit(f"{path}: lies in no folder Patient_NN")
+        if of_examination(patient if source.by_patient else path.name) or sha256_file(path) in left_out:
+            continue
+        yield key, path, key.split("/")[0] if source.by_patient else path.name.split("_")[0], patient
+
+
+def centre(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The crop (SIZE, SIZE, 3) around the picture's centre and its box (4,) XYXY, px."""
+    height, width = image.shape[:2]
+    side = min(side, height, width)
+    x, y = (width - side) // 2, (height - side) // 2
+    crop = cv2.resize(image[y : y + side, x : x + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return crop, np.array([x, y, x + side, y + side], np.float32)
+
+
+def outline(crop: np.ndarray) -> np.ndarray:
+    """The cell in the centre, (SIZE, SIZE) 0/1: GrabCut from a circle, without what does not touch the centre."""
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    distance = np.hypot(x, y) / SIZE
+    guess = np.where(distance < 0.2, cv2.GC_PR_FGD, np.where(distance < 0.42, cv2.GC_PR_BGD, cv2.GC_BGD))
+    dark = crop[..., 1] < np.quantile(crop[..., 1][distance < 0.42], 0.35)  # nuclei are darkest in green
+    guess = np.where(dark & (distance < 0.42), cv2.GC_PR_FGD, guess).astype(np.uint8)
+    cv2.setRNGSeed(0)
+    cv2.grabCut(crop[..., ::-1].copy(), guess, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    mask = np.isin(guess, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, parts = cv2.connectedComponents(mask)
+    near = np.bincount(parts[distance < 0.2], minlength=count)[1:]
+    if not near.any():
+        return (distance < 0.35).astype(np.uint8)
+    outlines, _ = cv2.findContours((parts == 1 + near.argmax()).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.zeros_like(mask), outlines, -1, 1, cv2.FILLED)
+
+
+def main() -> None:
+    """Write the store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--set", nargs=2, action="append", required=True, metavar=("NAME", "FOLDER"), dest="sets")
+    parser.add_argument("--leave-out", type=Path, action="append", default=[], metavar="FOLDER")
+    parser.add_argument("--masks", action="store_true")
+    given = parser.parse_args()
+    left_out = {sha256_file(path) for folder in given.leave_out for path in find_images(folder).files.values()}
+    provenance = {"made_by": "centre_store", "sets": sorted(name for name, _ in given.sets), "masks": given.masks}
+    with StoreWriter(given.store, (1, 1, 1), SIZE, provenance, shard_cells=4000) as writer:
+        for name, folder in given.sets:
+            taken = list(pictures(name, Path(folder), left_out))
+            labels = load_vocabulary(SETS[name].vocabulary).translate(code for _, _, code, _ in taken)
+            for (key, path, _, patient), label in zip(tqdm(taken, desc=name), labels):
+                image_id = f"{name}/{key}"
+                if label is None or image_id in writer.done:  # dropped by the vocabulary: platelets
+                    continue
+                image = read_rgb(path)
+                crop, box = centre(image, SETS[name].side)
+                mask = outline(crop) if given.masks else np.ones((SIZE, SIZE), np.uint8)
+                cell = CellRow(np.zeros((1, 1, 1), np.float32), crop, mask, box, 1.0, label)
+                group = {"group": patient} if patient else {}
+                height, width = image.shape[:2]
+                writer.add(ImageResult(image_id, name, label, width, height, "", [cell], group))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    main()
