@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "__init__.py")
 EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
-TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6", "scikit-image>=0.22"]
+TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6"]
 
 setup(
     name="cellfeat",
@@ -47,6 +47,7 @@ setup(
         "pydantic>=2.6",
         "pyyaml>=6",
         "safetensors>=0.4",
+        "scikit-image>=0.22",  # shapes and textures of measured cells
         "scikit-learn>=1.4",
         "torch>=2.4",
         "torchmetrics>=1.4",  # SSIM

@@ -101,7 +101,9 @@ def outline(crop: np.ndarray) -> np.ndarray:
     near = np.bincount(parts[distance < 0.2], minlength=count)[1:]
     if not near.any():
         return (distance < 0.35).astype(np.uint8)
-    outlines, _ = cv2.findContours((parts == 1 + near.argmax()).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outlines, _ = cv2.findContours(
+        (parts == 1 + near.argmax()).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
     return cv2.drawContours(np.zeros_like(mask), outlines, -1, 1, cv2.FILLED)
 
 
@@ -115,6 +117,7 @@ def main() -> None:
     given = parser.parse_args()
     left_out = {sha256_file(path) for folder in given.leave_out for path in find_images(folder).files.values()}
     provenance = {"made_by": "centre_store", "sets": sorted(name for name, _ in given.sets), "masks": given.masks}
+    provenance["crop"] = {"margin": 0.0}  # the box is the crop
     with StoreWriter(given.store, (1, 1, 1), SIZE, provenance, shard_cells=4000) as writer:
         for name, folder in given.sets:
             taken = list(pictures(name, Path(folder), left_out))

@@ -55,6 +55,25 @@ def aligned(
     return moved.astype(np.float32)
 
 
+def standardised(z: np.ndarray, domain: np.ndarray) -> np.ndarray:
+    """Each dimension with mean 0 and standard deviation 1 within each domain; one without any spread becomes 0.
+
+    Args:
+        z: (n, d), finite.
+        domain: (n,) names.
+
+    Returns:
+        (n, d) float32.
+    """
+    moved = z.astype(np.float64)
+    for name in np.unique(domain):
+        members = moved[domain == name]
+        spread = members.std(axis=0)
+        alive = spread > 1e-9 * np.abs(members).max(axis=0)  # rounding leaves a little where all are equal
+        moved[domain == name] = np.where(alive, (members - members.mean(axis=0)) / np.where(alive, spread, 1), 0)
+    return moved.astype(np.float32)
+
+
 Maps = dict[str, Callable[[np.ndarray], np.ndarray]]
 
 

@@ -31,6 +31,7 @@ _BUILT_IN = {
     "finetune:<model>": "supervised:Finetune",
     "image-ae": "image_ae:ImageAE",
     "mdd": "mdd:MDD",
+    "measurements": "measurements:Measurements",
     "pixels": "pixels:Pixels",
     "psd": "psd:PSD",
     "quantiles": "quantiles:Quantiles",

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import lightning
 import numpy as np
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 BGR_MEAN, BGR_SD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # the detector's PIXEL_MEAN and PIXEL_STD
 TURNS = 4  # quarter turns that an embedding is averaged over
 PROJECTION = 128  # numbers that the loss compares (Chen et al., appendix B.5)
-AVERAGED_STEPS = 500  # that the average of the weights looks back on
-WARM_UP = 200  # steps
+AVERAGED_STEPS = 200  # that the average of the weights looks back on
+WARM_UP = 100  # steps
 EMBED_BATCH = 64
 READ_BATCH = 256
 CROPS, METRICS, WEIGHTS = "crops.npy", "metrics.csv", "weights.safetensors"
@@ -49,6 +49,9 @@ class CellEncoder(nn.Module):
     Args:
         depth, width: See `bottom_up`.
     """
+
+    mean: Tensor
+    sd: Tensor
 
     def __init__(self, depth: int, width: int) -> None:
         super().__init__()
@@ -140,7 +143,7 @@ class SimCLR:
             cells=len(rows),
             precision=self.config.precision,
         )
-        save_tensors(folder / WEIGHTS, module.average.module.named_weights())
+        save_tensors(folder / WEIGHTS, cast(CellEncoder, module.average.module).named_weights())
         (folder / CROPS).unlink()
         record.done()
 

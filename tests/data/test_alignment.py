@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellfeat.data.alignment import aligned
+from cellfeat.data.alignment import aligned, standardised
 from cellfeat.errors import CellfeatError
 
 
@@ -67,3 +67,15 @@ def test_an_unknown_anchor_and_a_domain_without_cells_are_named():
         aligned(z, domain, np.arange(40), "coral", "c")
     with pytest.raises(CellfeatError, match="1 cells of b"):
         aligned(z, domain, np.array([0, 2, 3]), "coral", "a")
+
+
+def test_standardised_gives_each_domain_mean_0_and_sd_1():
+    z, domain = shifted(40)
+    z[:, 0] = 0.1 + 0.2  # constant
+    z[domain == "b", 1] = 1e6
+    found = standardised(z, domain)
+    assert not found[:, 0].any()
+    assert not found[domain == "b", 1].any()
+    for name in "ab":
+        np.testing.assert_allclose(found[domain == name][:, 2:].mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(found[domain == name][:, 2:].std(axis=0), 1, atol=1e-6)

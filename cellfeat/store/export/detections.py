@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ from cellfeat.data.crops import paste_mask
 from cellfeat.errors import CellfeatError
 from cellfeat.store.export.outlines import polygons
 from cellfeat.store.guard import check_memory
+from cellfeat.store.margin import margin_of
 from cellfeat.store.reader import Store
 from cellfeat.store.schema import box_fits
 
@@ -89,7 +90,7 @@ def write_detections(store: Store, output: Path, to: str, crop_margin: float | N
     Raises:
         CellfeatError: The crop's margin is unknown, two images would have one file, or the folder is not empty.
     """
-    margin = _margin(store) if crop_margin is None else crop_margin
+    margin = margin_of(store, "give it with --crop-margin") if crop_margin is None else crop_margin
     DETECTIONS[to](store, margin, output)
 
 
@@ -143,35 +144,6 @@ class _Masks:
             self._start = row
             self._masks = self._store.read("masks", slice(row, row + BLOCK))
         return self._masks[row - self._start]
-
-
-def _margin(store: Store) -> float:
-    """The margin of the crops, as the store's provenance tells it.
-
-    Raises:
-        CellfeatError: It does not, or stores of different margins were merged.
-    """
-    found = set(_margins(store.provenance))
-    if len(found) == 1:
-        return found.pop()
-    what = f"holds crops of the margins {sorted(found)}" if found else "does not tell the margin of its crops"
-    remedy = "export the parts one by one" if found else "give it with --crop-margin"
-    raise CellfeatError(f"{store.path}: its provenance {what}, so masks cannot be pasted into the images", remedy)
-
-
-def _margins(provenance: Any) -> Iterator[float]:
-    """Margins in the provenance of a dump, an import, or the stores that a store was made of."""
-    if not isinstance(provenance, Mapping):
-        return
-    for section, key in (("dump", "crop_margin"), ("crop", "margin")):
-        place = provenance.get(section)
-        value = place.get(key) if isinstance(place, Mapping) else None
-        if isinstance(value, (int, float)) and 0 <= value <= 1:
-            yield float(value)
-    merged = provenance.get("merged")
-    for part in [provenance, *(merged if isinstance(merged, list) else ())]:
-        if isinstance(part, Mapping):
-            yield from _margins(part.get("provenance"))
 
 
 def _classes(table: pd.DataFrame) -> list[str]:

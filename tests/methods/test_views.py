@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cellfeat.methods.views import blurred, moved, random_views, restained
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def crops() -> torch.Tensor:
+    """Sixteen times one dark disc off the centre on a light ground, 48 px."""
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    dark = torch.hypot(x - 24, y - 16) < 9
+    return torch.where(dark, 0.2, 0.9).expand(16, 3, 48, 48).contiguous()
+
+
+def test_views_are_images_that_the_seed_fixes(crops):
+    first, again, other = (random_views(crops, 32, rng(seed)) for seed in (1, 1, 2))
+    assert first.shape == (16, 3, 32, 32)
+    assert 0 <= first.min() < first.max() <= 1
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert (first - other).abs().mean() > 0.02
+    assert (first[0] - first[1]).abs().mean() > 0.02  # each cell has changes of its own
+
+
+def test_moving_turns_the_cell_and_changes_no_colour(crops):
+    views = moved(crops, 48, rng())
+    assert views.min() >= 0.2 - 1e-6
+    assert views.max() <= 0.9 + 1e-6
+    weight = (views[:, 0] < 0.5).float()
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    middle = torch.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))]) / weight.sum((1, 2))
+    assert (middle.std(1) > 3).all()  # the disc comes to lie in all directions
+    assert weight.sum((1, 2)).std() > 10  # and at other scales
+
+
+def test_stain_changes_each_image_as_a_whole(crops):
+    views = restained(crops, rng())
+    for image in views:
+        assert len(torch.unique(image.flatten(1).T.mul(1e4).round(), dim=0)) == 2
+    grey = (views.amax(1) - views.amin(1)).amax((1, 2)) < 1e-6
+    assert 0 < grey.sum() < 12
+
+
+def test_some_are_out_of_focus_and_none_darker(crops):
+    views = blurred(crops, rng())
+    changed = (views != crops).flatten(1).any(1)
+    assert 0 < changed.sum() < 12
+    torch.testing.assert_close(views.mean((1, 2, 3)), crops.mean((1, 2, 3)), rtol=1e-4, atol=1e-4)
