@@ -105,7 +105,12 @@ def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with open_image(path, max_pixels) as image:
         orientation = orientation_of(image)
-        return np.asarray(_as_stored(_eight_bit(image).convert("RGB").convert("L"), image.format, orientation))
+        return np.asarray(_as_stored(luminance(image), image.format, orientation))
+
+
+def luminance(image: Image.Image) -> Image.Image:
+    """An open picture as 8-bit grey, transparency ignored."""
+    return image if image.mode == "L" else _eight_bit(image).convert("RGB").convert("L")
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cellfeat.core.pickle_file import read_pickle
-from cellfeat.data.images import UnreadableImage, open_image, orientation_of
+from cellfeat.data.images import UnreadableImage, luminance, open_image, orientation_of
 from cellfeat.errors import CellfeatError
 
 GREY = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -16,8 +18,53 @@ GREY = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
 CELLPOSE = ".npy"
 
 
-def read_whole_numbers(path: Path) -> np.ndarray | None:
-    """The values of a mask file as stored, (h, w) of whole numbers; None for an image with colours, alpha or fractions.
+@dataclass(frozen=True)
+class MaskFile:
+    """What a mask file holds, decoded once.
+
+    Attributes:
+        path: The file.
+        values: Its values as stored, (h, w) of whole numbers; None for an image with colours, alpha or fractions.
+        picture: The image, loaded; None for an array.
+    """
+
+    path: Path
+    values: np.ndarray | None
+    picture: Image.Image | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in px."""
+        if self.values is not None:
+            return self.values.shape[0], self.values.shape[1]
+        assert self.picture is not None
+        return self.picture.height, self.picture.width
+
+    def grey(self) -> np.ndarray:
+        """Its luminance, (h, w) uint8.
+
+        Raises:
+            UnreadableImage: It is an array, or its pixels have no meaning in 8 bits.
+        """
+        if self.picture is None:
+            raise UnreadableImage(self.path, "an array, not an image; say masks.kind: labels")
+        return np.asarray(luminance(self.picture))
+
+    def has_several_colours(self, min_area: int) -> bool:
+        """Whether it has two colours or more, each on `min_area` px: a colour a cell, or a class.
+
+        Greys are no colours. Shades of one colour that differ by less than 64 of 255 are one, as smoothed edges are.
+        """
+        if self.picture is None or (self.picture.mode in GREY and self.picture.mode != "P"):
+            return False
+        red, green, blue = (np.asarray(channel) for channel in self.picture.convert("RGB").split())
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+        shades = (red // 64 * 16 + green // 64 * 4 + blue // 64)[spread >= 64]
+        return int((np.bincount(shades) >= min_area).sum()) > 1
+
+
+def read_mask(path: Path) -> MaskFile:
+    """Read a mask file.
 
     Of a .npy file, cellpose's `_seg.npy` with the key `masks` or a plain array, the array; nothing in it is executed.
 
@@ -32,27 +79,14 @@ def read_whole_numbers(path: Path) -> np.ndarray | None:
         array = content.get("masks") if isinstance(content, dict) else content
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "biu":
             raise UnreadableImage(path, "holds no array of whole numbers with two dimensions (cellpose: the key masks)")
-        return array
+        return MaskFile(path, array, None)
     with open_image(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise UnreadableImage(path, f"{image.n_frames} pages, a mask has one; save them as files")  # type: ignore[attr-defined]
         if image.format == "TIFF" and orientation_of(image) != 1:  # Pillow turns it while it decodes
             raise UnreadableImage(path, "turned by its orientation tag; save it without")
-        return np.asarray(image) if image.mode in GREY else None
-
-
-def has_several_colours(path: Path, min_area: int) -> bool:
-    """Whether a mask file has two colours or more, each on `min_area` px: a colour a cell, or a class.
-
-    Greys are no colours. Shades of a colour that differ by less than 64 of 255 are one, as smoothed edges have them.
-    """
-    with open_image(path) as image:
-        if image.mode in GREY and image.mode != "P":
-            return False
-        red, green, blue = (np.asarray(channel) for channel in image.convert("RGB").split())
-    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    shades = (red // 64 * 16 + green // 64 * 4 + blue // 64)[spread >= 64]
-    return int((np.bincount(shades) >= min_area).sum()) > 1
+        image.load()
+        return MaskFile(path, np.asarray(image) if image.mode in GREY else None, image)
 
 
 def look_like_labels(values: np.ndarray) -> bool | None:

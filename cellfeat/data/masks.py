@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from cellfeat.data.annotations import Rle
 from cellfeat.data.annotations.geometry import from_pixels, mask_area, mask_box
-from cellfeat.data.images import UnreadableImage, image_size, read_grey
-from cellfeat.data.label_images import CELLPOSE, has_several_colours, look_like_labels, read_whole_numbers, split_labels
+from cellfeat.data.images import UnreadableImage, image_size
+from cellfeat.data.label_images import look_like_labels, read_mask, split_labels
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -79,16 +79,17 @@ def masks_to_coco(
     for item in tqdm(items, desc="masks", unit="mask", delay=5):
         try:
             entry = image_entry(len(coco["images"]) + 1, item.image_id, item.image, item.file_name, item.um_per_px)
-            labels = _labels(item.mask, (entry["height"], entry["width"]), threshold, min_area, kind)
+            size = entry["height"], entry["width"]
+            cells = _cells(item.mask, size, threshold, min_area, kind)
         except (UnreadableImage, UnusableMask) as error:
             problems.append(str(error))
             continue
         coco["images"].append(entry)
-        for pixels in split_labels(labels):
+        for pixels in cells:
             if pixels.size < min_area:
                 small += 1
                 continue
-            mask = from_pixels(pixels, labels.shape)
+            mask = from_pixels(pixels, size)
             coco["annotations"].append(annotation(len(coco["annotations"]) + 1, entry["id"], mask))
 
     if problems:
@@ -108,10 +109,10 @@ class UnusableMask(CellfeatError):
     """A mask that is not what the dataset says."""
 
 
-def _labels(mask: Path, size: tuple[int, int], threshold: int, min_area: int, kind: str) -> np.ndarray:
-    """The number of each pixel's cell, 0 for background, (h, w)."""
-    values = read_whole_numbers(mask)
-    found = values.shape if values is not None else image_size(mask)
+def _cells(mask: Path, size: tuple[int, int], threshold: int, min_area: int, kind: str) -> list[np.ndarray]:
+    """The pixels of each cell, as `split_labels` gives them."""
+    read = read_mask(mask)
+    values, found = read.values, read.size
     if found != size:
         raise UnusableMask(f"{mask}: {found[1]} x {found[0]} px, its image {size[1]} x {size[0]} px")
     which = "say masks.kind: labels or masks.kind: foreground"
@@ -120,38 +121,26 @@ def _labels(mask: Path, size: tuple[int, int], threshold: int, min_area: int, ki
         if is_labels is None:
             assert values is not None
             raise UnusableMask(f"{mask}: its values 0 to {values.max()} may number cells or be levels of grey; {which}")
-        if not is_labels and mask.suffix.lower() != CELLPOSE and has_several_colours(mask, min_area):
+        if not is_labels and read.has_several_colours(min_area):
             raise UnusableMask(f"{mask}: has several colours, maybe one a cell; save numbers of cells, or {which}")
         kind = "labels" if is_labels else "foreground"
     if kind == "labels":
         if values is None:
             raise UnusableMask(f"{mask}: has colours, alpha or fractions; save labels in one channel of 8 or 16 bits")
-        return values
-    if mask.suffix.lower() == CELLPOSE:
-        raise UnusableMask(f"{mask}: an array, not an image; say masks.kind: labels")
-    grey = read_grey(mask)
+        return split_labels(values)
+    grey = read.grey()
     shown = grey if values is None else values
     if int(np.count_nonzero(shown)) >= min_area and grey.max(initial=0) <= threshold:
         raise UnusableMask(
             f"{mask}: its brightest pixel is {shown.max()}, grey {grey.max()} of 255, the threshold {threshold}; "
             "lower threshold, or say masks.kind: labels if its values number the cells"
         )
-    return ndimage.label(grey > threshold, structure=EIGHT_NEIGHBOURS)[0]
+    return components(grey > threshold)
 
 
-def components(mask: np.ndarray, min_area: int = 1) -> list[np.ndarray]:
-    """Split a mask into its 8-connected components.
-
-    Args:
-        mask: (h, w) bool.
-        min_area: Smallest component in px.
-
-    Returns:
-        One (h, w) bool mask a component, in the order of their first pixel.
-    """
-    labels, count = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    return [labels == index for index in range(1, count + 1) if areas[index] >= min_area]
+def components(mask: np.ndarray) -> list[np.ndarray]:
+    """The pixels of each 8-connected component of a mask (h, w) of bool, as `split_labels` gives them."""
+    return split_labels(ndimage.label(mask, structure=EIGHT_NEIGHBOURS)[0])
 
 
 def image_entry(
