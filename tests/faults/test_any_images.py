@@ -37,7 +37,7 @@ def images(draw):
     return result
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(images=images(), shard_cells=st.integers(1, 5))
 def test_what_goes_in_comes_out(images, shard_cells):
     with tempfile.TemporaryDirectory() as folder:
@@ -59,15 +59,15 @@ def test_what_goes_in_comes_out(images, shard_cells):
             np.testing.assert_array_equal(boxes[k], cell.box.astype(np.float32))
 
 
-def test_one_image_of_ten_thousand_cells(tmp_path):
+def test_one_image_of_thousands_of_cells(tmp_path):
     row = CellRow(
         np.arange(4.0).reshape(SHAPE), np.zeros((SIDE, SIDE, 3), np.uint8), np.ones((SIDE, SIDE)) > 0, np.zeros(4), 1.0
     )
     with StoreWriter(tmp_path / "store", SHAPE, SIDE, {}) as writer:
-        writer.add(ImageResult("many.png", "site", "", 9, 9, cells=[row] * 10_000))
+        writer.add(ImageResult("many.png", "site", "", 9, 9, cells=[row] * 2_000))
         writer.add(ImageResult("none.png", "site", "", 9, 9))
         writer.add(ImageResult("one.png", "site", "", 9, 9, cells=[row]))
     store = Store(tmp_path / "store")
-    assert store.images()["cells"].tolist() == [10_000, 0, 1]
+    assert store.images()["cells"].tolist() == [2_000, 0, 1]
     assert store.verify() == []
-    assert store.table()["cell_id"].iloc[[0, 9_999, 10_000]].tolist() == ["many.png#0", "many.png#9999", "one.png#0"]
+    assert store.table()["cell_id"].iloc[[0, 1_999, 2_000]].tolist() == ["many.png#0", "many.png#1999", "one.png#0"]
