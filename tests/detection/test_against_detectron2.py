@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recipe import image, parameter
+from golden_recipe import image, parameter
 
 from cellfeat.detection.config import ADDED, config_dir, flatten, get_cfg, load_config
 from cellfeat.detection.network_input import to_network

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from recipe import image, parameter
+from golden_recipe import image, parameter
 
 from cellfeat.core.tensors import save_checkpoint
 from cellfeat.detection import POOLS, build_detector, choose_engine

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recipe import image, state_dict
+from golden_recipe import image, state_dict
 from torchvision.ops import box_iou
 
 from cellfeat.core.tensors import save_checkpoint

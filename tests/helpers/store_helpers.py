@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 
+from cellfeat.core.files import sha256_file
 from cellfeat.store import CellRow, ImageResult, StoreWriter
+from cellfeat.store.manifest import read_manifest, write_manifest
 
 SHAPE = (4, 3, 3)
 SIDE = 16
+SHARD = "shards/part-00000.h5"
 PROVENANCE = {"weights": "a" * 64, "datasets": ["north", "south"], "config": {"MODEL": {"MASK_ON": True}}}
 
 
@@ -80,3 +84,13 @@ def write_frozen(path):
         for result in images:
             writer.add(result)
     return path
+
+
+def change(path, edit, sign=True):
+    """Edit the first shard; `sign` also puts the new digest into the manifest."""
+    with h5py.File(path / SHARD, "r+") as handle:
+        edit(handle)
+    if sign:
+        manifest = read_manifest(path)
+        manifest["shards"][0]["sha256"] = sha256_file(path / SHARD)
+        write_manifest(path, manifest)

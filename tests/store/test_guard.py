@@ -8,8 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from store_helpers import SHAPE, SIDE
-from test_verify import SHARD, change
+from store_helpers import SHAPE, SHARD, SIDE, change
 
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store, StoreWriter, guard, read_embeddings

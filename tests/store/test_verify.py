@@ -4,25 +4,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from store_helpers import SIDE, smear, write
+from store_helpers import SHARD, SIDE, change, smear, write
 
-from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.repair import repair
-
-SHARD = "shards/part-00000.h5"
-
-
-def change(path, edit, sign=True):
-    """Edit the first shard; `sign` also puts the new digest into the manifest."""
-    with h5py.File(path / SHARD, "r+") as handle:
-        edit(handle)
-    if sign:
-        manifest = read_manifest(path)
-        manifest["shards"][0]["sha256"] = sha256_file(path / SHARD)
-        write_manifest(path, manifest)
 
 
 def assign(name, row, value):
