@@ -4,8 +4,11 @@
 AAAI 2016, with the means, which the paper leaves alone, and Ledoit and Wolf's shrinkage in place of its added
 identity). `combat` matches each dimension's mean and spread by empirical Bayes (Johnson, Li and Rabinovic, "Adjusting
 batch effects in microarray expression data using empirical Bayes methods", Biostatistics 2007, with a reference batch).
+`monge` is the map between two normal distributions that moves cells least, by optimal transport (Flamary, Lounici and
+Ferrari, "Concentration bounds for linear Monge mapping estimation and optimal transport domain adaptation", 2019, arXiv
+1905.10155), with the shrinkage of `coral`.
 
-Both assume that the domains hold the same cells in the same shares; where they do not, real differences go too.
+All assume that the domains hold the same cells in the same shares; where they do not, real differences go too.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from sklearn.covariance import ledoit_wolf
 
 from cellfeat.errors import CellfeatError, MissingRequirement
 
-Alignment = Literal["coral", "combat"]
+Alignment = Literal["coral", "combat", "monge"]
 
 MIN_CELLS = 2  # of a domain, to estimate its statistics from
 
@@ -48,7 +51,7 @@ def aligned(
             )
     double = z.astype(np.float64)
     learned = {name: double[chosen & (domain == name)] for name in names}
-    maps = {"coral": coral, "combat": combat}[by](learned, anchor)
+    maps = {"coral": coral, "combat": combat, "monge": monge}[by](learned, anchor)
     moved = double.copy()
     for name, transform in maps.items():
         moved[domain == name] = transform(double[domain == name])
@@ -79,13 +82,31 @@ Maps = dict[str, Callable[[np.ndarray], np.ndarray]]
 
 def coral(learned: dict[str, np.ndarray], anchor: str) -> Maps:
     """For each domain k but the anchor a: z → (z − μ_k) C_k^(−1/2) C_a^(1/2) + μ_a, C shrunk by Ledoit and Wolf."""
+    return _linear(learned, anchor, lambda own, target: _power(own, -0.5) @ _power(target, 0.5))
+
+
+def monge(learned: dict[str, np.ndarray], anchor: str) -> Maps:
+    """For each domain k but the anchor a: z → (z − μ_k) C_k^(−1/2) (C_k^(1/2) C_a C_k^(1/2))^(1/2) C_k^(−1/2) + μ_a,
+    C as in `coral`. It gives the same means and covariances as CORAL, by a symmetric matrix, which turns nothing.
+    """
+
+    def matrix(own: np.ndarray, target: np.ndarray) -> np.ndarray:
+        root, inverse = _power(own, 0.5), _power(own, -0.5)
+        return inverse @ _power(root @ target @ root, 0.5) @ inverse
+
+    return _linear(learned, anchor, matrix)
+
+
+def _linear(
+    learned: dict[str, np.ndarray], anchor: str, matrix: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Maps:
+    """z → (z − μ_k) M + μ_a, M from the covariances of the domain k and of the anchor a."""
     mean = {name: z.mean(axis=0) for name, z in learned.items()}
-    covariance = {name: ledoit_wolf(z)[0] for name, z in learned.items()}
-    recolour = _power(covariance[anchor], 0.5)
+    target = ledoit_wolf(learned[anchor])[0]
 
     def transform(name: str) -> Callable[[np.ndarray], np.ndarray]:
-        matrix = _power(covariance[name], -0.5) @ recolour
-        return lambda z: (z - mean[name]) @ matrix + mean[anchor]
+        linear = matrix(ledoit_wolf(learned[name])[0], target)
+        return lambda z: (z - mean[name]) @ linear + mean[anchor]
 
     return {name: transform(name) for name in learned if name != anchor}
 

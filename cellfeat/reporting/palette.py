@@ -64,16 +64,22 @@ METHODS = {
     "aecfe": "AE-CFE",
     "colour": "colour floor",
     "image-ae": "image AE",
+    "simclr": "SimCLR",
     "psd": "sparse coding (PSD)",
     "rcnn": "R-CNN features",
 }
+ALIGNMENTS = {"coral": "CORAL", "combat": "ComBat", "monge": "Monge"}
 CLASSIFIERS = {"forest": "", "linear": ", linear probe", "knn": ", k-NN", "own": ""}
 
 
 def method_name(method: str, classifier: str = "forest") -> str:
     """What a method, an alignment of it (`method+alignment`) and its classifier are called in prose."""
     name, plus, alignment = method.partition("+")
-    aligned = f" + {alignment.replace('coral', 'CORAL').replace('combat', 'ComBat')}" if plus else ""
+    aligned = (
+        f" + {alignment.replace('coral', 'CORAL').replace('combat', 'ComBat').replace('monge', 'Monge')}"
+        if plus
+        else ""
+    )
     return f"{METHODS.get(name, name)}{aligned}{CLASSIFIERS.get(classifier, ', ' + classifier)}"
 
 

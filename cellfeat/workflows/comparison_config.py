@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cellfeat.core.files import slug
 from cellfeat.core.settings import read_yaml
+from cellfeat.data.alignment import Alignment
 from cellfeat.evaluation.protocol import EvaluationConfig
 
 
@@ -58,7 +59,7 @@ class CompareConfig(BaseModel):
     store: Path
     output: Path
     methods: list[Entry] = Field(min_length=1)
-    align: list[Literal["coral", "combat"]] = Field(default=["coral", "combat"])
+    align: list[Alignment] = Field(default=["coral", "combat"])
     anchor: str | None = None
     split: Path | None = None
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig(protocols=["paper", "shared"]))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
+from sklearn.covariance import ledoit_wolf
 
-from cellfeat.data.alignment import aligned, standardised
+from cellfeat.data.alignment import Alignment, aligned, standardised
 from cellfeat.errors import CellfeatError
 
 
@@ -16,9 +19,10 @@ def shifted(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return z, domain
 
 
-def test_coral_gives_the_anchors_mean_and_covariance():
+@pytest.mark.parametrize("by", ["coral", "monge"])
+def test_coral_and_monge_give_the_anchors_mean_and_covariance(by):
     z, domain = shifted(8000)  # many, so that hardly anything is shrunk
-    found = aligned(z, domain, np.arange(len(z)), "coral", "a")
+    found = aligned(z, domain, np.arange(len(z)), by, "a")
     a, b = found[domain == "a"], found[domain == "b"]
     np.testing.assert_allclose(a, z[domain == "a"], atol=1e-6)
     np.testing.assert_allclose(b.mean(axis=0), a.mean(axis=0), atol=1e-5)
@@ -43,7 +47,17 @@ def test_combat_agrees_with_neurocombat():
     np.testing.assert_allclose(found[domain == "a"], z[domain == "a"], atol=1e-6)
 
 
-@pytest.mark.parametrize("by", ["coral", "combat"])
+def test_monge_is_the_map_of_optimal_transport():
+    gaussian = pytest.importorskip("ot.gaussian", reason="POT is not installed")
+    z, domain = shifted()
+    own, target = z[domain == "b"], z[domain == "a"]
+    covariances = [ledoit_wolf(part)[0] for part in (own, target)]
+    linear, shift = gaussian.bures_wasserstein_mapping(own.mean(axis=0), target.mean(axis=0), *covariances)
+    found = aligned(z, domain, np.arange(len(z)), "monge", "a")
+    np.testing.assert_allclose(found[domain == "b"], own @ linear + shift, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("by", get_args(Alignment))
 def test_statistics_come_from_the_given_rows_alone(by):
     z, domain = shifted()
     learned, other = np.arange(300), z.copy()
@@ -51,7 +65,7 @@ def test_statistics_come_from_the_given_rows_alone(by):
     np.testing.assert_array_equal(aligned(z, domain, learned, by)[:300], aligned(other, domain, learned, by)[:300])
 
 
-@pytest.mark.parametrize("by", ["coral", "combat"])
+@pytest.mark.parametrize("by", get_args(Alignment))
 def test_constant_dimensions_and_collapsed_domains_stay_finite(by):
     z, domain = shifted(40)
     z[:, 0] = 1
