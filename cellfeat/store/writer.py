@@ -241,9 +241,11 @@ class StoreWriter:
 
 
 def _resume_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of the existing store, if it was made as `wanted` says; else a new store with `wanted` written."""
-    if (path / MANIFEST).exists():
-        existing = read_manifest(path)
+    """The manifest of the existing store, if it was made as `wanted` says; else a new store with `wanted` written.
+
+    A store without shards holds nothing: a run that was stopped before its first one does not block a corrected one.
+    """
+    if (path / MANIFEST).exists() and (existing := read_manifest(path))["shards"]:
         before, now = ({**{key: made[key] for key in LAYOUT}, **made["provenance"]} for made in (existing, wanted))
         if changed := list(differences(before, now)):
             raise different(path, changed)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from cellfeat.core.files import write_text
-from cellfeat.data.synthetic import write_sites
+from cellfeat.core.text import read_text
+from cellfeat.data.synthetic import SITES, write_sites
+from cellfeat.errors import CellfeatError
 from cellfeat.workflows.pipeline import run_pipeline
 
 IMAGES_PER_SITE = 208  # 16 of each class
 
 PIPELINE = """\
 # All steps on three synthetic laboratories; copy it, name your own datasets, and run `cellfeat run` on it.
-output: {folder}/run
-data_root: {folder}/datasets
+output: {output}
+data_root: {data_root}
 detector:
   config: wbc_mask_rcnn_R_18_FPN_tiny.yaml
   overrides: # a few minutes on two cores: small pictures, few iterations
@@ -56,14 +59,26 @@ def run_demo(folder: Path, start: str | None = None) -> Path:
 
     Returns:
         The report.
+
+    Raises:
+        CellfeatError: The folder holds datasets or a pipeline that are not the demo's; they are left as they are.
     """
-    sites = write_sites(folder / "datasets", IMAGES_PER_SITE)
-    text = PIPELINE.format(
-        folder=folder.as_posix(),
+    path, text = folder / "pipeline.yaml", pipeline_text(folder)
+    if path.exists() and read_text(path) != text:
+        raise CellfeatError(f"{path}: is not the demo's", "run it with `cellfeat run`, or choose another folder")
+    write_sites(folder / "datasets", IMAGES_PER_SITE)
+    write_text(path, text)
+    return run_pipeline(path, start)
+
+
+def pipeline_text(folder: Path) -> str:
+    """The pipeline of a demo in that folder, as YAML."""
+    sites = [site.name for site in SITES]
+    return PIPELINE.format(
+        output=json.dumps((folder / "run").as_posix(), ensure_ascii=False),  # quoted: a name may hold a colon
+        data_root=json.dumps((folder / "datasets").as_posix(), ensure_ascii=False),
         sites=", ".join(sites),
         train=", ".join(f"{site}@train" for site in sites),
         test=", ".join(f"{site}@val" for site in sites),
         anchor=sites[0],
     )
-    write_text(folder / "pipeline.yaml", text)
-    return run_pipeline(folder / "pipeline.yaml", start)

@@ -27,6 +27,7 @@ from cellfeat.detection.structures import CellInstances
 from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.classes import CLASSES
+from cellfeat.store.discard import discard_rows
 from cellfeat.store.join import join_parts
 from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element, own_folder
 from cellfeat.workflows.dump_config import DumpConfig
@@ -94,12 +95,14 @@ def _check_weights(weights: str) -> None:
 
 def _check_readable(store: Store) -> None:
     """A store of unreadable images alone is a failure, such as a wrong suffix or a download that was cut."""
-    reasons = store.images()["reason"]
-    if len(reasons) and (reasons != "").all():
-        first, count = reasons.iloc[0], len(reasons)
+    images = store.images()
+    if len(images) and (images["reason"] != "").all():
+        discard_rows(store.path)  # a failed try must not block a corrected one
+        reasons = ", ".join(f"{count} {reason}" for reason, count in images["reason"].value_counts().items())
         raise CellfeatError(
-            f"{store.path}: none of the {count} images can be read; the first: {first}",
-            "correct the images or the dataset.yaml, remove this folder and dump again",
+            f"{store.path}: none of the {len(images)} images can be read: {reasons}; the first is "
+            f"{images['image_id'].iloc[0]}",
+            "correct the images or the dataset.yaml and dump again",
         )
 
 

@@ -78,6 +78,13 @@ def test_a_foreign_dataset_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(CellfeatError, match="another dataset"):
         write_sites(tmp_path, 1)
     assert (tmp_path / "site-a/dataset.yaml").read_text() == "name: mine\n"
+    (tmp_path / "site-a").rename(tmp_path / "mine")
+    (tmp_path / "site-b/images").mkdir(parents=True)
+    (tmp_path / "site-b/images/0000.jpg").write_text("a picture of the user's")  # without a description
+    with pytest.raises(CellfeatError, match="site-b: holds another dataset; choose another folder"):
+        write_sites(tmp_path, 1)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["mine", "site-b"]  # nothing was drawn
+    assert (tmp_path / "site-b/images/0000.jpg").read_text() == "a picture of the user's"
 
 
 def test_no_images_is_refused(tmp_path: Path) -> None:

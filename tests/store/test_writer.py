@@ -205,7 +205,7 @@ def test_other_provenance_is_refused(path, change, key):
 
 def test_long_values_are_shortened_to_where_they_differ(tmp_path):
     text = "\n".join(f"KEY_{k}: {k}" for k in range(200))
-    path = write(tmp_path / "store", [], {"config": text})
+    path = write(tmp_path / "store", [image(1)], {"config": text})
     with pytest.raises(CellfeatError) as error:
         write(path, [], {"config": text.replace("KEY_150: 150", "KEY_150: 7")})
     message = str(error.value)

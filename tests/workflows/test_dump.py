@@ -252,8 +252,11 @@ def test_images_that_cannot_be_read_are_listed_and_the_others_stored(tmp_path, m
     assert len(images) == 7
     for name in ("plain.png", "grey.png", "print.jpg", "alpha.png", "deep.png"):
         (folder / "images" / name).unlink()
-    with pytest.raises(CellfeatError, match="none of the 2 images can be read; the first: "):
+    with pytest.raises(CellfeatError, match=r"none of the 2 images can be read: 1 .*, 1 .*; the first is odd/cut.png"):
         dump(cfg, ["odd"], tmp_path / "none", options())
+    assert not list((tmp_path / "none" / "shards").iterdir())
+    Image.new("RGB", (64, 64), "white").save(folder / "images" / "cut.png")
+    assert len(dump(cfg, ["odd"], tmp_path / "none", options()).images()) == 2  # nothing has to be removed by hand
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from cellfeat.core.files import read_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.data.synthetic import write_sites
 from cellfeat.errors import Busy, CellfeatError
-from cellfeat.workflows.demo import PIPELINE
+from cellfeat.workflows.demo import pipeline_text, run_demo
 from cellfeat.workflows.pipeline import STAGES, PipelineConfig, load_pipeline, run_pipeline
 
 EXAMPLES = [
@@ -188,8 +188,17 @@ def test_every_example_loads(path):
 
 def test_the_demos_pipeline_is_one_that_a_user_could_write(tmp_path):
     path = tmp_path / "demo.yaml"
-    path.write_text(PIPELINE.format(folder="demo", sites="a, b", train="a@train", test="a@val", anchor="a"))
-    assert load_pipeline(path).dump.datasets == ["a", "b"]
+    path.write_text(pipeline_text(Path("my: demo #1")), encoding="utf-8")
+    loaded = load_pipeline(path)
+    assert loaded.dump.datasets == ["site-a", "site-b", "site-c"]
+    assert (loaded.output, loaded.data_root) == (Path("my: demo #1/run"), Path("my: demo #1/datasets"))
+
+
+def test_the_demo_leaves_another_pipeline_alone(tmp_path):
+    (tmp_path / "pipeline.yaml").write_text("output: mine\n")
+    with pytest.raises(CellfeatError, match=r"pipeline.yaml: is not the demo's; run it with `cellfeat run`"):
+        run_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from cellfeat.data.synthetic.sites import SITES, Site
 from cellfeat.errors import CellfeatError
 
 IMAGES, LABELS, COCO, DESCRIPTION = "images", "labels.csv", "coco.json", "dataset.yaml"
+CATEGORIES = [{"id": 1, "name": "WBC"}]
 
 
 def write_sites(root: Path, images_per_site: int, seed: int = 0, sites: Sequence[Site] = SITES) -> list[str]:
@@ -45,42 +46,51 @@ def write_sites(root: Path, images_per_site: int, seed: int = 0, sites: Sequence
         Names of the datasets, in the order of `sites`.
 
     Raises:
-        CellfeatError: `images_per_site` is below 1, or a folder holds a dataset that is not a synthetic site.
+        CellfeatError: `images_per_site` is below 1, or a folder holds something else than a synthetic site; then
+            nothing is written.
     """
     if images_per_site < 1:
         raise CellfeatError(f"images_per_site is {images_per_site}; give at least 1")
+    for site in sites:
+        _check_owner(Path(root) / site.name, site)
     for index, site in enumerate(sites):
         folder = Path(root) / site.name
-        # What the pictures depend on; the same facts mean that a standing folder need not be made again.
+        # What the pictures depend on; a folder with the same facts need not be made again.
         info = {
-            "description": f"Synthetic blood smears, {site.name}",
+            "description": _title(site),
             "version": __version__,
             "seed": seed,
             "images": images_per_site,
             "site": digest([index, asdict(site)]),
         }
-        if not _stands(folder, info):
+        if not _is_whole(folder, info):
             _write_site(folder, site, index, info)
     return [site.name for site in sites]
 
 
-def _stands(folder: Path, info: dict[str, Any]) -> bool:
-    """Whether the site was finished with the same facts; if it was not, its description is taken away."""
-    description = folder / DESCRIPTION
-    if not description.exists():
+def _check_owner(folder: Path, site: Site) -> None:
+    """Refuse a folder that holds anything and is not of this site, also one that was begun: coco.json claims it."""
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        content = read_json(folder / COCO) if (folder / COCO).exists() else {}
+        info = content.get("info") if isinstance(content, dict) else None
+        if not isinstance(info, dict) or info.get("description") != _title(site):
+            raise CellfeatError(f"{folder}: holds another dataset", "choose another folder or remove this one")
+
+
+def _is_whole(folder: Path, info: dict[str, Any]) -> bool:
+    """Whether the site was finished with the same facts; if it was not, its description is removed."""
+    if not (folder / DESCRIPTION).exists():
         return False
-    coco = read_json(folder / COCO) if (folder / COCO).exists() else {}
-    standing = coco.get("info", {})
-    if standing.get("description") != info["description"]:
-        raise CellfeatError(f"{folder}: holds another dataset; choose another folder or remove this one")
-    if standing == info and all((folder / IMAGES / image["file_name"]).exists() for image in coco["images"]):
+    coco = read_json(folder / COCO)
+    if coco["info"] == info and all((folder / IMAGES / image["file_name"]).exists() for image in coco["images"]):
         return True
-    description.unlink()
+    (folder / DESCRIPTION).unlink()
     return False
 
 
 def _write_site(folder: Path, site: Site, index: int, info: dict[str, Any]) -> None:
     seed, number = info["seed"], info["images"]
+    write_json(folder / COCO, {"info": info, "images": [], "annotations": [], "categories": CATEGORIES})
     labels = _balanced_labels(number, seed, index)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -93,14 +103,17 @@ def _write_site(folder: Path, site: Site, index: int, info: dict[str, Any]) -> N
         images.append({"id": i + 1, "file_name": name, "height": site.height, "width": site.width})
         for mask in masks:
             annotations.append({"id": len(annotations) + 1, "image_id": i + 1, **_annotation(mask)})
-    categories = [{"id": 1, "name": "WBC"}]
-    write_json(folder / COCO, {"info": info, "images": images, "annotations": annotations, "categories": categories})
+    write_json(folder / COCO, {"info": info, "images": images, "annotations": annotations, "categories": CATEGORIES})
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["file", "class"])
     rows.writerows((image["file_name"], label) for image, label in zip(images, labels))
     write_text(folder / LABELS, table.getvalue())
     write_text(folder / DESCRIPTION, yaml.safe_dump(_description(site), sort_keys=False))
+
+
+def _title(site: Site) -> str:
+    return f"Synthetic blood smears, {site.name}"
 
 
 def _balanced_labels(number: int, seed: int, site_index: int) -> list[str]:
@@ -132,7 +145,7 @@ def _description(site: Site) -> dict[str, Any]:
     """The dataset description of a site, in the catalogue's terms; paths are relative to the dataset's folder."""
     return {
         "name": site.name,
-        "title": f"Synthetic blood smears, {site.name}",
+        "title": _title(site),
         "domain": site.name,
         "images": IMAGES,
         "pattern": f"*{site.suffix}",
