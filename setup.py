@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "__init__.py")
 EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
-TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "ruff>=0.6"]
+TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
 
 setup(
     name="cellfeat",

@@ -14,6 +14,7 @@ from cellfeat.autoencoder.data import check_shapes
 from cellfeat.autoencoder.network import Autoencoder
 from cellfeat.autoencoder.scaling import ChannelScaling, channel_statistics
 from cellfeat.autoencoder.weights import load_autoencoder
+from cellfeat.core.precision import usable
 from cellfeat.core.tensors import best_device
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store, embed_batches
@@ -45,7 +46,7 @@ def encode(store: Store, weights: str | Path, batch_size: int = 256, precision: 
     check_shapes(store, crops=False)
     network, card, device = _load(weights)
     group = _groups(store, network, card)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=usable(precision, device) == "bf16")
 
     def latents(rows: np.ndarray) -> np.ndarray:
         return network.encode(_scaled(network, store, rows, group, device)).float().cpu().numpy()

@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from tqdm import tqdm
 
-from cellfeat.core.tensors import load_checkpoint, save_checkpoint
+from cellfeat.core.precision import usable
+from cellfeat.core.tensors import best_device, load_checkpoint, save_checkpoint
 from cellfeat.errors import CellfeatError
 
 
@@ -55,7 +56,7 @@ def fit(
             devices=local_world,
             num_nodes=world // local_world,
             strategy="ddp" if world > 1 else "auto",
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            precision="bf16-mixed" if usable(precision, best_device()) == "bf16" else "32-true",
             max_epochs=epochs,
             callbacks=[
                 *callbacks,

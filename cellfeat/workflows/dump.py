@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cellfeat.core.files import digest, sha256_file, write_json
 from cellfeat.core.lock import FolderLock
+from cellfeat.core.precision import usable
 from cellfeat.data.catalogue import Dataset, ImageRecord, open_dataset
 from cellfeat.data.class_tree import joined_classes
 from cellfeat.data.crops import crop_cell
@@ -23,6 +24,7 @@ from cellfeat.data.images import UnreadableImage, read_rgb
 from cellfeat.detection import Detector, build_detector, detectron2_problem
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import portable
+from cellfeat.detection.device import resolve_device
 from cellfeat.detection.structures import CellInstances
 from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
@@ -146,14 +148,15 @@ def _write(
     part: slice = slice(None),
 ) -> None:
     """Store the images `part` of the listings; the provenance is that of all of them."""
-    detector = build_detector(cfg, engine, pool=config.pool, precision=config.precision)
+    precision = usable(config.precision, resolve_device(cfg.MODEL.DEVICE))
+    detector = build_detector(cfg, engine, pool=config.pool, precision=precision)
     provenance = {
         "datasets": list(listings),
         "images": {name: listing_digest(listed) for name, listed in listings.items()},
         "engine": detector.name,
         "detector_config": portable(cfg),
         "weights_sha256": sha256_file(resolve_weights(cfg.MODEL.WEIGHTS)),
-        "dump": config.model_dump(exclude={"batch_size"}),
+        "dump": config.model_dump(exclude={"batch_size"}) | {"precision": precision},
     }
     if classes:
         provenance[CLASSES] = classes

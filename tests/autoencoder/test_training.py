@@ -86,7 +86,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(make_store, tmp_path, m
 def test_training_lowers_the_loss(make_store, tmp_path):
     patterns = np.random.default_rng(1).standard_normal((2, 256, 14, 14))
     store = make_store(features=patterns[np.arange(16) % 2])
-    config = AutoencoderConfig(epochs=6, batch_size=4, image_fraction=0.01, precision="bf16", beta=0.0)
+    config = AutoencoderConfig(epochs=6, batch_size=4, image_fraction=0.01, beta=0.0)
     train_autoencoder(store, tmp_path / "run", config)
     metrics = losses(tmp_path / "run")
     assert metrics["feature_loss"].iloc[-1] < 0.8 * metrics["feature_loss"].iloc[0]

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cellfeat.core.files import write_json
+from cellfeat.core.precision import usable
 from cellfeat.core.tensors import read_torch
 from cellfeat.detection.classes import class_names
 from cellfeat.detection.coco_evaluation import METRICS, Scores
@@ -205,7 +206,7 @@ class SeededTrainer(SimpleTrainer):
 
     def __init__(self, model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, bf16: bool) -> None:
         super().__init__(model, loader, optimizer)
-        self.bf16 = bf16
+        self.bf16 = bf16 and usable("bf16", next(model.parameters()).device) == "bf16"
 
     def run_step(self) -> None:
         start = time.perf_counter()

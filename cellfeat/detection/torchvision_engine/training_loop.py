@@ -12,10 +12,11 @@ from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
 from cellfeat.core.files import write_json, write_text
+from cellfeat.core.precision import usable
 from cellfeat.core.tensors import read_torch, save_checkpoint
 from cellfeat.detection.classes import class_names
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
-from cellfeat.detection.device import autocast
+from cellfeat.detection.device import autocast, resolve_device
 from cellfeat.detection.run_folder import (
     BEST,
     DIVERGED,
@@ -50,7 +51,8 @@ class Trainer:
         self.output = Path(cfg.OUTPUT_DIR)
         self.seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
         torch.manual_seed(self.seed)  # the initial weights
-        self.detector = TorchvisionDetector(cfg, precision="bf16" if cfg.SOLVER.AMP.ENABLED else "fp32")
+        precision = usable("bf16" if cfg.SOLVER.AMP.ENABLED else "fp32", resolve_device(cfg.MODEL.DEVICE))
+        self.detector = TorchvisionDetector(cfg, precision=precision)
         self.model = self.detector.model
         self.optimizer = build_optimizer(cfg, self.model)
         self.rate = learning_rate(cfg)
