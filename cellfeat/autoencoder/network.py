@@ -13,6 +13,7 @@ from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
 FEATURE_SHAPE = (256, 14, 14)  # of the detector's box pooler, as in the paper
 IMAGE_SIZE = 128  # px, of the reference code's crops
 LATENT_SIZE = 50  # as in the paper
+IMAGE_CHANNELS = (200, 180, 150, 128)  # of the image decoder, as published
 
 
 class Autoencoder(nn.Module):
@@ -45,16 +46,17 @@ class Autoencoder(nn.Module):
             nn.ConvTranspose2d(200, 256, kernel_size=3),  # 14
             nn.Tanh(),
         )
+        a, b, c, d = IMAGE_CHANNELS
         self.image_decoder = nn.Sequential(
-            nn.ConvTranspose2d(256, 200, kernel_size=5, stride=2),  # 14 -> 31 px
+            nn.ConvTranspose2d(256, a, kernel_size=5, stride=2),  # 14 -> 31 px
             nn.ReLU(),
-            nn.ConvTranspose2d(200, 180, kernel_size=3, stride=2),  # 63
+            nn.ConvTranspose2d(a, b, kernel_size=3, stride=2),  # 63
             nn.ReLU(),
-            nn.ConvTranspose2d(180, 150, kernel_size=3, stride=2),  # 127
+            nn.ConvTranspose2d(b, c, kernel_size=3, stride=2),  # 127
             nn.ReLU(),
-            nn.ConvTranspose2d(150, 128, kernel_size=2),  # 128
+            nn.ConvTranspose2d(c, d, kernel_size=2),  # 128
             nn.ReLU(),
-            nn.ConvTranspose2d(128, 3, kernel_size=1),
+            nn.ConvTranspose2d(d, 3, kernel_size=1),
             nn.Sigmoid(),
         )
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cellfeat.autoencoder import network
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
+
+NARROW = (8, 8, 8, 8)
 
 
 @pytest.fixture
@@ -39,3 +42,9 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
         return Store(path)
 
     return make
+
+
+@pytest.fixture
+def narrow_image_decoder(monkeypatch):
+    """An image decoder that costs a hundredth of the published one, which takes a second a cell and step."""
+    monkeypatch.setattr(network, "IMAGE_CHANNELS", NARROW)
