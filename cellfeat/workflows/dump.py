@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,6 @@ from cellfeat.core.precision import usable
 from cellfeat.data.catalogue import Dataset, ImageRecord, open_dataset
 from cellfeat.data.class_tree import joined_classes
 from cellfeat.data.crops import crop_cell
-from cellfeat.data.images import UnreadableImage, read_rgb
 from cellfeat.detection import Detector, build_detector, detectron2_problem
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import portable
@@ -33,6 +30,7 @@ from cellfeat.store.discard import discard_rows
 from cellfeat.store.join import join_parts
 from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element, own_folder
 from cellfeat.workflows.dump_config import DumpConfig
+from cellfeat.workflows.dump_images import read_ahead
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +50,9 @@ def dump(
 ) -> Store:
     """Run a detector over datasets and store what it finds; run again after an interruption, it goes on.
 
-    Images go through the network in fixed batches, so that a resumed dump stores the numbers of an unbroken one. Images
-    that cannot be read are stored with the reason and do not stop the run. The folder then also holds summary.json (see
-    `summarise`).
+    Images go through the network in fixed batches (see `read_ahead`), so that a resumed dump stores the numbers of an
+    unbroken one. Images that cannot be read are stored with the reason and do not stop the run. The folder then also
+    holds summary.json (see `summarise`).
 
     Args:
         cfg: The detector's config; `MODEL.WEIGHTS` names its checkpoint.
@@ -229,7 +227,7 @@ def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], c
     already = sum(record.image_id in writer.done for record in records)
     with_more = at_limit = 0
     with tqdm(total=len(records), initial=already, desc="dump", unit="image") as progress:
-        for batch, images in _batches(records, config.batch_size, writer.done):
+        for batch, images in read_ahead(records, config.batch_size, writer.done):
             readable = [
                 (record, image) for record, image in zip(batch, images, strict=True) if isinstance(image, np.ndarray)
             ]
@@ -243,6 +241,7 @@ def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], c
                     at_limit += good >= limit
                     writer.add(_result(record, image, cells, config))
                     progress.update()
+            instances, found, cells = [], {}, None  # masks of whole images are not kept beside those of the next part
     if at_limit:
         log.warning(
             "%d images have %d cells or more with a score of at least %g, and the detector gives no more than that: "
@@ -256,39 +255,6 @@ def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], c
             "only the %s one is kept (select: all keeps every cell)",
             *(with_more, len(records) - already, config.score_threshold, kept),
         )
-
-
-def _batches(
-    records: list[ImageRecord], size: int, done: set[str]
-) -> Iterator[tuple[list[ImageRecord], list[np.ndarray | str]]]:
-    """Batches of the whole listing that are not wholly done, the next one read while this one is used."""
-    batches = [records[start : start + size] for start in range(0, len(records), size)]
-    batches = [batch for batch in batches if any(record.image_id not in done for record in batch)]
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(_read, batches[0]) if batches else None
-        for batch, following in zip_longest(batches, batches[1:]):  # none at all on a whole store
-            assert ahead is not None
-            images = ahead.result()
-            ahead = reader.submit(_read, following) if following else None
-            yield batch, images
-
-
-def _read(batch: list[ImageRecord]) -> list[np.ndarray | str]:
-    """Each image, or the reason why it could not be read.
-
-    Raises:
-        CellfeatError: The folder of an image has vanished (a disk unplugged, a mount lost): no fault of the image, so
-            it must not be stored as unreadable.
-    """
-    images: list[np.ndarray | str] = []
-    for record in batch:
-        if not record.path.is_file() and not record.path.parent.is_dir():
-            raise CellfeatError(f"{record.path.parent}: the folder of images has vanished; bring it back and run again")
-        try:
-            images.append(read_rgb(record.path, bits=record.bits))
-        except UnreadableImage as error:
-            images.append(error.reason)
-    return images
 
 
 def _result(

@@ -19,7 +19,8 @@ from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2
 from cellfeat.errors import CellfeatError, MissingWeights
-from cellfeat.workflows.dump import DumpConfig, _read, central_cell, dump, iou, select_cells
+from cellfeat.workflows.dump import DumpConfig, central_cell, dump, iou, select_cells
+from cellfeat.workflows.dump_images import _read
 
 CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
 
@@ -148,6 +149,7 @@ def test_other_taps(tmp_path, data_root, cfg, pool, shape):
 SLOW = """
 import sys
 from cellfeat.detection.config import load_config
+from cellfeat.workflows.dump_images import _read
 from cellfeat.workflows.dump import DumpConfig, dump
 from cellfeat.store import writer
 from pathlib import Path
@@ -292,13 +294,13 @@ def test_a_changed_dataset_is_not_mixed_and_a_vanished_folder_ends_the_run(tmp_p
     )
     monkeypatch.setenv("CELLFEAT_DATASETS", str(tmp_path))
 
-    def vanish(batch, whole=_read):
-        if batch[0].image_id.endswith("2.png"):
+    def vanish(record, whole=_read):
+        if record.image_id.endswith("2.png"):
             (folder / "images").rename(folder / "gone")
-        return whole(batch)
+        return whole(record)
 
     with monkeypatch.context() as broken:
-        broken.setattr("cellfeat.workflows.dump._read", vanish)
+        broken.setattr("cellfeat.workflows.dump_images._read", vanish)
         with pytest.raises(CellfeatError, match="the folder of images has vanished; bring it back and run again"):
             dump(cfg, ["site"], tmp_path / "store", options(batch_size=2))
     (folder / "gone").rename(folder / "images")
