@@ -11,12 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cellfeat.autoencoder.network import FEATURE_SHAPE, IMAGE_SIZE
+from cellfeat.data.alignment import ANCHOR, anchor_of
 from cellfeat.errors import CellfeatError, MissingRequirement
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
-
-ANCHOR = "Matek-19"  # dataset D_0 of the AE-CFE paper
 
 
 class Batch(NamedTuple):
@@ -115,7 +114,7 @@ def order_domains(domains: Sequence[str], anchor: str | None, anchored: bool = T
 
     Args:
         domains: Names.
-        anchor: The anchor's name; None takes Matek-19, the anchor of the paper, or the only domain.
+        anchor: The anchor's name; see `anchor_of` for None.
         anchored: Whether the others are aligned to it; if not, no anchor has to be named.
 
     Raises:
@@ -123,14 +122,10 @@ def order_domains(domains: Sequence[str], anchor: str | None, anchored: bool = T
         MissingRequirement: No anchor is named, and which it is cannot be known.
     """
     names = sorted(set(domains))
-    if anchor is None:
-        known = [name for name in names if name.lower() == ANCHOR.lower()]
-        if not known and len(names) > 1 and anchored:
-            choice = f"name the domain that the others are aligned to: {', '.join(names)}"
-            raise MissingRequirement(f"anchor: not given, and {ANCHOR} is not among the domains", choice, "anchor")
-        anchor = (known or names)[0]
-    if anchor not in names:
-        raise CellfeatError(f"anchor {anchor!r} is not a domain of the store; choose one of: {', '.join(names)}")
+    if anchor is not None or anchored:
+        anchor = anchor_of(names, anchor)
+    else:  # no one is aligned to the first
+        anchor = next((name for name in names if name.lower() == ANCHOR.lower()), names[0])
     return [anchor, *(name for name in names if name != anchor)]
 
 

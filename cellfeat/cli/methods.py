@@ -37,6 +37,9 @@ def embed(
     weights: Annotated[
         Path | None, typer.Option(help="autoencoder.safetensors, for aecfe; other methods' own weights.")
     ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Take torchvision's ImageNet weights, downloaded once; of resnet.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Default: STORE/embeddings/METHOD.h5.", show_default=False)
     ] = None,
@@ -54,7 +57,8 @@ def embed(
     opened, target = Store(store), output or store / "embeddings" / f"{method.replace(':', '-')}.h5"
     if method == "aecfe" and weights is None:
         raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
-    options = {"weights": str(weights)} if weights else {}
+    options: dict[str, Any] = {"weights": str(weights)} if weights else {}
+    options |= {"pretrained": True} if pretrained else {}
     chosen = build(method, options | ({"embed_precision": precision} if method == "aecfe" else {}))
     if chosen.kind != "embedding":
         raise CellfeatError(f"--method {method}: embeds nothing, it predicts classes; use `cellfeat compare`")

@@ -13,7 +13,7 @@ All assume that the domains hold the same cells in the same shares; where they d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,32 @@ from cellfeat.errors import CellfeatError, MissingRequirement
 
 Alignment = Literal["coral", "combat", "monge"]
 
+ANCHOR = "Matek-19"  # dataset D_0 of the AE-CFE paper
 MIN_CELLS = 2  # of a domain, to estimate its statistics from
+
+
+def anchor_of(domains: Iterable[str], anchor: str | None, same_site: Mapping[str, str] | None = None) -> str:
+    """The domain that the others are aligned to: the one that is named, or Matek-19, or the only one.
+
+    Args:
+        domains: Names.
+        anchor: The name that was given, if any.
+        same_site: Our domain's name to the published one whose site it shares.
+
+    Raises:
+        CellfeatError: No domain has the anchor's name.
+        MissingRequirement: No anchor is named, and which it is cannot be known.
+    """
+    names = sorted(set(domains))
+    if anchor is None:
+        known = [name for name in names if ANCHOR.lower() in (name.lower(), (same_site or {}).get(name, "").lower())]
+        if len(known) != 1 and len(names) > 1:
+            choice = f"name the domain that the others are aligned to: {', '.join(names)}"
+            raise MissingRequirement(f"anchor: not given, and {ANCHOR} is not among the domains", choice, "anchor")
+        return (known or names)[0]
+    if anchor not in names:
+        raise CellfeatError(f"anchor {anchor!r} is not a domain of the store; choose one of: {', '.join(names)}")
+    return anchor
 
 
 def aligned(
@@ -35,15 +60,14 @@ def aligned(
         z: (n, d), finite.
         domain: (n,) names.
         rows: Row numbers of the cells that the statistics are taken from; all cells are moved.
+        anchor: See `anchor_of`.
 
     Returns:
         (n, d) float32.
     """
     names, chosen = sorted(set(domain.tolist())), np.zeros(len(z), bool)
     chosen[rows] = True
-    anchor = names[0] if anchor is None else anchor
-    if anchor not in names:
-        raise CellfeatError(f"anchor {anchor!r}: no such domain; choose from {', '.join(names)}")
+    anchor = anchor_of(names, anchor)
     for name in names:
         if (count := int((chosen & (domain == name)).sum())) < MIN_CELLS:
             raise MissingRequirement(

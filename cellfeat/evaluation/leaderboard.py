@@ -31,7 +31,7 @@ def leaderboard_line(pairs: Sequence[Pair], measured: Sequence[Mapping[str, floa
     line["protocol"] = pairs[0].protocol
     line["runs"] = max(len(pair.probabilities) for pair in pairs)
     for where in WHERE:
-        chosen = [pair for pair in pairs if not pair.reason and (pair.train != pair.test) == (where == "across")]
+        chosen = [pair for pair in pairs if not pair.reason and pair.where == where]
         for metric in (*METRICS, *SELECTION):
             runs = np.mean([pair.by_run[metric] for pair in chosen], axis=0) if chosen else np.empty(0)
             line[f"{where}_{metric}"] = float(runs.mean()) if len(runs) else float("nan")

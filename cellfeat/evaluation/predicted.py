@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import pandas as pd
 
 from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.data.class_tree import THE_CLASSES, ClassTree
-from cellfeat.evaluation.protocol import EvaluationConfig, ProtocolName, members, scored_domains
+from cellfeat.evaluation.protocol import EvaluationConfig, ProtocolName, members, trainings
 from cellfeat.evaluation.table import Pair, new_pair
 from cellfeat.store import Predictions
 
@@ -23,14 +22,15 @@ def predicted_pairs(
     config: EvaluationConfig,
     tree: ClassTree = THE_CLASSES,
 ) -> list[Pair]:
-    """Score predictions under one protocol, for every ordered pair of labelled domains.
+    """Score predictions under one protocol, for everything that is trained on and every domain that is tested.
 
     Under `paper` the most probable of all learned classes counts. Under `shared` probabilities of classes that the two
     domains do not share are left out and the rest is scaled to add up to 1.
 
     Args:
         protocol: "paper" or "shared"; `code` splits the cells in another way than the method's training did.
-        predictions: For each pair (trained on, tested on) that can be evaluated, one for each seed of the method.
+        predictions: By (name of the training, tested domain), where it can be evaluated, one for each seed of the
+            method.
         split: "train" or "test" of every cell of `table`, indexed by cell_id.
         tree: Classes and their parents.
     """
@@ -38,13 +38,15 @@ def predicted_pairs(
     part = parts_of(split, labelled["cell_id"])
     cell_id, domain, label = (labelled[name].to_numpy(str) for name in ("cell_id", "domain", "label"))
     pairs = []
-    for train, test in product(scored_domains(domain.tolist(), config), repeat=2):
-        learned, scored = members(domain, part, train, test, protocol)
-        pair, _, _, scored = new_pair((method, "own", protocol, train, test), label, learned, scored, config, tree)
-        if not pair.reason:
-            for run in predictions[train, test]:
-                source = f"{run.attributes.get('method')} predictions"
-                rows = rows_of(cell_id[scored], run.cell_id, source, "predict this store again")
-                pair.add(run.classes.tolist(), run.probabilities[rows])
-        pairs.append(pair)
+    for training in trainings(domain.tolist(), config):
+        for test in training.tests:
+            learned, scored = members(domain, part, training.sources, test, protocol)
+            who = (method, "own", protocol, training, test)
+            pair, _, _, scored = new_pair(who, label, learned, scored, config, tree)
+            if not pair.reason:
+                for run in predictions[pair.train, test]:
+                    source = f"{run.attributes.get('method')} predictions"
+                    rows = rows_of(cell_id[scored], run.cell_id, source, "predict this store again")
+                    pair.add(run.classes.tolist(), run.probabilities[rows])
+            pairs.append(pair)
     return pairs

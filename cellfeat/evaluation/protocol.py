@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.class_tree import ClassTree, load_classes
@@ -26,11 +27,11 @@ from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 ProtocolName = Literal["paper", "shared", "code"]
 Classes = Literal["all", "shared"]
+Where = Literal["within", "across"]
 ClassifierName = Literal["forest", "linear", "knn"]
 CLASSES: dict[ProtocolName, Classes] = {"paper": "all", "shared": "shared", "code": "all"}
 CODE_TREES, CODE_SPLIT_SEED, CODE_FOREST_SEED = 100, 42, 0  # RandomForest.py of the reference implementation
@@ -54,7 +55,16 @@ class EvaluationConfig(BaseModel):
     )
     neighbours: int = Field(default=20, ge=1, description="How many cells vote in 'knn'.")
     domains: list[str] | None = Field(
-        default=None, min_length=1, description="The labelled domains to train on and to test on; default: all."
+        default=None,
+        min_length=1,
+        description="The labelled domains to test on, and to train on unless `train` names others; default: all.",
+    )
+    train: Literal["each", "leave-one-out"] | list[list[str]] = Field(
+        default="each",
+        description=(
+            "What is learned from: 'each' domain by itself, 'leave-one-out' all of them pooled but the one that is "
+            "tested, or sets of domains that are pooled, [[a, b], [c]]; a,b is one set."
+        ),
     )
     bootstrap: int = Field(
         default=1000, ge=0, description="Resamples of the tested cells behind the 95 % intervals; 0 leaves them out."
@@ -77,6 +87,24 @@ class EvaluationConfig(BaseModel):
         default=5, ge=2, description="A pair with fewer cells to train on, or to score, is not evaluated."
     )
 
+    @field_validator("train", mode="before")
+    @classmethod
+    def _sets(cls, given: Any) -> Any:
+        if isinstance(given, str) and given not in ("each", "leave-one-out"):
+            given = [[name.strip() for name in given.split(",")]]
+        if not isinstance(given, (list, tuple)):
+            return given
+        sets = [[one] if isinstance(one, str) else one for one in given]
+        named = [sorted(one) for one in sets if isinstance(one, (list, tuple)) and all(isinstance(n, str) for n in one)]
+        if not sets or [] in named:
+            raise ValueError("a set to train on names no domain")
+        for one in named:
+            if len(set(one)) < len(one):
+                raise ValueError(f"{' + '.join(one)} names one twice")
+            if named.count(one) > 1:
+                raise ValueError(f"{' + '.join(one)} occurs twice")
+        return sets
+
     def tree(self, of_store: ClassTree) -> ClassTree:
         """The classes of the table `classes`, or those that a store keeps.
 
@@ -94,20 +122,59 @@ class EvaluationConfig(BaseModel):
         return [CODE_FOREST_SEED] if protocol == "code" else [self.seed + run for run in range(self.runs)]
 
 
-def scored_domains(labelled: Iterable[str], config: EvaluationConfig) -> list[str]:
-    """The domains to train on and to test on, in alphabetical order.
+class Training(NamedTuple):
+    """Domains whose labelled cells are learned from together, and the domains that are then tested.
+
+    Attributes:
+        sources: In alphabetical order.
+        tests: In alphabetical order.
+    """
+
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The sources in one word: what tables call `train`."""
+        return " + ".join(self.sources)
+
+    def where(self, test: str) -> Where:
+        """'within' if the tested domain is one of the sources."""
+        return "within" if test in self.sources else "across"
+
+
+def trainings(labelled: Iterable[str], config: EvaluationConfig) -> list[Training]:
+    """What is trained on, and what each is tested on.
 
     Args:
         labelled: The domains that have labelled cells.
 
     Raises:
-        CellfeatError: The config names one that has none.
+        CellfeatError: The config names one that has none, or there is none to leave out.
     """
     there = sorted(set(labelled))
-    for name in config.domains or ():
-        if name not in there:
-            raise CellfeatError(f"domains: {name!r} has no labelled cell in the store; choose from {', '.join(there)}")
-    return there if config.domains is None else sorted(set(config.domains))
+    sets = [] if isinstance(config.train, str) else config.train
+    for key, names in (("domains", config.domains or ()), ("train", [name for one in sets for name in one])):
+        for name in names:
+            if name not in there:
+                raise CellfeatError(
+                    f"{key}: {name!r} has no labelled cell in the store; choose from {', '.join(there)}"
+                )
+    tests = tuple(there if config.domains is None else sorted(set(config.domains)))
+    if config.train == "each":
+        return [Training((name,), tests) for name in tests]
+    if config.train == "leave-one-out":
+        if len(tests) < 2:
+            raise CellfeatError(
+                f"train: leave-one-out needs two labelled domains, there is {', '.join(tests) or 'none'}"
+            )
+        return [Training(tuple(name for name in tests if name != out), (out,)) for out in tests]
+    return [Training(tuple(sorted(one)), tests) for one in sets]
+
+
+def involved_domains(planned: Iterable[Training]) -> list[str]:
+    """The domains that are trained on or tested, in alphabetical order."""
+    return sorted({name for one in planned for name in (*one.sources, *one.tests)})
 
 
 def complete_split(
@@ -154,10 +221,10 @@ def reference_split(labelled: pd.DataFrame) -> pd.Series:
 
 
 def members(
-    domain: np.ndarray, part: np.ndarray, train: str, test: str, protocol: ProtocolName
+    domain: np.ndarray, part: np.ndarray, sources: tuple[str, ...], test: str, protocol: ProtocolName
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows a pair of domains trains on, and which it scores: two bool arrays (n,) that never overlap."""
-    learned = (domain == train) & (part == "train")
-    if protocol == "code" and train != test:
+    """Which rows are trained on, of the `sources`, and which are scored: two bool arrays (n,) that never overlap."""
+    learned = np.isin(domain, sources) & (part == "train")
+    if protocol == "code" and test not in sources:
         return learned, domain == test
     return learned, (domain == test) & (part == "test")

@@ -14,7 +14,7 @@ import pandas as pd
 import cellfeat
 from cellfeat.core.files import sha256_file, write_json, write_text
 from cellfeat.core.spreadsheet import without_formulas
-from cellfeat.data.alignment import MIN_CELLS, aligned
+from cellfeat.data.alignment import ANCHOR, MIN_CELLS, aligned
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.split import divided_groups, patients_known, read_split, units_of
 from cellfeat.errors import CellfeatError
@@ -103,14 +103,18 @@ def evaluate(
 
 
 def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:
-    """How far apart domains and classes lie in an embedding, on the test part: as it is, and aligned by CORAL."""
+    """How far apart domains and classes lie in an embedding, on the test part: as it is, and aligned by CORAL.
+
+    CORAL's anchor is Matek-19 where it is there, else the domain with the most cells to take statistics from.
+    """
     z, domain, label = align(one, table), table["domain"].to_numpy(str), table["label"].to_numpy(str)
     part, unit = parts_of(split, table["cell_id"]), units_of(table).to_numpy(str)
     tested, learned = part == "test", np.flatnonzero(part == "train")
     views = {method_of(one): z}
-    cells = [int((domain[learned] == name).sum()) for name in sorted(set(domain))]
-    if len(cells) > 1 and min(cells) >= MIN_CELLS:  # a domain of a single cell has no statistics
-        views[f"{method_of(one)}+coral"] = aligned(z, domain, learned, "coral")
+    cells = {name: int((domain[learned] == name).sum()) for name in sorted(set(domain))}
+    if len(cells) > 1 and min(cells.values()) >= MIN_CELLS:  # a domain of a single cell has no statistics
+        anchor = ANCHOR if ANCHOR in cells else max(cells, key=lambda name: cells[name])
+        views[f"{method_of(one)}+coral"] = aligned(z, domain, learned, "coral", anchor)
     lines = []
     for method, view in views.items():
         found = separation(view[tested], domain[tested], label[tested], unit=unit[tested])
@@ -141,9 +145,8 @@ def summary(scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Mean of each metric within and across domains, by method, classifier and protocol; None where no pair counts."""
     lines = []
     for (method, classifier, protocol), rows in scored.groupby(["method", "classifier", "protocol"], sort=False):
-        across = rows["train"] != rows["test"]
-        for where, chosen in (("within", rows[~across]), ("across", rows[across])):
-            means = chosen.groupby("metric", sort=False)["mean"].mean()
+        for where in ("within", "across"):
+            means = rows[rows["where"] == where].groupby("metric", sort=False)["mean"].mean()
             values = {str(metric): None if np.isnan(value) else float(value) for metric, value in means.items()}
             lines.append({"method": method, "classifier": classifier, "protocol": protocol, "domains": where, **values})
     return lines
@@ -157,6 +160,7 @@ def confusion_entry(pair: Pair) -> dict[str, Any]:
         "protocol": pair.protocol,
         "train": pair.train,
         "test": pair.test,
+        "where": pair.where,
         "classes": list(pair.classes),
         "compared_as": pair.level,
         "runs": len(pair.confusions),

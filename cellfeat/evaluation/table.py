@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,28 +24,31 @@ from cellfeat.evaluation.protocol import (
     ClassifierName,
     EvaluationConfig,
     ProtocolName,
+    Training,
+    Where,
     complete_split,
     members,
     reference_split,
-    scored_domains,
+    trainings,
 )
 
 if TYPE_CHECKING:
     from cellfeat.store import Embeddings
 
-
 COLUMNS = (
-    *("method", "classifier", "protocol", "train", "test", "metric"),
+    *("method", "classifier", "protocol", "train", "test", "where", "metric"),
     *("mean", "sd", "low", "high", "runs", "chance", "n_train", "n_test", "classes", "unlearned", "reason"),
 )
 
 
 @dataclass
 class Pair:
-    """A classifier's training domain and the domain that it is scored on.
+    """What a classifier is trained on and the domain that it is scored on.
 
     Attributes:
         classifier: Its name; "own" where the method itself predicts.
+        train: The name of a `Training`: a domain, or several that are pooled.
+        where: "within" if the scored domain is one that was trained on, else "across".
         classes: The k classes that are learned or scored, in alphabetical order.
         learned_classes: Those of them that are learned.
         n_train: Cells that are learned from.
@@ -62,6 +65,7 @@ class Pair:
     protocol: ProtocolName
     train: str
     test: str
+    where: Where
     classes: tuple[str, ...]
     learned_classes: tuple[str, ...]
     n_train: int
@@ -127,6 +131,7 @@ def cross_domain_table(
     min_cells: int = 5,
     classifier: ClassifierName = "forest",
     balanced: bool = False,
+    train: Literal["each", "leave-one-out"] | list[list[str]] = "each",
     tree: ClassTree = THE_CLASSES,
 ) -> pd.DataFrame:
     """Score embeddings within and across domains.
@@ -145,13 +150,16 @@ def cross_domain_table(
         min_cells: A pair with fewer cells to train on, or to score, is not evaluated.
         classifier: "forest", "linear" or "knn", see `cellfeat.evaluation.classifiers`.
         balanced: Whether every class has the same weight in training.
+        train: What is learned from, see `EvaluationConfig`.
 
     Returns:
-        One row for each method, pair of domains and metric (accuracy, balanced_accuracy, macro_f1, all fractions, and
-        entropy and snd, see `cellfeat.data.model_selection`): the columns method, classifier, protocol, train, test,
-        metric, mean, sd (over runs; NaN for a single run), low and high (95 % interval over resamples of the scored
-        cells), runs, chance (of the best constant answer), n_train, n_test, classes (learned or scored, joined by ";"),
-        unlearned (scored and never learned) and reason ("" where evaluated, else why not).
+        One row for each method, pair of what is trained on and what is tested, and metric (accuracy,
+        balanced_accuracy, macro_f1, all fractions, and entropy and snd, see `cellfeat.data.model_selection`): the
+        columns method, classifier, protocol, train (pooled domains joined by " + "), test, where ("within" if the
+        tested domain is one that was trained on, else "across"), metric, mean, sd (over runs; NaN for a single run),
+        low and high (95 % interval over resamples of the scored cells), runs, chance (of the best constant answer),
+        n_train, n_test, classes (learned or scored, joined by ";"), unlearned (scored and never learned) and reason
+        ("" where evaluated, else why not).
 
     Raises:
         CellfeatError: The embeddings lack a cell of `table`, or `split` does not fit it.
@@ -160,6 +168,7 @@ def cross_domain_table(
         protocols=[protocol],
         classifiers=[classifier],
         balanced=balanced,
+        train=train,
         runs=runs,
         trees=trees,
         depth=depth,
@@ -183,7 +192,7 @@ def score_pairs(
     config: EvaluationConfig,
     tree: ClassTree = THE_CLASSES,
 ) -> list[Pair]:
-    """Train and score the classifiers of one method under one protocol, for every ordered pair of labelled domains.
+    """Train and score the classifiers of one method under one protocol, for every pair of `trainings`.
 
     Args:
         embeddings: (n, d) in the order of `table`, one for each seed of the method; run k takes the k-th, and the
@@ -198,18 +207,18 @@ def score_pairs(
     domain, label = (labelled[name].to_numpy(str) for name in ("domain", "label"))
 
     pairs: list[Pair] = []
-    domains = scored_domains(domain.tolist(), config)
-    total = len(domains) ** 2 * len(config.classifiers)
+    planned = trainings(domain.tolist(), config)
+    total = sum(len(one.tests) for one in planned) * len(config.classifiers)
     with tqdm(total=total, desc=f"{method}, protocol {protocol}", unit="pair") as progress:
         for name in config.classifiers:
             seeds = config.run_seeds(protocol)
             if name != "forest":
                 seeds = seeds[: len(zs)]
-            for train in domains:
+            for training in planned:
                 by_classes = defaultdict(list)  # one classifier serves every test domain for which it learns the same
-                for test in domains:
-                    learned, scored = members(domain, part, train, test, protocol)
-                    who = (method, name, protocol, train, test)
+                for test in training.tests:
+                    learned, scored = members(domain, part, training.sources, test, protocol)
+                    who = (method, name, protocol, training, test)
                     pair, compared, learned, scored = new_pair(who, label, learned, scored, config, tree)
                     pairs.append(pair)
                     if not pair.reason:
@@ -222,12 +231,12 @@ def score_pairs(
                         model = classifiers.fit(name, z[learned], taught, config, protocol, seed)
                         for pair, scored, *_ in group:
                             pair.add(model.classes_.tolist(), model.predict_proba(z[scored]))
-                progress.update(len(domains))
+                progress.update(len(training.tests))
     return pairs
 
 
 def new_pair(
-    who: tuple[str, str, ProtocolName, str, str],
+    who: tuple[str, str, ProtocolName, Training, str],
     label: np.ndarray,
     learned: np.ndarray,
     scored: np.ndarray,
@@ -236,11 +245,11 @@ def new_pair(
 ) -> tuple[Pair, np.ndarray, np.ndarray, np.ndarray]:
     """A pair without its runs, the class (n,) that it compares each cell as, and which cells are learned and scored.
 
-    Two domains that label at different levels are compared at the finest level that both have. Under `shared` cells
+    Sites that label at different levels are compared at the finest level that both have. Under `shared` cells
     of classes that the domains do not share are neither learned nor scored.
 
     Args:
-        who: Method, classifier, protocol, training domain and scored domain.
+        who: Method, classifier, protocol, what is trained on, and the scored domain.
         label: (n,) classes.
         learned: (n,) bool, the cells that may be learned from.
         scored: (n,) bool, the cells that may be scored.
@@ -256,7 +265,9 @@ def new_pair(
     classes = tuple(sorted({*taught, *label[scored]}))
     n_train, n_test = int(learned.sum()), int(scored.sum())
     reason = _why_not(len(taught), kind, n_train, n_test, config.min_cells)
-    pair = Pair(*who, classes, taught, n_train, n_test, reason, label[scored], config.bootstrap, level)
+    method, classifier, protocol, training, test = who
+    named = (method, classifier, protocol, training.name, test, training.where(test))
+    pair = Pair(*named, classes, taught, n_train, n_test, reason, label[scored], config.bootstrap, level)
     return pair, label, learned, scored
 
 
@@ -316,6 +327,7 @@ def _rows(pair: Pair) -> Iterator[dict[str, object]]:
             "protocol": pair.protocol,
             "train": pair.train,
             "test": pair.test,
+            "where": pair.where,
             "metric": metric,
             "mean": np.mean(values) if values else np.nan,
             "sd": np.std(values, ddof=1) if len(values) > 1 else np.nan,

@@ -16,7 +16,7 @@ from cellfeat.data.split import units_of
 from cellfeat.evaluation.leaderboard import leaderboard_line
 from cellfeat.evaluation.predicted import predicted_pairs
 from cellfeat.evaluation.projection import project
-from cellfeat.evaluation.protocol import EvaluationConfig, scored_domains
+from cellfeat.evaluation.protocol import EvaluationConfig, involved_domains, trainings
 from cellfeat.evaluation.run import confusion_entry
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import Pair, align, score_pairs, tidy
@@ -33,7 +33,8 @@ def score_embeddings(
 ) -> dict[str, Any]:
     """Score embeddings, one file a seed.
 
-    The alignment is measured on the test cells of the scored domains; the map is of the first seed.
+    The alignment is measured on the test cells of the domains that are trained on or tested; the map is of the
+    first seed.
 
     Returns:
         table: The rows of the cross-domain table.
@@ -47,7 +48,7 @@ def score_embeddings(
         pair for protocol in config.protocols for pair in score_pairs(title, zs, table, protocol, split, config, tree)
     ]
     domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
-    chosen = np.isin(domain, scored_domains(domain[label != ""].tolist(), config))
+    chosen = np.isin(domain, involved_domains(trainings(domain[label != ""].tolist(), config)))
     unit = units_of(table).to_numpy(str)
     tested = chosen & (parts_of(split, table["cell_id"]) == "test")
     measured = [separation(z[tested], domain[tested], label[tested], unit=unit[tested]) for z in zs]

@@ -20,11 +20,11 @@ def align_embeddings(
         source: An embeddings file of the store.
         table: The store's table.
         rows: Row numbers of the cells that the statistics are taken from: the train parts of all domains.
-        anchor: Domain that the others are moved onto; None takes the first in alphabetical order.
+        anchor: Domain that the others are moved onto; see `anchor_of` for None.
 
     Raises:
-        CellfeatError: The file lacks a cell of the store, the anchor is no domain, or a domain has fewer than two of
-            the `rows`.
+        CellfeatError: The file lacks a cell of the store, the anchor is no domain or cannot be known, or a domain has
+            fewer than two of the `rows`.
     """
     found = read_embeddings(source)
     z = aligned(found.of(table["cell_id"]), table["domain"].to_numpy(str), rows, by, anchor)

@@ -1,4 +1,4 @@
-"""Networks of torchvision and their weights from local files; nothing is ever downloaded."""
+"""Networks of torchvision and their weights from local files (`hub` downloads them)."""
 
 from __future__ import annotations
 
@@ -123,6 +123,16 @@ def headless(name: str, size: int, weights: str | None, sha256: str | None) -> t
     """A `torchvision_model` behind a `Resize`, without its head: images (n, 3, S, S) to features (n, d); and d."""
     network = torchvision_model(name, size, weights, sha256)
     features = cut_head(network)
+    return nn.Sequential(Resize(size), network), features
+
+
+def convolutions(name: str, size: int, weights: str | None, sha256: str | None) -> tuple[nn.Sequential, int]:
+    """As `headless`; of a VGG without all its fully connected layers, its last maps averaged over the positions."""
+    if not name.startswith("vgg"):
+        return headless(name, size, weights, sha256)
+    network: Any = torchvision_model(name, size, weights, sha256)
+    features = next(layer.out_channels for layer in reversed(network.features) if isinstance(layer, nn.Conv2d))
+    network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Identity()
     return nn.Sequential(Resize(size), network), features
 
 

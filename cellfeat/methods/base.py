@@ -114,7 +114,7 @@ def demand(method: Method, store: Store, rows: np.ndarray) -> None:
     if "masks" in method.needs and not _has_masks(store, rows):
         reason = "every mask of the store is empty or full"
         raise MissingRequirement(f"{method.name}: lacks masks: {reason}", lacking="masks")
-    if "weights" in method.needs and weights is None:
+    if "weights" in method.needs and weights is None and not getattr(method.config, "pretrained", False):
         hint = getattr(method, "weights_hint", "give the path of the file in its config")
         raise MissingWeights(f"{method.name}: lacks weights: {hint}", lacking="weights")
     if weights is not None and not Path(weights).is_file():

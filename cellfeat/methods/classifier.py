@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound=nn.Module)
 
 PREDICT_BATCH = 64
-WEIGHTS, MODEL = "weights.safetensors", "model.json"
+WEIGHTS, MODEL, METRICS = "weights.safetensors", "model.json", "metrics.csv"
 
 
 def numbered_labels(store: Store, rows: np.ndarray, method: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -163,17 +163,18 @@ def train(
     the best and do not count as epochs without a rise.
     """
     checkpoints = folder / "checkpoints"
-    with torch.random.fork_rng():
-        fit(
-            module,
-            checkpoints,
-            title=title,
-            epochs=epochs,
-            cells=cells,
-            precision=precision,
-            callbacks=[Stopping(patience, earliest), BestEpoch(checkpoints, earliest)],
-        )
-    write_text(folder / "metrics.csv", pd.DataFrame(module.history).to_csv(index=False, lineterminator="\n"))
+    if not (folder / METRICS).is_file():  # else this training is complete
+        with torch.random.fork_rng():
+            fit(
+                module,
+                checkpoints,
+                title=title,
+                epochs=epochs,
+                cells=cells,
+                precision=precision,
+                callbacks=[Stopping(patience, earliest), BestEpoch(checkpoints, earliest)],
+            )
+        write_text(folder / METRICS, pd.DataFrame(module.history).to_csv(index=False, lineterminator="\n"))
     module.load_state_dict(load_checkpoint(checkpoints / "best.ckpt")["state_dict"])
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cellfeat.methods.background import purple_masks
+
 if TYPE_CHECKING:
     from cellfeat.store import Store
+
+Masked = Literal["mask", "purple"]
 
 READ_BATCH = 256  # crops at a time: 12 MB of 128 px
 
@@ -67,6 +71,13 @@ class Normalisation(NamedTuple):
         sd = np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6))
         return cls(number, torch.from_numpy(mean).float(), torch.from_numpy(sd).float())
 
+    def extended(self, names: Iterable[str], like: str) -> Normalisation:
+        """With further domains, each with the mean and standard deviation of the domain `like`."""
+        new = sorted(set(names) - set(self.number))
+        rows = torch.tensor([*range(len(self.number)), *[self.number[like]] * len(new)])
+        number = self.number | {name: len(self.number) + k for k, name in enumerate(new)}
+        return Normalisation(number, self.mean[rows], self.sd[rows])
+
     def __call__(self, images: Tensor, place: Tensor) -> Tensor:
         """Normalise images (n, 3, S, S) in [0, 1] of the domains numbered `place` (n,)."""
         return (images - self.mean[place][:, :, None, None]) / self.sd[place][:, :, None, None]
@@ -80,7 +91,7 @@ class CropDataset(Dataset):
         label: (len(store),) int64, see `CropBatch`.
         normalisation: Of the channels.
         augment: Changes one image (3, S, S) uint8 at random; None changes nothing.
-        masked: Blacken what lies outside the cell's mask.
+        masked: Blacken what lies outside the detector's mask ("mask") or the `purple_masks`; None blackens nothing.
     """
 
     def __init__(
@@ -89,7 +100,7 @@ class CropDataset(Dataset):
         label: np.ndarray,
         normalisation: Normalisation,
         augment: Callable[[Tensor], Tensor] | None = None,
-        masked: bool = False,
+        masked: Masked | None = None,
     ) -> None:
         self.store = store
         self._label = label
@@ -103,8 +114,9 @@ class CropDataset(Dataset):
     def __getitem__(self, batch: tuple[np.ndarray, int]) -> CropBatch:
         rows, seed = batch
         crops = self.store.read("crops", rows)
-        if self._masked:
-            crops = crops * self.store.read("masks", rows)[..., None]
+        if self._masked is not None:
+            masks = purple_masks(crops) if self._masked == "purple" else self.store.read("masks", rows)
+            crops = crops * masks[..., None]
         images = torch.from_numpy(crops).permute(0, 3, 1, 2)
         if self._augment is not None:
             with torch.random.fork_rng(devices=[]):

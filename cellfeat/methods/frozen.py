@@ -1,6 +1,7 @@
 """Frozen networks that others trained: ImageNet's ResNet-101, whatever timm has, and DinoBloom.
 
-Nothing is downloaded: `weights` is a local file, and a method without it says where the file is to be had.
+`weights` is a local file, and a method without it says where the file is to be had; ResNet-101's are downloaded where
+`pretrained` asks for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 
 from cellfeat.core.tensors import best_device
 from cellfeat.errors import CellfeatError, MissingRequirement, MissingWeights
@@ -29,6 +29,7 @@ from cellfeat.methods.backbones import (
     torchvision_model,
 )
 from cellfeat.methods.crops import CropDataset, Normalisation, unknown_labels
+from cellfeat.methods.hub import hub_url, local_weights
 from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ DINOBLOOM = {
 
 
 class FrozenConfig(BaseModel):
-    """Settings of `ResNet`."""
+    """What the frozen networks have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,12 +55,24 @@ class FrozenConfig(BaseModel):
     batch_size: int = Field(32, ge=1, description="Cells at a time.")
 
 
+class ResNetConfig(FrozenConfig):
+    """Settings of `ResNet`: a file or the hub's."""
+
+    pretrained: bool = Field(
+        False,
+        description=(
+            "Without `weights`: take torchvision's ImageNet weights, downloaded once and checked against the "
+            "digest in their name."
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class ResNet:
     """ResNet-101 trained on ImageNet; 2,048 averaged features of the crop."""
 
     config: Any
-    Config: ClassVar[type[BaseModel]] = FrozenConfig
+    Config: ClassVar[type[BaseModel]] = ResNetConfig
     kind: ClassVar[Kind] = "embedding"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     title: ClassVar[str] = "ResNet-101 trained on ImageNet"
@@ -72,7 +85,7 @@ class ResNet:
     @property
     def weights_hint(self) -> str:
         """Where the file is to be had."""
-        return _hint(get_model_weights("resnet101").DEFAULT.url)
+        return f"{_hint(hub_url('resnet101'))}, or set `pretrained`"
 
     def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
         """Nothing is learned."""
@@ -84,9 +97,8 @@ class ResNet:
             CellfeatError: The weights are missing, or are not this network's.
         """
         config = self.config
-        if config.weights is None:
-            raise MissingWeights(f"{self.name}: lacks weights: {self.weights_hint}", lacking="weights")
-        body, mean, sd = self.network(read_weights(config.weights, config.sha256))
+        path = self.weights_file()
+        body, mean, sd = self.network(read_weights(path, config.sha256))
         device = best_device()
         network = nn.Sequential(Resize(config.size), body).eval().to(device)
         dataset = CropDataset(store, unknown_labels(store), Normalisation.fixed(store, mean, sd))
@@ -97,16 +109,27 @@ class ResNet:
         with torch.inference_mode():
             return embed_batches(store, self.name, config.batch_size, outputs)
 
+    def weights_file(self) -> str:
+        """The local file of the weights.
+
+        Raises:
+            MissingWeights: It is not named, or cannot be downloaded.
+        """
+        path = local_weights("resnet101", self.config.weights, getattr(self.config, "pretrained", False))
+        if path is None:
+            raise MissingWeights(f"{self.name}: lacks weights: {self.weights_hint}", lacking="weights")
+        return path
+
     def network(self, weights: dict[str, Any]) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
         """The network with these weights, (n, 3, size, size) to (n, d); the mean and sd of its input's channels."""
         body = torchvision_model("resnet101", self.config.size)
-        load_weights(body, self.config.weights, weights, ignore="fc.")
+        load_weights(body, self.config.weights or "the hub's file", weights, ignore="fc.")
         cut_head(body)
         return body, IMAGENET_MEAN, IMAGENET_SD
 
 
 class TimmConfig(FrozenConfig):
-    """Settings of `Timm`: those of `ResNet`, and `model`, the name that timm has for the network."""
+    """Settings of `Timm`: those of all, and `model`, the name that timm has for the network."""
 
     model: str = Field(description="The name that timm has for the network; what follows the colon of the name.")
 
@@ -139,7 +162,7 @@ class Timm(ResNet):
 
 
 class DinoBloomConfig(FrozenConfig):
-    """Settings of `DinoBloom`: those of `ResNet`, and `model`, the size of the vision transformer."""
+    """Settings of `DinoBloom`: those of all, and `model`, the size of the vision transformer."""
 
     model: Literal["s", "b", "l", "g"] = Field("b", description="Size of the vision transformer.")
 

@@ -42,6 +42,7 @@ from cellfeat.methods.classifier import (
     weighted_cross_entropy,
 )
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, unknown_labels
+from cellfeat.methods.hub import local_weights
 
 if TYPE_CHECKING:
     from cellfeat.methods.base import Kind
@@ -131,6 +132,13 @@ class MDDConfig(BaseModel):
     model: str = Field("resnet18", description="Network of torchvision that gives the features.")
     weights: str | None = Field(None, description="Local file with its ImageNet weights; None starts from scratch.")
     sha256: str | None = Field(None, description="Digest that the file must have.")
+    pretrained: bool = Field(
+        False,
+        description=(
+            "Without `weights`: start from torchvision's ImageNet weights, downloaded once and checked against the "
+            "digest in their name."
+        ),
+    )
     size: int = Field(128, ge=16, description="Side in px that the crops are brought to.")
     width: int = Field(1024, ge=1, description="Of the bottleneck and the heads.")
     margin: float = Field(4.0, gt=0, description="γ.")
@@ -188,6 +196,9 @@ class MDD:
     def fit(self, store: Store, rows: np.ndarray, folder: Path, target_rows: np.ndarray) -> None:
         """Train; `folder` gets weights.safetensors, model.json and metrics.csv.
 
+        Domains of the store that are neither source nor target get the target's z-score, as the article's WBC2, which
+        is tested alone, gets that of WBC1, which is adapted to.
+
         metrics.csv has of each epoch the losses, the accuracy on the source's batches, and on the target the mean
         entropy of the predictions and the soft neighbourhood density of the features ψ.
 
@@ -206,6 +217,10 @@ class MDD:
         classes, label = numbered_labels(store, rows, self.name)
         weight = class_weights(label[rows], len(classes), share=len(classes))
         normalisation = Normalisation.measured(store, np.union1d(rows, target_rows))
+        domain = store.table()["domain"].to_numpy(str)
+        targets = set(domain[target_rows]) - set(domain[rows])
+        if len(targets) == 1:  # WBC2 is of the dataset of WBC1
+            normalisation = normalisation.extended(domain, like=targets.pop())
         change = haho(config.size) if config.augmentation == "haho" else domain_adaptation(store.layout.crop_size)
         augmented = CropDataset(store, label, normalisation, change)
         plain = CropDataset(store, label, normalisation)
@@ -223,7 +238,7 @@ class MDD:
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            network = self._network(len(classes), config.weights)
+            network = self._network(len(classes), local_weights(config.model, config.weights, config.pretrained))
         module = ClassifierModule(
             network,
             augmented,
@@ -244,7 +259,7 @@ class MDD:
         """Classes, and probabilities (len(rows), k) float32.
 
         Raises:
-            CellfeatError: A cell of a domain that was neither source nor target; it has no z-score.
+            CellfeatError: A cell of a domain that has no z-score: it is no source, and no other domain was adapted to.
         """
         network, classes, dataset = self.load(store, folder)
         if unknown := set(store.table()["domain"].to_numpy()[rows]) - set(dataset.normalisation.number):

@@ -20,7 +20,7 @@ from cellfeat.reporting.score_tables import protocols_that_differ
 if TYPE_CHECKING:
     from cellfeat.store import Embeddings, Store
 
-TEXTS = ("method", "classifier", "protocol", "train", "test", "metric", "classes", "unlearned", "reason")
+TEXTS = ("method", "classifier", "protocol", "train", "test", "where", "metric", "classes", "unlearned", "reason")
 NUMBERS = ("mean", "sd", "low", "high", "chance")
 
 Reconstructions = tuple[np.ndarray, Mapping[str, np.ndarray]]
@@ -43,6 +43,7 @@ class Scores:
         leaderboard: Of a comparison: see `cellfeat.evaluation.leaderboard`.
         maps: Of a comparison: by title the 2-D map, see `cellfeat.evaluation.variant`.
         not_run: Of a comparison: by title why a method was left out.
+        adapt: Of a comparison: the domain that methods adapted to, None for the tested one.
         trainings: Of a comparison: by title of a method that predicts, and by what it was fitted for, its metrics.csv;
             those of the first seed.
     """
@@ -58,6 +59,7 @@ class Scores:
     leaderboard: pd.DataFrame | None = None
     maps: dict[str, dict[str, Any]] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
+    adapt: str | None = None
     trainings: dict[str, dict[str, Path]] = field(default_factory=dict)
 
     @property
@@ -226,6 +228,7 @@ def read_comparison(folder: Path, store: Store) -> Scores:
         ranked,
         {title: one["map"] for title, one in scored.items() if one["map"]},
         record["not_run"],
+        record["config"].get("adapt"),
         {title: logs for title in scored if (logs := _trainings(folder / "methods" / slug(title)))},
     )
 
@@ -241,7 +244,7 @@ def _trainings(folder: Path) -> dict[str, Path]:
     """By what a method that predicts was fitted for, the log of its first seed."""
     runs = sorted(path for path in folder.glob("*") if path.is_dir())
     logs = runs[0].glob("*/fit/metrics.csv") if runs else ()
-    return {path.parent.parent.name.replace("-to-", " → "): path for path in logs}
+    return {path.parent.parent.name.replace("-to-", " → ").replace("-+-", " + "): path for path in logs}
 
 
 def _check_reconstructions(given: Reconstructions, store: Store) -> None:

@@ -116,29 +116,29 @@ def curves(columns: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], x
     return png_bytes(figure)
 
 
-def confusions(entries: Sequence[Mapping], domains: Sequence[str]) -> bytes:
-    """A grid of confusion matrices: a row for each training domain, a column for each scored one.
+def confusions(entries: Sequence[Mapping]) -> bytes:
+    """A grid of confusion matrices: a row for what was trained on, a column for each scored domain.
 
     Every matrix has the same axes; classes that take no part in a pair are grey. Colour and number are the share, in %,
     of the true class's cells.
 
     Args:
-        entries: train, test, classes and counts (k, k) of each pair.
-        domains: Those of the grid, in order.
+        entries: train, test, classes and counts (k, k) of each pair, in the grid's order.
     """
     classes = in_reading_order(name for entry in entries for name in entry["classes"])
     names = [class_style(name).name for name in classes]
-    side = (WIDTH - 1.5) / max(len(domains), 2)
+    trained, tested = (list(dict.fromkeys(entry[side] for entry in entries)) for side in ("train", "test"))
+    side = (WIDTH - 1.5) / max(len(tested), 2)
     numbers = side / len(classes) > 0.22
-    width = 1.5 + side * len(domains)
-    figure = Figure(figsize=(width, 1.4 + side * len(domains)), layout="constrained")
-    grid = figure.subplots(len(domains), len(domains), squeeze=False, sharex=True, sharey=True)
+    width = 1.5 + side * len(tested)
+    figure = Figure(figsize=(width, 1.4 + side * len(trained)), layout="constrained")
+    grid = figure.subplots(len(trained), len(tested), squeeze=False, sharex=True, sharey=True)
     by_pair = {(entry["train"], entry["test"]): entry for entry in entries}
-    for row, train in enumerate(domains):
-        for column, test in enumerate(domains):
+    for row, train in enumerate(trained):
+        for column, test in enumerate(tested):
             axes = grid[row, column]
             _confusion(axes, by_pair.get((train, test)), classes, numbers)
-            axes.set_title(f"{train} → {test}", fontsize=9 if len(domains) < 4 else 7.5)
+            axes.set_title(f"{train} → {test}", fontsize=9 if len(tested) < 4 else 7.5)
             axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=7)
             axes.set_yticks(range(len(classes)), names, fontsize=7)
             axes.tick_params(length=0)
@@ -160,7 +160,7 @@ def _confusion(axes: Axes, entry: Mapping | None, classes: Sequence[str], number
     for side in axes.spines.values():
         side.set_color(FAINT)
     if entry is None:
-        axes.text(0.5, 0.5, "not evaluable", ha="center", va="center", transform=axes.transAxes, fontsize=8, color=INK)
+        axes.text(0.5, 0.5, "no result", ha="center", va="center", transform=axes.transAxes, fontsize=8, color=INK)
     for i, j in np.argwhere(np.nan_to_num(shares) >= 0.005) if numbers else ():
         colour = "white" if shares[i, j] > 0.6 else INK
         axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=6, color=colour)

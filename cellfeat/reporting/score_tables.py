@@ -29,9 +29,12 @@ def protocols_that_differ(table: pd.DataFrame) -> list[str]:
 
 
 def grid(table: pd.DataFrame, protocol: str) -> dict[str, Any]:
-    """A cross-domain table as rows of the training domain, in them rows of the methods, in them the test domains."""
+    """A cross-domain table as rows of what was trained on, in them rows of the methods, in them the test domains.
+
+    The cell of a domain that was not tested is None.
+    """
     chosen = table[table["protocol"] == protocol]
-    domains = sorted(set(chosen["train"]))
+    trained, domains = list(dict.fromkeys(chosen["train"])), sorted(set(chosen["test"]))
     methods = list(dict.fromkeys(zip(chosen["method"], chosen["classifier"])))
     cells: dict[tuple[str, str], dict[tuple[str, str], Any]] = defaultdict(dict)
     for (train, test, *method), rows in chosen.groupby(["train", "test", "method", "classifier"]):
@@ -41,12 +44,12 @@ def grid(table: pd.DataFrame, protocol: str) -> dict[str, Any]:
         {
             "train": train,
             "methods": [
-                {"name": method_name(*method), "cells": [cells[train, test][method] for test in domains]}
+                {"name": method_name(*method), "cells": [cells[train, test].get(method) for test in domains]}
                 for method in methods
             ],
-            "chance": [cells[train, test][methods[0]] for test in domains],
+            "chance": [cells[train, test].get(methods[0]) for test in domains],
         }
-        for train in domains
+        for train in trained
     ]
     return {"protocol": protocol, "domains": domains, "rows": lines, "runs": int(chosen["runs"].max())}
 
@@ -63,8 +66,7 @@ def pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
 def glance(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Mean accuracy within and across domains of each method, and last of the best constant answer."""
     accuracy = table[table["metric"] == "accuracy"]
-    across = accuracy["train"] != accuracy["test"]
-    sides = {"within": accuracy[~across], "across": accuracy[across]}
+    sides = {side: accuracy[accuracy["where"] == side] for side in ("within", "across")}
     lines = [
         {"name": method_name(method, classifier)}
         | {
@@ -109,16 +111,35 @@ def matrices(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     by_method: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in entries:
         by_method.setdefault((entry["method"], entry["classifier"]), []).append(entry)
+    for group in by_method.values():
+        group[:] = sorted(group, key=lambda entry: (" + " in entry["train"], entry["train"], entry["test"]))
+        group += _pooled_sources(group)
     return [
         {
             "method": method_name(*method),
-            "uri": png_uri(
-                plots.confusions(group, sorted({entry[side] for entry in group for side in ("train", "test")}))
-            ),
+            "uri": png_uri(plots.confusions(group)),
             "mistakes": [{"train": entry["train"], "test": entry["test"], "worst": _worst(entry)} for entry in group],
         }
         for method, group in by_method.items()
     ]
+
+
+def _pooled_sources(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each training on several domains the matrix of all of them together: the source, as one pooled it."""
+    by_training: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        if entry["where"] == "within":
+            by_training.setdefault(entry["train"], []).append(entry)
+    pooled = []
+    for train, group in by_training.items():
+        if len(group) > 1:
+            classes = sorted({name for entry in group for name in entry["classes"]})
+            counts = np.zeros((len(classes), len(classes)), int)
+            for entry in group:
+                at = [classes.index(name) for name in entry["classes"]]
+                counts[np.ix_(at, at)] += np.asarray(entry["counts"], int)
+            pooled.append({"train": train, "test": "sources together", "classes": classes, "counts": counts})
+    return pooled
 
 
 def _worst(entry: Mapping[str, Any], most: int = 3) -> list[dict[str, Any]]:

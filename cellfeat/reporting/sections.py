@@ -72,8 +72,15 @@ def run(material: Material) -> dict[str, Any]:
         "labelled": {str(name): int(n) for name, n in by_domain.items()},
         "unlabelled": sorted(set(material.cells["domain"]) - set(by_domain.index)),
         "patients": _patients(scores, [str(name) for name in by_domain.index]) if scores else [],
+        "trained": _pooled(scores) if scores else [],
+        "adapt": scores.adapt if scores else None,
         "levels": _levels(scores) if scores else [],
     }
+
+
+def _pooled(scores: Scores) -> list[str]:
+    """What was learned from, where it is not each domain by itself."""
+    return [] if scores.config.get("train", "each") == "each" else list(dict.fromkeys(scores.table["train"]))
 
 
 def _levels(scores: Scores) -> list[str]:

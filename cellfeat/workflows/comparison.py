@@ -29,12 +29,13 @@ from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.core.text import read_text
+from cellfeat.data.alignment import anchor_of
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.class_tree import ClassTree
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.evaluation.leaderboard import leaderboard
-from cellfeat.evaluation.protocol import EvaluationConfig, complete_split, scored_domains
+from cellfeat.evaluation.protocol import EvaluationConfig, Training, complete_split, involved_domains, trainings
 from cellfeat.evaluation.variant import score_embeddings, score_predictions
 from cellfeat.methods import build
 from cellfeat.methods.align import align_embeddings
@@ -77,10 +78,13 @@ class Comparison:
         given = read_split(config.split) if config.split else None
         self.split, _ = complete_split(self.table, given, config.evaluation)
         self.part = parts_of(self.split, self.table["cell_id"])
-        if config.anchor is not None and config.anchor not in set(self.table["domain"]):
-            raise CellfeatError(f"anchor: {config.anchor!r} is no domain of {config.store}")
+        for key, name in (("anchor", config.anchor), ("adapt", config.adapt)):
+            if name is not None and name not in set(self.table["domain"]):
+                raise CellfeatError(f"{key}: {name!r} is no domain of {config.store}")
+        aligns = config.align and any(method.kind == "embedding" for method in self.methods.values())
+        self.anchor = anchor_of(self.table["domain"], config.anchor, config.same_site) if aligns else None
         labelled = self.table["label"] != ""
-        self.domains = scored_domains(self.table["domain"][labelled], config.evaluation)
+        self.trainings = trainings(self.table["domain"][labelled], config.evaluation)
         self.not_run: dict[str, str] = {}
         self.scored: dict[str, dict[str, Any]] = {}
         self.pictures: dict[str, np.ndarray] = {}
@@ -126,37 +130,44 @@ class Comparison:
             self.pictures[entry.title] = method.reconstruct(self.store, self._examples(), fitted)
 
     def _aligned(self, source: Path, by: Any, learned: np.ndarray) -> Path:
-        anchor = self.config.anchor
-        folder = source.parent / slug(f"{by}-{anchor or 'first'}")
+        folder = source.parent / slug(f"{by}-{self.anchor}")
         target = folder / "embeddings.h5"
-        inputs = {"embeddings": sha256_file(source), "anchor": anchor}
-        make = partial(align_embeddings, source, target, self.table, learned, by, anchor)
+        inputs = {"embeddings": sha256_file(source), "anchor": self.anchor}
+        make = partial(align_embeddings, source, target, self.table, learned, by, self.anchor)
         _once(RunRecord(folder, inputs, cheap=True), target, make)
         return target
 
     def _prediction(self, entry: Entry) -> None:
         domain, label = self.table["domain"].to_numpy(str), self.table["label"].to_numpy(str)
-        learned = (label != "") & (self.part == "train") & np.isin(domain, self.domains)
+        learned = (label != "") & (self.part == "train") & np.isin(domain, involved_domains(self.trainings))
         self._ready(entry, np.flatnonzero(learned))
         files: dict[tuple[str, str], list[Path]] = {}
         seconds = 0.0
-        for seed, train in product(self._seeds(entry), self.domains):
-            rows, method = np.flatnonzero(learned & (domain == train)), self._build(entry, seed)
-            if len(set(label[rows])) < 2:  # no pair that it trains can be evaluated
+        for seed, training in product(self._seeds(entry), self.trainings):
+            rows, method = np.flatnonzero(learned & np.isin(domain, training.sources)), self._build(entry, seed)
+            if len(set(label[rows])) < 2:  # nothing that it trains can be evaluated
                 continue
-            for tests in [[test] for test in self.domains] if method.adapts else [self.domains]:
-                there = np.isin(domain, tests)
-                seen = np.flatnonzero(there & (self.part == "train"))
-                asked = np.flatnonzero(there & (label != "") & (self.part == "test"))
-                folder = self._folder(entry, seed) / slug("-to-".join([train, *(tests if method.adapts else [])]))
-                target = folder / "predictions.h5"
-                inputs = self._inputs(method) | {"train": train, "tests": tests}
-                make = partial(predict_with, method, self.store, rows, seen, asked, folder / "fit", target)
-                seconds += _once(RunRecord(folder, inputs, RESUMABLE), target, make)
+            for target, tests in self._targets(method, training):
+                seen = np.flatnonzero((domain == target) & ((self.part == "train") | (target not in tests)))
+                asked = np.flatnonzero(np.isin(domain, tests) & (label != "") & (self.part == "test"))
+                folder = self._folder(entry, seed) / slug("-to-".join(filter(None, [training.name, target])))
+                path = folder / "predictions.h5"
+                inputs = self._inputs(method) | {"train": training.name, "tests": list(tests)}
+                inputs |= {"adapt": target} if target and self.config.adapt else {}
+                make = partial(predict_with, method, self.store, rows, seen, asked, folder / "fit", path)
+                seconds += _once(RunRecord(folder, inputs, RESUMABLE), path, make)
                 for test in tests:
-                    files.setdefault((train, test), []).append(target)
+                    files.setdefault((training.name, test), []).append(path)
         inputs = {"predictions": sorted({sha256_file(path) for paths in files.values() for path in paths})}
         self._score(entry.title, inputs, partial(self._score_predictions, entry.title, files), seconds)
+
+    def _targets(self, method: Any, training: Training) -> list[tuple[str, tuple[str, ...]]]:
+        """What a method is fitted for: the domain that it adapts to ("" for none), and those that it is tested on."""
+        if not method.adapts:
+            return [("", training.tests)]
+        if self.config.adapt is not None:
+            return [(self.config.adapt, training.tests)]
+        return [(test, (test,)) for test in training.tests]
 
     def _score_predictions(self, title: str, files: dict[tuple[str, str], list[Path]]) -> dict[str, Any]:
         read = {pair: [read_predictions(path) for path in paths] for pair, paths in files.items()}

@@ -47,7 +47,9 @@ class CompareConfig(BaseModel):
         output: Folder of all that is made.
         methods: What to compare: names, or entries with settings.
         align: Alignments that every embedding is also scored under.
-        anchor: Domain that these align to; None takes the first in alphabetical order.
+        anchor: Domain that these align to; None takes Matek-19 (its name, or that of `same_site`) where it is there.
+        adapt: Domain that a method which adapts sees without labels: all its cells, or its train part where it is also
+            tested. None: the train part of the tested domain, one fit for each.
         split: A split.csv to keep to; None splits the store.
         evaluation: How to score, by protocols `paper` and `shared`. Its `runs` is also the number of seeds of a random
             method.
@@ -61,6 +63,7 @@ class CompareConfig(BaseModel):
     methods: list[Entry] = Field(min_length=1)
     align: list[Alignment] = Field(default=["coral", "combat"])
     anchor: str | None = None
+    adapt: str | None = None
     split: Path | None = None
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig(protocols=["paper", "shared"]))
     same_site: dict[str, str] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import ledoit_wolf
 
-from cellfeat.data.alignment import Alignment, aligned, standardised
+from cellfeat.data.alignment import Alignment, aligned, anchor_of, standardised
 from cellfeat.errors import CellfeatError
 
 
@@ -32,7 +32,7 @@ def test_coral_and_monge_give_the_anchors_mean_and_covariance(by):
 def test_coral_undoes_what_it_can_and_keeps_the_order_of_the_cells():
     z, domain = shifted()
     z[domain == "b"] = 3 * z[domain == "a"] + 2  # the same cells under another stain
-    found = aligned(z, domain, np.arange(len(z)), "coral")
+    found = aligned(z, domain, np.arange(len(z)), "coral", "a")
     np.testing.assert_allclose(found[domain == "b"], z[domain == "a"], atol=0.02)
 
 
@@ -62,7 +62,7 @@ def test_statistics_come_from_the_given_rows_alone(by):
     z, domain = shifted()
     learned, other = np.arange(300), z.copy()
     other[300:] += 100
-    np.testing.assert_array_equal(aligned(z, domain, learned, by)[:300], aligned(other, domain, learned, by)[:300])
+    np.testing.assert_array_equal(*(aligned(x, domain, learned, by, "a")[:300] for x in (z, other)))
 
 
 @pytest.mark.parametrize("by", get_args(Alignment))
@@ -77,7 +77,7 @@ def test_constant_dimensions_and_collapsed_domains_stay_finite(by):
 
 def test_an_unknown_anchor_and_a_domain_without_cells_are_named():
     z, domain = shifted(40)
-    with pytest.raises(CellfeatError, match="anchor 'c': no such domain; choose from a, b"):
+    with pytest.raises(CellfeatError, match=r"anchor .c. is not a domain of the store; choose one of: a, b"):
         aligned(z, domain, np.arange(40), "coral", "c")
     with pytest.raises(CellfeatError, match="1 cells of b"):
         aligned(z, domain, np.array([0, 2, 3]), "coral", "a")
@@ -93,3 +93,12 @@ def test_standardised_gives_each_domain_mean_0_and_sd_1():
     for name in "ab":
         np.testing.assert_allclose(found[domain == name][:, 2:].mean(axis=0), 0, atol=1e-6)
         np.testing.assert_allclose(found[domain == name][:, 2:].std(axis=0), 1, atol=1e-6)
+
+
+def test_the_anchor_is_matek_19_or_has_to_be_named():
+    assert anchor_of(["INT-20", "Matek-19", "Acevedo-20"], None) == "Matek-19"
+    assert anchor_of(["acevedo-20", "munich"], None, {"munich": "Matek-19"}) == "munich"
+    assert anchor_of(["b", "a"], "b") == "b"
+    assert anchor_of(["only"], None) == "only"
+    with pytest.raises(CellfeatError, match=r"anchor: not given, and Matek-19 is not among the domains; name .*: a, b"):
+        anchor_of(["b", "a"], None)

@@ -235,3 +235,23 @@ def test_unknown_settings_are_refused():
         EvaluationConfig(tree=5)
     with pytest.raises(ValidationError):
         cross_domain_table(embed(TABLE, separable(TABLE)), TABLE, "bootstrap")
+
+
+def test_a_forest_learns_from_domains_that_are_pooled():
+    """Two sites that each have half of the classes: pooled they teach all of a third's."""
+    rng = np.random.default_rng(0)
+    sites = {"a": ("blast", "eosinophil"), "b": ("lymphocyte", "monocyte"), "c": ("blast", "monocyte")}
+    table = pd.DataFrame(
+        [(f"{site}/{name}{k}#0", site, name) for site, names in sites.items() for name in names for k in range(20)],
+        columns=["cell_id", "domain", "label"],
+    )
+    z = np.eye(4)[np.unique(table["label"], return_inverse=True)[1]] + rng.normal(0, 0.05, (120, 4))
+    rows = cross_domain_table(embed(table, z), table, train=[["b", "a"]], **SMALL)
+    rows = rows[rows["metric"] == "accuracy"].set_index("test")
+    assert set(rows["train"]) == {"a + b"}
+    assert rows["where"].to_dict() == {"a": "within", "b": "within", "c": "across"}
+    assert rows["mean"].to_dict() == {"a": 1, "b": 1, "c": 1}
+    assert rows["n_train"].to_dict() == {"a": 64, "b": 64, "c": 64}
+    left_out = cross_domain_table(embed(table, z), table, train="leave-one-out", **SMALL)
+    assert set(zip(left_out["train"], left_out["test"])) == {("b + c", "a"), ("a + c", "b"), ("a + b", "c")}
+    assert set(left_out["where"]) == {"across"}

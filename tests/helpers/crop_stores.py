@@ -18,7 +18,8 @@ def crop_of(label: str, domain: str, size: int, rng: np.random.Generator) -> tup
     """RGB crop (size, size, 3) uint8 and mask (size, size) uint8 of a round nucleus on a plain background."""
     y, x = np.mgrid[:size, :size] / size - rng.uniform(0.45, 0.55, (2, 1, 1))
     mask = np.hypot(x, y) < RADIUS[label]
-    picture = np.where(mask[..., None], NUCLEUS[label], STAIN[domain]) + rng.normal(0, 6, (size, size, 3))
+    stain = STAIN.get(domain, STAIN["site-a"])
+    picture = np.where(mask[..., None], NUCLEUS[label], stain) + rng.normal(0, 6, (size, size, 3))
     return picture.clip(0, 255).astype(np.uint8), mask.astype(np.uint8)
 
 

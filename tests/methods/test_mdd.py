@@ -159,6 +159,22 @@ def test_what_is_missing_is_named(store, tmp_path):
         method.predict(store, target, tmp_path / "one-site")
 
 
+def test_sources_are_pooled_and_a_domain_like_the_target_is_tested(tmp_path):
+    """Two sites with labels, WBC1 without, WBC2 unseen: it is normalised by WBC1's colours."""
+    store = make_store(tmp_path / "store", cells=32, domains=("a", "b", "wbc1", "wbc2"), classes=CLASSES[:2])
+    rows = np.concatenate([store.select(domain="a"), store.select(domain="b")])
+    method = build("mdd", QUICK)
+    method.fit(store, rows, tmp_path / "mdd", store.select(domain="wbc1"))
+    _, classes, dataset = method.load(store, tmp_path / "mdd")
+    assert classes == CLASSES[:2]
+    place = dataset.normalisation.number
+    assert sorted(place) == ["a", "b", "wbc1", "wbc2"]
+    for statistic in (dataset.normalisation.mean, dataset.normalisation.sd):
+        assert torch.equal(statistic[place["wbc2"]], statistic[place["wbc1"]])
+        assert not torch.equal(statistic[place["a"]], statistic[place["wbc1"]])
+    assert method.predict(store, store.select(domain="wbc2"), tmp_path / "mdd")[1].shape == (8, 2)
+
+
 def test_a_loss_that_is_no_number_stops_with_the_step_and_the_cells(store, tmp_path, monkeypatch):
     source, target = domain_rows(store)
     monkeypatch.setattr("cellfeat.methods.mdd.weighted_cross_entropy", lambda *_: torch.tensor(math.nan))

@@ -6,11 +6,12 @@ import pytest
 import torch
 from crop_stores import CLASSES, make_store
 from sklearn.svm import LinearSVC
+from torch import nn
 from torch.nn import functional
 from torchvision.models import get_model
 
 from cellfeat.errors import CellfeatError
-from cellfeat.methods import build
+from cellfeat.methods import build, supervised
 from cellfeat.methods.backbones import freeze_below_last_block
 from cellfeat.methods.classifier import class_weights, weighted_cross_entropy
 from cellfeat.methods.supervised import support_vector_head
@@ -70,17 +71,40 @@ def test_the_rate_falls_and_the_training_stops_without_progress(store, tmp_path,
     np.testing.assert_allclose(metrics["lr"], [1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
 
 
-def test_a_support_vector_machine_on_the_penultimate_layer(store, tmp_path):
-    torch.manual_seed(0)
-    torch.save(get_model("resnet18").state_dict(), tmp_path / "resnet18.pth")
-    config = QUICK | {"weights": str(tmp_path / "resnet18.pth"), "trained": "svm", "masked": True}
-    method = build("finetune:resnet18", {key: value for key, value in config.items() if key != "model"})
-    assert method.name == "finetune:resnet18"
-    assert method.needs == {"labels", "masks", "weights"}
-    rows = np.arange(36)
-    method.fit(store, rows[:24], tmp_path / "svm", NONE)
-    assert accuracy(store, method, rows[24:], tmp_path / "svm") > 0.6
-    assert not (tmp_path / "svm" / "metrics.csv").exists()  # nothing but the machine is trained
+def test_the_articles_vgg16():
+    """Behind the convolutions: global average pooling, dense 1,024, dropout 0.2, dense 512, dropout, the classes."""
+    with torch.device("meta"):
+        network = build("finetune:vgg16")._network(11, None)
+        vgg19 = build("finetune:vgg19")._network(11, None)
+    linear = [tuple(layer.weight.shape) for layer in network.modules() if isinstance(layer, nn.Linear)]
+    assert linear == [(1024, 512), (512, 1024), (11, 512)]
+    assert isinstance(network.body[1].avgpool, nn.AdaptiveAvgPool2d)
+    assert network.body[1].avgpool.output_size == 1
+    assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.2, 0.2]
+    assert [type(layer).__name__ for layer in network.head] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert next(layer for layer in vgg19.modules() if isinstance(layer, nn.Linear)).in_features == 512
+    assert build("finetune:vit_b_16").config.head == "linear"
+
+
+def test_three_steps_end_in_a_support_vector_machine_on_1024_numbers(store, tmp_path):
+    """All layers; all but those behind the features; a machine on the features. On the cell alone, by its purple."""
+    config = {"head": "dense", "trained": "svm", "masked": "purple", "size": 32, "epochs": 1, "batch_size": 8}
+    method = build("finetune:shufflenet_v2_x0_5", config)
+    assert method.name == "finetune:shufflenet_v2_x0_5"
+    assert method.needs == {"labels"}
+    rows, trained = np.arange(36), []
+    original = supervised.train
+    frozen = lambda module: {n.split(".")[1] for n, p in module.named_parameters() if not p.requires_grad}  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervised, "train", lambda module, *a: (trained.append(frozen(module)), original(module, *a)))
+        method.fit(store, rows[:24], tmp_path / "svm", NONE)
+    assert trained == [set(), {"head"}]
+    network, _, _ = method.load(store, tmp_path / "svm")
+    assert network.head.weight.shape == (3, 1024)
+    accuracy(store, method, rows[24:], tmp_path / "svm")
+    metrics = pd.read_csv(tmp_path / "svm" / "metrics.csv")
+    assert metrics[["epoch", "step"]].to_numpy().tolist() == [[0, 1], [1, 2]]
+    assert not list((tmp_path / "svm").glob("step*"))
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -87,6 +87,7 @@ def write(tmp_path, store, **changes) -> Path:
         "output": str(tmp_path / "out"),
         "methods": ["rcnn", {"method": "oracle", "config": {"seed": 3}}],
         "align": ["coral"],
+        "anchor": "a",
         "evaluation": {"runs": 2, "trees": 5, "bootstrap": 50},
     }
     path = tmp_path / "compare.yaml"
@@ -176,7 +177,14 @@ def test_a_result_of_another_config_is_not_thrown_away(tmp_path, store):
         ({"evaluation": {"protocols": ["code"]}}, "protocol code makes a split of its own"),
         ({"evaluation": {"domains": ["c"]}}, "'c' has no labelled cell"),
         ({"anchor": "c"}, "anchor: 'c' is no domain"),
+        ({"anchor": None}, "anchor: not given, and Matek-19 is not among the domains; name the domain .*: a, b"),
         ({"seeds": 5}, "seeds: unknown key"),
+        ({"adapt": "c"}, "adapt: 'c' is no domain"),
+        ({"evaluation": {"train": [["a", "c"]]}}, "train: 'c' has no labelled cell"),
+        ({"evaluation": {"train": [["a", "a"]]}}, "evaluation.train.* names one twice"),
+        ({"evaluation": {"train": [["a", "b"], ["b", "a"]]}}, r"evaluation.train.*a \+ b occurs twice"),
+        ({"evaluation": {"train": []}}, "evaluation.train.* names no domain"),
+        ({"evaluation": {"train": "leave-one-out", "domains": ["a"]}}, "leave-one-out needs two labelled domains"),
     ],
 )
 def test_a_faulty_comparison_is_one_line(tmp_path, store, changes, words):
@@ -189,3 +197,56 @@ def test_a_faulty_comparison_is_one_line(tmp_path, store, changes, words):
 def test_every_example_loads():
     for path in (Path(__file__).parents[2] / "examples").glob("compare*.yaml"):
         assert load_compare(path).methods
+
+
+@pytest.fixture(scope="module")
+def three_sites(tmp_path_factory) -> Path:
+    """Two labelled sites, a third with labels and a fourth without."""
+    path, rng = tmp_path_factory.mktemp("pooled") / "store", np.random.default_rng(0)
+    with StoreWriter(path, (3, 2, 2), 16, {"made": "here"}) as writer:
+        for site in ("munich", "barcelona", "wbc2", "wbc1"):
+            for k in range(30):
+                label = "" if site == "wbc1" else CLASSES[k % 3]
+                feature = np.eye(3, dtype=np.float32)[k % 3][:, None, None] + rng.normal(0, 0.05, (3, 2, 2))
+                crop, mask = rng.integers(0, 255, (16, 16, 3), np.uint8), np.ones((16, 16), np.uint8)
+                cell = CellRow(feature, crop, mask, np.array([0, 0, 16, 16], np.float32), 0.9, label)
+                writer.add(ImageResult(f"{site}/{k}.png", site, label, 32, 32, "", [cell]))
+    return path
+
+
+def test_two_sources_are_pooled_one_is_adapted_to_and_another_tested(tmp_path, three_sites):
+    """The challenge article's experiment: Acevedo and Matek with labels, WBC1 without, WBC2 to be tested."""
+    path = write(
+        tmp_path,
+        three_sites,
+        methods=[{"method": "oracle", "config": {"seed": 0, "adapts": True}}],
+        align=[],
+        anchor=None,
+        adapt="wbc1",
+        evaluation={"train": [["munich", "barcelona"]], "runs": 1, "trees": 5, "bootstrap": 0},
+    )
+    report = run_compare(path).read_text()
+    assert FITTED == [(0, "munich", 30)]  # once, from the first cell of the pool on, with all of the unlabelled site
+    table = pd.read_csv(tmp_path / "out" / "table.csv").query("metric == 'accuracy' and protocol == 'paper'")
+    assert set(table["train"]) == {"barcelona + munich"}
+    assert dict(zip(table["test"], table["where"])) == {"barcelona": "within", "munich": "within", "wbc2": "across"}
+    assert set(table["n_train"]) == {48}  # four fifths of two sites
+    assert (table["mean"] == 1).all()
+    assert "barcelona + munich" in report
+    assert "saw wbc1 without its labels" in report
+    lines = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
+    assert {"across_accuracy", "across_macro_f1", "within_macro_f1"} <= set(lines)  # accuracy is the micro-F1
+
+
+def test_leave_one_out_learns_from_all_but_the_tested_domain(tmp_path, three_sites):
+    evaluation = {"train": "leave-one-out", "runs": 1, "trees": 5, "bootstrap": 0}
+    entry = {"method": "oracle", "config": {"seed": 0}}
+    run_compare(write(tmp_path, three_sites, methods=[entry], align=[], anchor=None, evaluation=evaluation))
+    table = pd.read_csv(tmp_path / "out" / "table.csv").query("metric == 'accuracy' and protocol == 'paper'")
+    assert set(zip(table["train"], table["test"])) == {
+        ("munich + wbc2", "barcelona"),
+        ("barcelona + wbc2", "munich"),
+        ("barcelona + munich", "wbc2"),
+    }
+    assert len(FITTED) == 3
+    assert set(table["where"]) == {"across"}
