@@ -68,7 +68,7 @@ def make_inputs(folder: Path) -> Path:
     evaluate(opened, [folder / "noise.h5"], folder / "evaluation", EvaluationConfig(runs=1, protocols=["code"]))
     sites = write_sites(folder / "datasets", images_per_site=6)
     _write_detector(folder / "model.pth")
-    compare = {"store": str(store), "methods": ["rcnn"], "align": ["coral"]}
+    compare = {"store": str(store), "methods": ["rcnn"], "align": ["coral"], "anchor": "a"}
     compare |= {"evaluation": {"runs": 1, "trees": 5, "bootstrap": 20}}
     _write_yaml(folder / "compare.yaml", compare)
     detector = {"config": CONFIG, "overrides": _overrides(DETECTOR)}

@@ -18,7 +18,7 @@ def cells(tmp_path_factory):
     store = make_store(folder / "store", cells=4)
     attributes = {"method": "rcnn", "config": "{}", "store_digest": store.digest}
     write_embeddings(folder / "z.h5", store.table()["cell_id"].to_numpy(str), np.zeros((4, 2)), attributes)
-    (folder / "compare.yaml").write_text("store: store\noutput: out\nmethods: [rcnn]\n")
+    (folder / "compare.yaml").write_text("store: store\noutput: out\nmethods: [rcnn]\nalign: []\n")
     return folder
 
 
