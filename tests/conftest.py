@@ -9,6 +9,8 @@ import torch
 from cellfeat.data.synthetic import write_sites
 from cellfeat.detection import detectron2_problem
 
+os.environ["NUMBA_NUM_THREADS"] = "1"  # UMAP's numba sets the threads of OpenMP for PyTorch as well
+
 TINY = [  # the smallest network that is still a Mask R-CNN with FPN
     *("MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"),
     *("MODEL.ROI_MASK_HEAD.CONV_DIM", "32", "MODEL.ROI_MASK_HEAD.NUM_CONV", "1", "SOLVER.AMP.ENABLED", "False"),
