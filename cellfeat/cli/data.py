@@ -26,16 +26,20 @@ def datasets() -> None:
 
 @command()
 def check(
-    dataset: Annotated[str, typer.Argument(help="A name that `cellfeat datasets` lists.", show_default=False)],
+    dataset: Annotated[
+        str, typer.Argument(help="A name that `cellfeat datasets` lists, or a folder of images.", show_default=False)
+    ],
     picture: Annotated[
         Path | None, typer.Option(help="Draw some images with the outlines of their reference cells into this PNG.")
     ] = None,
 ) -> None:
     """Show what a dataset holds: images, labels, groups, reference cells, and what is not used and why."""
-    from cellfeat.data.catalogue import open_dataset
+    from cellfeat.data.catalogue import data_root, dataset_names, open_dataset
+    from cellfeat.data.paths import open_paths
     from cellfeat.reporting.dataset_sheet import describe_dataset, draw_dataset
 
-    opened = open_dataset(dataset)
+    folder = Path(dataset).is_dir() and dataset not in dataset_names(data_root())
+    (opened,) = open_paths([dataset]) if folder else [open_dataset(dataset)]
     for line in describe_dataset(opened):
         print(line, flush=True)
     if picture:

@@ -30,7 +30,7 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
     """
     spec = dataset.spec
     scale = f"{spec.um_per_px} µm a pixel" if spec.um_per_px else "scale unknown"
-    yield f"{dataset.name}: {spec.title}"
+    yield f"{dataset.name}: {spec.title}".removesuffix(": ")
     yield f"folder: {dataset.folder}"
     yield f"domain {spec.domain}, {scale}, licence {spec.licence}"
     yield f"citation: {spec.citation}"
