@@ -12,6 +12,7 @@ EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
 TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
+TEST += ["scikit-image>=0.22", "torchmetrics>=1.4"]  # what SSIM is compared with
 
 setup(
     name="cellfeat",
@@ -50,7 +51,6 @@ setup(
         "scikit-image>=0.22",  # shapes and textures of measured cells
         "scikit-learn>=1.4",
         "torch>=2.4",
-        "torchmetrics>=1.4",  # SSIM
         "torchvision>=0.19",
         "tqdm>=4.66",
         "typer>=0.29",  # its errors are `typer.TyperException`

@@ -23,7 +23,7 @@ from cellfeat.data.masks import MaskItem, masks_to_coco
 from cellfeat.data.reference import ReferenceCells
 from cellfeat.data.spec import DatasetSpec, MaskSource
 from cellfeat.data.summary import LeftOut, Summary, listed
-from cellfeat.data.vocabulary import Vocabulary, load_vocabulary
+from cellfeat.data.vocabulary import Vocabulary, classes_of, load_vocabulary
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ class Dataset:
     @property
     def dropped(self) -> dict[str, int]:
         """Code to number of images that the vocabulary leaves out on purpose."""
-        counts = Counter(self._codes[key] for key in self._part if self._labels[key] is None)
+        of_code = [key for key in self._part if self._labels[key] is None and key not in self._disagreed]
+        counts = Counter(self._codes[key] for key in of_code)
         return dict(sorted(counts.items()))
 
     @property
@@ -233,10 +234,12 @@ class Dataset:
 
     @property
     def _dropped_by_code(self) -> dict[str, int]:
-        return {
+        reasons = {
             f"images of code {printable(code)}, dropped by the vocabulary": count
             for code, count in self.dropped.items()
         }
+        pairs = Counter(self._disagreed.values())
+        return reasons | {f"images that one expert calls {a}, the other {b}": n for (a, b), n in sorted(pairs.items())}
 
     # --- files and labels ---------------------------------------------------------------------------------------------
 
@@ -280,13 +283,14 @@ class Dataset:
 
     @cached_property
     def classes(self) -> ClassTree:
-        """The classes that its labels may have: the 13, and the project's own where it names a table of them.
+        """The classes that its labels may have: the 13, its vocabulary's, and the project's own of its table of them.
 
         Raises:
             CellfeatError: The table is missing or damaged.
         """
         own = self.spec.labels.classes
-        return THE_CLASSES if own is None else load_classes(self._own_file(own))
+        tree = THE_CLASSES if own is None else load_classes(self._own_file(own))
+        return classes_of(self.spec.labels.vocabulary, tree)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -302,7 +306,19 @@ class Dataset:
     @cached_property
     def _labels(self) -> dict[str, str | None]:
         """The class of every image of the part: "" if it has none, None if the image is dropped."""
-        return dict(zip(self._part, self._vocabulary.translate(self._codes[key] for key in self._part)))
+        labels = dict(zip(self._part, self._vocabulary.translate(self._codes[key] for key in self._part)))
+        return labels | dict.fromkeys(self._disagreed)
+
+    @cached_property
+    def _disagreed(self) -> dict[str, tuple[str, str]]:
+        """The images of the part that two experts call different classes, with both codes."""
+        second = self._facts.second_codes
+        if second is None:
+            return {}
+        both = [(self._codes[key], second[key]) for key in self._part]
+        meant = [self._vocabulary.translate(pair) for pair in both]
+        said = [(printable(a) or "nothing", printable(b) or "nothing") for a, b in both]
+        return {key: codes for key, codes, (a, b) in zip(self._part, said, meant) if a != b}
 
     @cached_property
     def _part(self) -> list[str]:

@@ -42,8 +42,20 @@ class ImageFacts:
         if source.kind == "folder":
             codes.update({key: PurePosixPath(key).parts[0] for key in self._files if "/" in key})
         elif source.kind == "csv":
-            codes.update(self._read_columns(str(source.file), (source.code_column,))[source.code_column])
+            codes.update(self._labelled[source.code_column])
         return codes
+
+    @cached_property
+    def second_codes(self) -> dict[str, str] | None:
+        """The code that a second expert gave every image, "" where it has none; None where there is one expert."""
+        column = self._spec.labels.second_code_column
+        return None if column is None else dict.fromkeys(self._files, "") | self._labelled[column]
+
+    @cached_property
+    def _labelled(self) -> dict[str, dict[str, str]]:
+        source = self._spec.labels
+        columns = [column for column in (source.code_column, source.second_code_column) if column is not None]
+        return self._read_columns(str(source.file), columns)
 
     @cached_property
     def metadata(self) -> dict[str, dict[str, str]]:

@@ -32,6 +32,8 @@ class LabelSource(_Strict):
         file: The table, for `csv`.
         file_column: Its column of image files, relative to the image root.
         code_column: Its column of codes.
+        second_code_column: Of a table labelled twice, as Raabin-WBC's cropped cells are by two experts: its column of
+            the other's codes. Images that the two call different classes are left out, and said.
         vocabulary: Name of a vocabulary, or a CSV file `code,class,note` in the dataset's folder or in the data root.
         classes: A CSV file `class,parent,note` of the project's own classes, in the same places; the 13 if None.
     """
@@ -40,6 +42,7 @@ class LabelSource(_Strict):
     file: InnerPath | None = None
     file_column: str = "file"
     code_column: str = "class"
+    second_code_column: str | None = None
     vocabulary: InnerPath = "harmonised"
     classes: InnerPath | None = None
 
@@ -47,6 +50,8 @@ class LabelSource(_Strict):
     def _csv_has_a_file(self) -> LabelSource:
         if (self.kind == "csv") != (self.file is not None):
             raise ValueError("labels: `file` belongs to kind csv, and kind csv needs it")
+        if self.second_code_column is not None and self.kind != "csv":
+            raise ValueError("labels: `second_code_column` belongs to kind csv")
         return self
 
 

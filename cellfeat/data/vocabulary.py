@@ -21,11 +21,20 @@ from functools import cached_property
 from pathlib import Path
 
 from cellfeat.core.text import decode
-from cellfeat.data.class_tree import CLASSES, DROP, THE_CLASSES, UNLABELLED, VOCABULARIES, ClassTree
+from cellfeat.data.class_tree import (
+    CLASSES,
+    DROP,
+    THE_CLASSES,
+    UNLABELLED,
+    VOCABULARIES,
+    ClassTree,
+    class_tree,
+    joined_classes,
+)
 from cellfeat.data.tables import Table, parse_table, read_table
 from cellfeat.errors import CellfeatError
 
-__all__ = ["CLASSES", "Vocabulary", "load_vocabulary", "vocabulary_names"]
+__all__ = ["CLASSES", "Vocabulary", "classes_of", "load_vocabulary", "vocabulary_names"]
 
 BETWEEN_CODES = re.compile(r"[,;/|&+]")
 
@@ -101,6 +110,22 @@ class Vocabulary:
         return {code: next(iter(meanings)) for code, meanings in found.items() if len(meanings) == 1}
 
 
+OWN_CLASSES = {"five-part": {"neutrophil": "", "neutrophil_band": "neutrophil", "neutrophil_segmented": "neutrophil"}}
+"""Class to parent of what a vocabulary that comes along names beside the 13."""
+
+
+def classes_of(vocabulary: str | Path, own: ClassTree = THE_CLASSES) -> ClassTree:
+    """The classes that a vocabulary may name: the 13, what it brings itself, and a project's own.
+
+    Raises:
+        CellfeatError: The project gives one of them another parent.
+    """
+    brought = OWN_CLASSES.get(str(vocabulary))
+    if brought is None:
+        return own
+    return joined_classes({f"vocabulary {vocabulary}": class_tree(brought, str(vocabulary)), "labels.classes": own})
+
+
 def vocabulary_names() -> list[str]:
     """Names of the vocabularies that come with the package."""
     return sorted(entry.name.removesuffix(".csv") for entry in VOCABULARIES.iterdir() if entry.name.endswith(".csv"))
@@ -112,11 +137,12 @@ def load_vocabulary(name: str | Path, classes: ClassTree = THE_CLASSES) -> Vocab
     Args:
         name: One of `vocabulary_names()`, or the path of a table `code,class,note` (it ends in .csv). In `harmonised`
             the codes are the classes themselves.
-        classes: The classes that there are.
+        classes: The classes that there are, beside those that the vocabulary brings, see `classes_of`.
 
     Raises:
         CellfeatError: No such vocabulary, a class that is none, or a code that is written down twice.
     """
+    classes = classes_of(name, classes)
     if name == "harmonised":
         return Vocabulary(name, {_squeeze(one): one for one in classes}, dict.fromkeys(map(_squeeze, classes), ""))
     if str(name).lower().endswith(".csv"):

@@ -129,10 +129,15 @@ def is_backbone(state: State) -> bool:
 
 
 def backbone_names(state: State) -> State:
-    """Detectron2's names for an ImageNet backbone, whether it has them already or Caffe2's (res2_0_branch2a_w, ...)."""
+    """Detectron2's names for an ImageNet backbone: it has them already, or Caffe2's (res2_0_branch2a_w, ...).
+
+    A VGG of torchvision keeps its names.
+    """
     state = {name.removeprefix("backbone.").removeprefix("bottom_up."): value for name, value in state.items()}
     if any(name.startswith("res2.") for name in state):
         return state
+    if "features.0.weight" in state:  # torchvision's VGG; its classifier is of no use here
+        return {name: value for name, value in state.items() if name.startswith("features.")}
     renamed = {}
     for name, value in state.items():
         name = name.replace("_bn_s", ".norm.weight").replace("_bn_b", ".norm.bias")

@@ -17,6 +17,7 @@ from cellfeat.core.files import write_text
 from cellfeat.core.run_record import differences, different
 from cellfeat.detection.coco_evaluation import Scores
 from cellfeat.detection.config import flatten, load_config, portable
+from cellfeat.detection.vgg import BACKBONE
 from cellfeat.errors import CellfeatError
 
 CONFIG, METRICS, MARKER, SCORES = "config.yaml", "metrics.json", "last_checkpoint", "evaluation.json"
@@ -120,7 +121,12 @@ def lasting(cfg: CfgNode) -> dict[str, Any]:
 
 def _warn_of_frozen_random_weights(cfg: CfgNode) -> None:
     """FrozenBN takes its statistics from pretrained weights; without them R101's loss passes 1e7 within an epoch."""
-    if not cfg.MODEL.WEIGHTS and cfg.MODEL.RESNETS.NORM == "FrozenBN":
+    if not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.NAME == BACKBONE:
+        log.warning(
+            "MODEL.WEIGHTS is empty and VGG-16 has no norms: from random weights such a training hardly begins; "
+            "give torchvision's ImageNet weights as MODEL.WEIGHTS"
+        )
+    elif not cfg.MODEL.WEIGHTS and cfg.MODEL.RESNETS.NORM == "FrozenBN":
         log.warning(
             "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN: from random weights such a training diverges; "
             "give ImageNet weights as MODEL.WEIGHTS, or set MODEL.RESNETS.NORM GN, MODEL.FPN.NORM GN and "

@@ -42,7 +42,7 @@ FREE = {
 
 # Keys of which this engine knows some values. The annotations' bitmaps serve both mask formats.
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone",),
+    "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone", "build_vgg16_fpn_backbone"),
     "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
     "MODEL.RESNETS.OUT_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cellfeat.data.vocabulary import CLASSES, load_vocabulary, vocabulary_names
+from cellfeat.data.class_tree import class_tree
+from cellfeat.data.vocabulary import CLASSES, classes_of, load_vocabulary, vocabulary_names
 from cellfeat.errors import CellfeatError
 
 
@@ -28,7 +29,7 @@ def test_drops_and_unlabelled_codes_say_why():
     for name in vocabulary_names():
         vocabulary = load_vocabulary(name)
         for code, meaning in vocabulary.meaning.items():
-            assert meaning in CLASSES or vocabulary.notes[code], (name, code)
+            assert meaning in classes_of(name) or vocabulary.notes[code], (name, code)
 
 
 def test_published_drops():
@@ -38,9 +39,18 @@ def test_published_drops():
     assert load_vocabulary("int-20").harmonise(["21-Haarzelle", "01-NORMO"], "here") == [None, "erythroblast"]
 
 
-def test_neutrophils_of_unknown_stage_stay_unlabelled():
-    codes = ["neutrophil", "eosinophil, eosinophil", "neutrophil, eosinophil", "", "3"]
-    assert load_vocabulary("five-part").harmonise(codes, "here") == ["", "eosinophil", "", "", "monocyte"]
+def test_neutrophils_of_unknown_stage_are_a_class_of_their_own():
+    codes = ["neutrophil", "eosinophil, eosinophil", "neutrophil, eosinophil", "", "3", "1"]
+    named = ["neutrophil", "eosinophil", "", "", "monocyte", "neutrophil"]
+    assert load_vocabulary("five-part").harmonise(codes, "here") == named
+    tree = classes_of("five-part")
+    shared = tree.shared(["neutrophil", "monocyte"], ["neutrophil_band", "neutrophil_segmented", "monocyte"])
+    assert shared["neutrophil_band"] == shared["neutrophil_segmented"] == shared["neutrophil"] == "neutrophil"
+    own = class_tree({"neutrophil": "granulocyte", "granulocyte": ""}, "own")
+    assert classes_of("five-part", own).parent["neutrophil"] == "granulocyte"
+    assert classes_of("matek-19", own) is own
+    with pytest.raises(CellfeatError, match="'neutrophil_band' is a kind of 'neutrophil' in vocabulary five-part"):
+        classes_of("five-part", class_tree({"neutrophil_band": "band", "band": ""}, "own"))
 
 
 @pytest.mark.parametrize("between", [",", ", ", ";", " / ", "&"])
@@ -48,7 +58,7 @@ def test_any_pair_of_cells_follows_a_rule(between):
     vocabulary = load_vocabulary("five-part")
     names = ["neutrophil", "eosinophil", "Lymphocyte", "MONOCYTE", "basophil"]
     for one, other in itertools.product(names, names):
-        same = one.lower() if one == other and one != "neutrophil" else ""
+        same = one.lower() if one == other else ""
         code = f"{one}{between}{other}"
         assert vocabulary.harmonise([code], "here") == [same], code
     assert vocabulary.translate(["monocyte, monocyte, monocyte", "monocyte, what"]) == ["monocyte", ""]

@@ -2,12 +2,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models.vgg import cfgs, make_layers
 
 from cellfeat.core.files import write_json
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection.classes import class_names, reference_coco, with_classes
 from cellfeat.detection.coco_evaluation import average_precision
 from cellfeat.detection.config import config_dir, load_config, portable
+from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
+from cellfeat.detection.torchvision_engine.model import MaskRCNN
+from cellfeat.detection.torchvision_engine.names import to_detectron2
 from cellfeat.detection.train_net import scores_table, train
 from cellfeat.errors import CellfeatError
 
@@ -119,3 +123,42 @@ def test_a_detector_of_several_classes_is_trained_and_evaluated(root, cfg, engin
     assert state["roi_heads.box_predictor.cls_score.weight"].shape[0] == 4
     assert class_names(load_config(root / "run" / "config.yaml")) == ("hairy cell", "lymphocyte", "monocyte")
     assert "mixed" in scores_table(scores)
+
+
+VGG = ("MODEL.BACKBONE.NAME", "build_vgg16_fpn_backbone", "MODEL.FPN.NORM", "")
+
+
+def test_vgg_16_starts_from_torchvisions_weights_and_predicts_classes(tiny, tmp_path):
+    """The config of WBC-Profiler's baseline, at the tiny config's size."""
+    features = make_layers(cfgs["D"]).eval()  # of torchvision's VGG-16, whose file has a classifier too
+    state = {f"features.{name}": value for name, value in features.state_dict().items()}
+    torch.save({**state, "classifier.0.weight": torch.zeros(1)}, tmp_path / "vgg16.pth")
+    settings = [*tiny, *VGG, "MODEL.WEIGHTS", str(tmp_path / "vgg16.pth"), "MODEL.ROI_HEADS.NUM_CLASSES", "6"]
+    config = config_dir() / "wbc_faster_rcnn_VGG16_FPN.yaml"
+    detector = TorchvisionDetector(load_config(config, [*settings, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]))
+    body = detector.model.backbone.body.eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps, expected = body(x), features(x)
+    assert torch.equal(maps["res5"], expected)
+    assert [tuple(one.shape[1:]) for one in maps.values()] == [(256, 16, 16), (512, 8, 8), (512, 4, 4), (512, 2, 2)]
+    (cells,) = detector.detect([np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)])
+    assert cells.masks.shape[0] == 0
+    assert set(cells.classes) <= set(range(6))
+    frozen = {name.split(".")[1] for name, one in body.named_parameters() if not one.requires_grad}
+    assert frozen == {"0", "2", "5", "7"}  # conv1_1 to conv2_2
+
+
+@pytest.mark.detectron2
+def test_vgg_16_is_the_same_in_both_engines(tiny):
+    from detectron2.modeling import build_model
+
+    from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
+
+    cfg = load_config(CONFIG, [*tiny, *VGG, "MODEL.MASK_ON", "False"])
+    ours, theirs = MaskRCNN(cfg).eval(), build_model(to_detectron2_cfg(cfg)).eval()
+    theirs.load_state_dict(to_detectron2(ours.state_dict()))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for name, one in theirs.backbone(x).items():
+            torch.testing.assert_close(ours.backbone(x)[name], one, rtol=1e-4, atol=1e-5)

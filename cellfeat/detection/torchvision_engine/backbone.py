@@ -1,4 +1,4 @@
-"""ResNet with FPN as Detectron2 builds it, from torchvision's classes."""
+"""ResNet or VGG-16 with FPN as Detectron2 builds it, from torchvision's classes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from cellfeat.detection.vgg import BACKBONE, CHANNELS, VGG16
 
 BLOCKS = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -92,6 +94,30 @@ def _narrow(body: ResNet, block: type[BasicBlock | Bottleneck], layers: tuple[in
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class VGGFPN(nn.Module):
+    """VGG-16 and FPN; as `ResNetFPN`."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.body = VGG16(cfg.MODEL.BACKBONE.FREEZE_AT)
+        self.fpn = FeaturePyramidNetwork(
+            list(CHANNELS.values()),
+            cfg.MODEL.FPN.OUT_CHANNELS,
+            extra_blocks=LastLevelMaxPool(),
+            norm_layer=norm_layer(cfg.MODEL.FPN.NORM),
+        )
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        maps = self.fpn(OrderedDict((f"p{k}", stage) for k, stage in enumerate(self.body(x).values(), start=2)))
+        maps["p6"] = maps.pop("pool")
+        return maps
+
+
+def build_backbone(cfg: CfgNode) -> ResNetFPN | VGGFPN:
+    """The network that MODEL.BACKBONE.NAME names."""
+    return VGGFPN(cfg) if cfg.MODEL.BACKBONE.NAME == BACKBONE else ResNetFPN(cfg)
 
 
 def _stride_in_1x1(body: ResNet) -> None:

@@ -9,13 +9,13 @@ from torchvision.models.detection.image_list import ImageList
 
 from cellfeat.detection.network_input import SIZE_DIVISIBILITY
 from cellfeat.detection.supported_keys import check_supported
-from cellfeat.detection.torchvision_engine.backbone import ResNetFPN
+from cellfeat.detection.torchvision_engine.backbone import build_backbone
 from cellfeat.detection.torchvision_engine.roi_heads import ROIHeads
 from cellfeat.detection.torchvision_engine.rpn import RPN
 
 
 class MaskRCNN(nn.Module):
-    """Detectron2's GeneralizedRCNN with ResNet-FPN, RPN, box and mask heads."""
+    """Detectron2's GeneralizedRCNN with ResNet-FPN or VGG-FPN, RPN, box and mask heads."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -23,7 +23,7 @@ class MaskRCNN(nn.Module):
     def __init__(self, cfg: CfgNode) -> None:
         check_supported(cfg)
         super().__init__()
-        self.backbone = ResNetFPN(cfg)
+        self.backbone = build_backbone(cfg)
         self.rpn = RPN(cfg)
         self.roi_heads = ROIHeads(cfg)
         self.register_buffer("pixel_mean", torch.tensor(cfg.MODEL.PIXEL_MEAN).view(-1, 1, 1), persistent=False)

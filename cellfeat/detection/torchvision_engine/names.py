@@ -9,7 +9,7 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 # (Detectron2's pattern, torchvision's pattern). A letter in braces is a number (s stage, b block,
-# c convolution, k level); torchvision counts lower by the constant beside it.
+# c convolution, k level, n layer of VGG-16); torchvision counts lower by the constant beside it.
 TABLE = (
     ("backbone.bottom_up.stem.conv1.norm.", "backbone.body.bn1."),
     ("backbone.bottom_up.stem.conv1.", "backbone.body.conv1."),
@@ -17,6 +17,7 @@ TABLE = (
     ("backbone.bottom_up.res{s}.{b}.conv{c}.", "backbone.body.layer{s-1}.{b}.conv{c}."),
     ("backbone.bottom_up.res{s}.{b}.shortcut.norm.", "backbone.body.layer{s-1}.{b}.downsample.1."),
     ("backbone.bottom_up.res{s}.{b}.shortcut.", "backbone.body.layer{s-1}.{b}.downsample.0."),
+    ("backbone.bottom_up.features.{n}.", "backbone.body.features.{n}."),
     ("backbone.fpn_lateral{k}.norm.", "backbone.fpn.inner_blocks.{k-2}.1."),
     ("backbone.fpn_lateral{k}.", "backbone.fpn.inner_blocks.{k-2}.0."),
     ("backbone.fpn_output{k}.norm.", "backbone.fpn.layer_blocks.{k-2}.1."),
