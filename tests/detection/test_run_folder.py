@@ -1,0 +1,35 @@
+"""What a training's folder says before it begins, and what a diverged one leaves behind."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cellfeat.detection.config import config_dir, load_config
+from cellfeat.detection.run_folder import BEST, MARKER, begin, discard_worthless_best
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (
+            "wbc_mask_rcnn_R_101_FPN",
+            "NORM is FrozenBN: .* such a training diverges; give ImageNet weights",
+        ),
+        ("wbc_faster_rcnn_VGG16_FPN", "VGG-16 has no norms: .* give torchvision's ImageNet weights"),
+    ],
+)
+def test_a_training_from_random_weights_says_beforehand_what_to_do(tmp_path, caplog, config, words):
+    given = ["MODEL.WEIGHTS", "", "OUTPUT_DIR", str(tmp_path)]
+    begin(load_config(config_dir() / f"{config}.yaml", given), 0)
+    assert len(caplog.messages) == 1
+    assert re.search(words, caplog.messages[0])
+
+
+def test_a_diverged_training_leaves_no_best_model_that_finds_nothing(tmp_path):
+    for ap, kept in ((None, False), (0.0, False), (12.5, True)):
+        (tmp_path / BEST).write_bytes(b"weights")
+        (tmp_path / MARKER).write_text(BEST)
+        discard_worthless_best(tmp_path, ap)
+        assert (tmp_path / BEST).exists() == (tmp_path / MARKER).exists() == kept
