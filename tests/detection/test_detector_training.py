@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+from cellfeat.core import precision
 from cellfeat.detection.config import config_dir
 from cellfeat.detection.train_net import train_net
 from cellfeat.errors import CellfeatError, DifferentInputs
@@ -73,6 +74,14 @@ def test_the_loss_falls(tmp_path, train, settings):
     train(settings(tmp_path, iterations=40, **{"DATASETS.TEST": (), "SOLVER.WARMUP_ITERS": 10}))
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert lines[-1]["total_loss"] < 0.8 * lines[0]["total_loss"]
+
+
+def test_a_cpu_without_bf16_trains_in_fp32(tmp_path, train, settings, monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
+    for name, enabled in (("bf16", True), ("fp32", False)):
+        train(settings(tmp_path / name, iterations=1, **{"DATASETS.TEST": (), "SOLVER.AMP.ENABLED": enabled}))
+    trained = weights(tmp_path / "fp32")
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in weights(tmp_path / "bf16").items())
 
 
 def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, train, engine, settings, subprocess_env):

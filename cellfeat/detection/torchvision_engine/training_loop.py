@@ -123,7 +123,7 @@ class Trainer:
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.iteration) * group["lr_factor"]
-        with autocast(device, self.cfg.SOLVER.AMP.ENABLED):
+        with autocast(device, self.detector.precision == "bf16"):
             losses = self.model(images, targets)
         total = sum(losses.values())
         if not total.item() < DIVERGED:
