@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +172,12 @@ COMMANDS = {
                 *("--output", f"{o / 'report.html'}"),
             ],
         ),
+        Command(
+            "explain",
+            lambda i, o: ["explain", f"{i / 'store'}", f"{i / 'mdd'}", "--output", f"{o}", "--per-class", "1"],
+            lambda i, o: _fitted(i),
+            slow=True,
+        ),
         Command("dump", _dump, slow=True),
         Command("dump of two ranks", lambda i, o: _dump(i, o, "--ranks", "2"), slow=True),
         Command(
@@ -185,6 +193,19 @@ COMMANDS = {
         Command("run", lambda i, o: ["run", f"{o.with_suffix('.yaml')}"], _configured("pipeline.yaml"), True),
     )
 }
+
+
+def _fitted(inputs: Path) -> None:
+    """A network to explain, trained once, by a child: it must not leave threads in the process that forks commands."""
+    if not (inputs / "mdd" / "model.json").exists():
+        shutil.rmtree(inputs / "mdd", ignore_errors=True)
+        code = (
+            "import sys, numpy as np; from pathlib import Path;"
+            "from cellfeat.methods import build; from cellfeat.store import Store;"
+            "build('mdd', {'epochs': 1, 'width': 16, 'batch_size': 4}).fit("
+            "Store(sys.argv[1]), np.arange(6), Path(sys.argv[2]), np.arange(6, 12))"
+        )
+        subprocess.run([sys.executable, "-c", code, str(inputs / "store"), str(inputs / "mdd")], check=True)
 
 
 def _export(inputs: Path, output: Path, kind: str) -> list[str]:

@@ -27,6 +27,7 @@ except ImportError:  # Windows: the file's own words must do
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+BEGINS = b'{"pid": '  # as `_myself` is written
 PROC = Path("/proc")  # where Linux tells about itself
 
 # File systems that one running kernel has to itself, so that its locks are known to every process that could write.
@@ -52,7 +53,7 @@ class FolderLock:
     Raises:
         Busy: Another writer holds it or may hold it.
         CannotWrite: The folder cannot be written to.
-        CellfeatError: `.lock` is a link or no regular file.
+        CellfeatError: `.lock` is a link, no regular file, or a file of something else.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,6 +75,11 @@ class FolderLock:
             raise Busy(
                 f"{self._folder}: another process is writing here{_words(holder)}",
                 "wait for it, or choose another folder",
+            )
+        if not holder and not _begun(self._file):
+            raise CellfeatError(
+                f"{self._folder / LOCK}: is a file of something else, where cellfeat keeps its lock",
+                "move it away and run again",
             )
         if holder and not (_gone(holder) if taken is None else _sees_all_locks(self._folder, holder)):
             raise Busy(
@@ -190,6 +196,13 @@ def _holder(file: IO[bytes]) -> dict[str, Any] | None:
         return None
     whole = isinstance(holder, dict) and type(holder.get("pid")) is int and isinstance(holder.get("host"), str)
     return holder if whole else None
+
+
+def _begun(file: IO[bytes]) -> bool:
+    """Whether a file without a holder is a lock: empty, or cut while a writer wrote who it is."""
+    file.seek(0)
+    content = file.read(len(BEGINS))
+    return BEGINS.startswith(content) and (content == BEGINS or not file.read(1))
 
 
 def _same_kernel(holder: dict[str, Any]) -> bool:

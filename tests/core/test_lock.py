@@ -100,10 +100,21 @@ def test_a_process_id_of_another_namespace_tells_nothing_without_flock(tmp_path,
         FolderLock(path)
 
 
-def test_a_lock_that_says_nothing_is_taken_over(tmp_path):
+@pytest.mark.parametrize("written", ["", "{", '{"pid": ', '{"pid": 12, "ho'])
+def test_a_lock_that_a_killed_writer_began_is_taken_over(tmp_path, written):
     path = lock_of(tmp_path / "store")
-    (path / LOCK).write_text("no JSON")
+    (path / LOCK).write_text(written)
     FolderLock(path).close()
+
+
+@pytest.mark.parametrize("written", ["no lock", "[]", '{"version": 1}', "x" * 10000])
+def test_a_file_of_something_else_is_not_overwritten(tmp_path, written):
+    path = lock_of(tmp_path / "folder")
+    (path / LOCK).write_text(written)
+    for _ in range(2):
+        with pytest.raises(CellfeatError, match=r"folder/\.lock: is a file of something else.*; move it away and run"):
+            FolderLock(path)
+    assert (path / LOCK).read_text() == written
 
 
 def test_the_file_system_is_that_of_the_longest_mount_point(tmp_path, monkeypatch):
