@@ -1,4 +1,4 @@
-"""The errors that a user is meant to read.
+"""The errors that a user is meant to read::
 
     CellfeatError               bad input, or a state that the user can change
     ├── NewerFormat             a file of a newer major version of its format

@@ -11,7 +11,7 @@ import pytest
 from cellfeat.cli.app import ALL, APP
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*.md"), *ROOT.glob("examples/*.yaml")]
+DOCUMENTS = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/*.md"), *ROOT.glob("examples/*.yaml")]
 ANYWHERE = {"-h", "--help", "--version", "--debug", "--allow-outside"}
 
 
@@ -20,6 +20,8 @@ def commands(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8").replace("\\\n", " ").replace("\\|", "|")
     spans = re.findall(r"`(cellfeat [^`]+)`", text)
     lines = re.findall(r"^(?: {4}|#   )(?:.*&& )?(cellfeat .*)$", text, re.MULTILINE)
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        lines += re.findall(r"^(?:.*&& )?(cellfeat .*)$", block, re.MULTILINE)
     return [re.split(r" && | \| |  #|; ", command)[0] for command in (*spans, *lines)]
 
 
