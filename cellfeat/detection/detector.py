@@ -19,6 +19,8 @@ class Detector(Protocol):
     """RGB uint8 images in, `CellInstances` out; nothing after it learns which engine ran."""
 
     name: str
+    max_detections: int
+    """Cells of an image at most, the best scored: TEST.DETECTIONS_PER_IMAGE, and may be set."""
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:

@@ -8,14 +8,14 @@ These are suppressed by intersection over the smaller box.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cellfeat.detection.detector import Detector
 from cellfeat.detection.structures import CellInstances
-from cellfeat.detection.suppression import NESTED, keep_outer
+from cellfeat.detection.suppression import keep_outer
 from cellfeat.errors import CellfeatError
 
 
@@ -37,8 +37,8 @@ class Tile:
         return np.array([*self.box[:2], *self.box[:2]], np.float32)
 
 
-def tile_grid(size: tuple[int, int], side: int, overlap: int) -> list[Tile]:
-    """The tiles of a field, row by row; a field that is no larger than a tile is one tile.
+def tile_grid(size: tuple[int, int], side: int, overlap: int) -> list[list[Tile]]:
+    """The tiles of a field in rows and columns; a field that is no larger than a tile is one tile.
 
     Args:
         size: (height, width) of the field, px.
@@ -52,50 +52,80 @@ def tile_grid(size: tuple[int, int], side: int, overlap: int) -> list[Tile]:
         raise CellfeatError(f"tiles of {side} px that overlap by {overlap} px do not cover a field of {size} px")
     rows, columns = (list(_intervals(length, side, overlap)) for length in size)
     return [
-        Tile((x.start, y.start, x.end, y.end), (x.core_start, y.core_start, x.core_end, y.core_end))
+        [Tile((x.start, y.start, x.end, y.end), (x.core_start, y.core_start, x.core_end, y.core_end)) for x in columns]
         for y in rows
-        for x in columns
     ]
 
 
 def detect_field(
     detector: Detector,
-    field: np.ndarray,
-    side: int,
-    overlap: int,
+    read: Callable[[Tile], np.ndarray],
+    grid: Sequence[Sequence[Tile]],
     um_per_px: float | None = None,
     batch_size: int = 4,
-    threshold: float = NESTED,
-) -> list[tuple[Tile, CellInstances]]:
+    score_threshold: float = 0.0,
+    skip: Container[Tile] = (),
+) -> Iterator[tuple[Tile, CellInstances]]:
     """Find the cells of a field tile by tile.
+
+    What a tile yields depends on it and its eight neighbours alone, so that tiles can be left out. Three rows of tiles
+    are in memory.
 
     Args:
         detector: Either engine's.
-        field: RGB uint8 (h, w, 3).
-        side: As in `tile_grid`.
-        overlap: As in `tile_grid`.
+        read: Gives the picture of a tile, RGB uint8 (h, w, 3).
+        grid: As `tile_grid` gives it.
         um_per_px: The field's scale, µm a pixel, if known.
         batch_size: Tiles at once.
-        threshold: As in `keep_outer`.
+        score_threshold: Lowest score of a cell; what is below does not suppress others either.
+        skip: Tiles to leave out.
 
-    Returns:
-        Each tile with the cells that belong to it, in the tile's frame (XYXY px; masks (n, tile height, tile width)):
-        masks in the frame of a whole field of many cells would not fit into memory.
+    Yields:
+        Each tile with the cells that belong to it, in the tile's frame (XYXY px; masks (n, tile height, tile width)).
     """
-    tiles = tile_grid(field.shape[:2], side, overlap)
+    found: dict[int, list[CellInstances]] = {}
+    for r, row in enumerate(grid):
+        if all(tile in skip for tile in row):
+            continue
+        found = {k: cells for k, cells in found.items() if k >= r - 1}
+        for near in range(max(r - 1, 0), min(r + 2, len(grid))):
+            if near not in found:
+                found[near] = _detect_row(detector, read, grid[near], um_per_px, batch_size, score_threshold)
+        for c, tile in enumerate(row):
+            if tile not in skip:
+                yield tile, _without_nested(grid, found, r, c)
+
+
+def _detect_row(
+    detector: Detector,
+    read: Callable[[Tile], np.ndarray],
+    row: Sequence[Tile],
+    um_per_px: float | None,
+    batch_size: int,
+    score_threshold: float,
+) -> list[CellInstances]:
+    """The cells of each tile whose centres are in its core."""
     found: list[CellInstances] = []
-    for start in range(0, len(tiles), batch_size):
-        batch = tiles[start : start + batch_size]
-        pictures = [np.ascontiguousarray(field[t.box[1] : t.box[3], t.box[0] : t.box[2]]) for t in batch]
-        cells = detector.detect(pictures, [um_per_px] * len(batch))
-        found += [_choose(one, _in_core(one, tile)) for tile, one in zip(batch, cells, strict=True)]
-    boxes = np.concatenate([one.boxes + tile.offset for tile, one in zip(tiles, found, strict=True)])
-    kept = keep_outer(boxes, np.concatenate([one.scores for one in found]), threshold)
-    starts = np.cumsum([0, *(len(one) for one in found)])
-    return [
-        (tile, _choose(one, kept[(kept >= start) & (kept < end)] - start))
-        for tile, one, start, end in zip(tiles, found, starts[:-1], starts[1:], strict=True)
+    for start in range(0, len(row), batch_size):
+        batch = row[start : start + batch_size]
+        cells = detector.detect([read(tile) for tile in batch], [um_per_px] * len(batch))
+        found += [_choose(one, _in_core(one, tile, score_threshold)) for tile, one in zip(batch, cells, strict=True)]
+    return found
+
+
+def _without_nested(
+    grid: Sequence[Sequence[Tile]], found: dict[int, list[CellInstances]], r: int, c: int
+) -> CellInstances:
+    """The cells of a tile without those that lie within others of it or of its neighbours."""
+    near = [(r, c)] + [
+        (row, column)
+        for row in range(max(r - 1, 0), min(r + 2, len(grid)))
+        for column in range(max(c - 1, 0), min(c + 2, len(grid[r])))
+        if (row, column) != (r, c)
     ]
+    boxes = np.concatenate([found[row][column].boxes + grid[row][column].offset for row, column in near])
+    kept = keep_outer(boxes, np.concatenate([found[row][column].scores for row, column in near]))
+    return _choose(found[r][c], kept[kept < len(found[r][c])])
 
 
 @dataclass(frozen=True)
@@ -116,11 +146,12 @@ def _intervals(length: int, side: int, overlap: int) -> Iterator[_Interval]:
         yield _Interval(start, end, borders[k], borders[k + 1])
 
 
-def _in_core(cells: CellInstances, tile: Tile) -> np.ndarray:
+def _in_core(cells: CellInstances, tile: Tile, score_threshold: float) -> np.ndarray:
     boxes = cells.boxes + tile.offset
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     x0, y0, x1, y1 = tile.core
-    return np.flatnonzero(((centre >= (x0, y0)) & (centre < (x1, y1))).all(axis=1))
+    inside = ((centre >= (x0, y0)) & (centre < (x1, y1))).all(axis=1)
+    return np.flatnonzero(inside & (cells.scores >= score_threshold))
 
 
 def _choose(cells: CellInstances, rows: np.ndarray) -> CellInstances:

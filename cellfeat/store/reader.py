@@ -13,6 +13,7 @@ from cellfeat.core.files import digest
 from cellfeat.data.class_tree import ClassTree
 from cellfeat.errors import CellfeatError
 from cellfeat.store.classes import stored_classes
+from cellfeat.store.fields import whole_images
 from cellfeat.store.indexing import all_columns
 from cellfeat.store.manifest import read_manifest
 from cellfeat.store.schema import METADATA, all_elements, cell_elements, image_elements, metadata_element
@@ -92,7 +93,9 @@ class Store:
     def images(self) -> pd.DataFrame:
         """One row an image seen: image_id, domain, label, width, height (px), cells, reason ("" unless unreadable).
 
-        Then the metadata columns, as in `table`. Read once, then kept; the caller gets a copy.
+        A tile of a field or slide is an image: tile_of is the field's id ("" for whole images), tile_x and tile_y
+        where it lies in it, px; see `cellfeat.store.fields`. Then the metadata columns, as in `table`. Read once, then
+        kept; the caller gets a copy.
         """
         return self._kept_images().copy()
 
@@ -103,8 +106,11 @@ class Store:
         return [str(name) for name in self._kept_images() if name not in known]
 
     def detection_rate(self) -> pd.DataFrame:
-        """Per domain (the index): images (readable), with_cell, cells, unreadable, rate = with_cell / images."""
-        seen = self.images()
+        """Per domain (the index): images (readable), with_cell, cells, unreadable, rate = with_cell / images.
+
+        The tiles of a field are one image.
+        """
+        seen = whole_images(self._kept_images())
         readable = seen["reason"] == ""
         counts = pd.DataFrame(
             {"images": readable, "with_cell": seen["cells"] > 0, "cells": seen["cells"], "unreadable": ~readable}

@@ -59,6 +59,9 @@ class ImageResult:
         reason: Why the image could not be read; "" for a readable one.
         cells: The cells found.
         metadata: Texts under names of the dataset's own: `group` (the patient), slide, stain ...
+        tile_of: Id of the field or slide that the image is a tile of, "" where it is a whole image.
+        tile_x: Left edge of the tile, px of the field or slide.
+        tile_y: Top edge of the tile, px of the field or slide.
     """
 
     image_id: str
@@ -69,6 +72,9 @@ class ImageResult:
     reason: str = ""
     cells: list[CellRow] = field(default_factory=list)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    tile_of: str = ""
+    tile_x: int = 0
+    tile_y: int = 0
 
 
 @dataclass
@@ -119,7 +125,7 @@ def cell_columns(image: ImageResult, layout: Layout) -> dict[str, list[Any]]:
         CellfeatError: A value that the store must not hold; names the image or the cell.
     """
     what = f"image {image.image_id!r}"
-    for text in (image.image_id, image.domain, image.label, image.reason):
+    for text in (image.image_id, image.domain, image.label, image.reason, image.tile_of):
         _check_text(text, what)
     for name, text in image.metadata.items():
         metadata_element(name)

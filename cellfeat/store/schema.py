@@ -17,7 +17,7 @@ import numpy as np
 from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 
 FORMAT = "cellfeat-store"
-VERSION = "1.2"  # major: older readers must refuse; minor: something was added that older readers may ignore
+VERSION = "1.3"  # major: older readers must refuse; minor: something was added that older readers may ignore
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 SHARD_FILE = re.compile(rf"{SHARDS}/part-(\d{{5,}})\.h5")
@@ -138,6 +138,31 @@ ELEMENTS = (
         columns=("cells",),
     ),
     Element("images/reason", TEXT, "why the image could not be read; empty for a readable one", columns=("reason",)),
+    Element(
+        "images/tile_of",
+        TEXT,
+        "id of the field or slide that this image is a tile of; empty where it is a whole image",
+        columns=("tile_of",),
+        default="",
+    ),
+    Element(
+        "images/tile_x",
+        "int32",
+        "left edge of the tile in the field or slide; 0 where it is a whole image",
+        encoding="px",
+        unit="px of the field or slide",
+        columns=("tile_x",),
+        default=0,
+    ),
+    Element(
+        "images/tile_y",
+        "int32",
+        "top edge of the tile in the field or slide; 0 where it is a whole image",
+        encoding="px",
+        unit="px of the field or slide",
+        columns=("tile_y",),
+        default=0,
+    ),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from cellfeat.core.precision import usable
 from cellfeat.data.catalogue import Dataset, ImageRecord, open_dataset
 from cellfeat.data.class_tree import joined_classes
 from cellfeat.data.crops import crop_cell
+from cellfeat.data.images import UnreadableImage
 from cellfeat.detection import Detector, build_detector, detectron2_problem
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.config import portable
@@ -27,9 +28,11 @@ from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.classes import CLASSES
 from cellfeat.store.discard import discard_rows
+from cellfeat.store.fields import whole_images, whole_table
 from cellfeat.store.join import join_parts
 from cellfeat.store.schema import MANIFEST, SHARDS, metadata_element, own_folder
 from cellfeat.workflows.dump_config import DumpConfig
+from cellfeat.workflows.dump_fields import Field, field_tiles, find_fields
 from cellfeat.workflows.dump_images import read_ahead
 
 log = logging.getLogger(__name__)
@@ -154,12 +157,13 @@ def _write(
         "engine": detector.name,
         "detector_config": portable(cfg),
         "weights_sha256": sha256_file(resolve_weights(cfg.MODEL.WEIGHTS)),
-        "dump": config.model_dump(exclude={"batch_size"}) | {"precision": precision},
+        "dump": config.identity() | {"precision": precision},
     }
     if classes:
         provenance[CLASSES] = classes
     with StoreWriter(output, detector.feature_shape, config.crop_size, provenance, config.feature_dtype) as writer:
-        _fill(writer, detector, _records(listings)[part], config, cfg.TEST.DETECTIONS_PER_IMAGE)
+        fields = find_fields(cfg, detector, listings, output, config)
+        _fill(writer, detector, _records(listings)[part], config, fields)
 
 
 def _write_in_ranks(
@@ -222,25 +226,36 @@ def listing_digest(records: Sequence[ImageRecord]) -> str:
     return digest([[*record.identity, size] for record, size in zip(records, sizes, strict=True)])
 
 
-def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], config: DumpConfig, limit: int) -> None:
-    """Store the records' cells; `limit`: detections of an image that the detector gives at most."""
-    already = sum(record.image_id in writer.done for record in records)
+def _fill(
+    writer: StoreWriter,
+    detector: Detector,
+    records: list[ImageRecord],
+    config: DumpConfig,
+    fields: Mapping[str, Field],
+) -> None:
+    """Store the records' cells; `fields`: those of the images that are stored as tiles."""
+    done = writer.done | {name for name, field in fields.items() if not field.missing(writer.done)}
+    already, limit = sum(record.image_id in done for record in records), detector.max_detections
     with_more = at_limit = 0
     with tqdm(total=len(records), initial=already, desc="dump", unit="image") as progress:
-        for batch, images in read_ahead(records, config.batch_size, writer.done):
+        for batch, images in read_ahead(records, config.batch_size, done, aside=fields):
             readable = [
                 (record, image) for record, image in zip(batch, images, strict=True) if isinstance(image, np.ndarray)
             ]
             instances = detector.detect([image for _, image in readable], [record.um_per_px for record, _ in readable])
             found = {record.image_id: cells for (record, _), cells in zip(readable, instances, strict=True)}
             for record, image in zip(batch, images, strict=True):
-                if record.image_id not in writer.done:
+                if record.image_id in done:
+                    continue
+                if image is None:
+                    _add_field(writer, detector, fields[record.image_id], config)
+                else:
                     cells = found.get(record.image_id)
                     good = 0 if cells is None else int((cells.scores >= config.score_threshold).sum())
                     with_more += good > 1
                     at_limit += good >= limit
                     writer.add(_result(record, image, cells, config))
-                    progress.update()
+                progress.update()
             instances, found, cells = [], {}, None  # masks of whole images are not kept beside those of the next part
     if at_limit:
         log.warning(
@@ -257,6 +272,24 @@ def _fill(writer: StoreWriter, detector: Detector, records: list[ImageRecord], c
         )
 
 
+def _add_field(writer: StoreWriter, detector: Detector, field: Field, config: DumpConfig) -> None:
+    """Store the tiles of a field that are missing."""
+    record = field.record
+    try:
+        for tile, rgb, cells in field_tiles(field, detector, writer.done, config.batch_size, config.score_threshold):
+            result = ImageResult(
+                *(field.image_id(tile), record.domain, record.label, rgb.shape[1], rgb.shape[0]),
+                cells=[_row(rgb, cells, i, "", config) for i in range(len(cells))],
+                metadata=record.stored_metadata,
+                tile_of=record.image_id,
+                tile_x=tile.box[0],
+                tile_y=tile.box[1],
+            )
+            writer.add(result)
+    except UnreadableImage as error:
+        writer.add(_result(record, error.reason, None, config))
+
+
 def _result(
     record: ImageRecord, image: np.ndarray | str, cells: CellInstances | None, config: DumpConfig
 ) -> ImageResult:
@@ -266,17 +299,22 @@ def _result(
         )
     assert cells is not None
     height, width = image.shape[:2]
-    rows = []
     central = central_cell(cells, config.score_threshold)
-    for i in select_cells(cells, config.select, config.score_threshold):
-        mask = cells.masks[i] if len(cells.masks) else np.zeros((height, width), bool)
-        crop, crop_mask = crop_cell(image, mask, cells.boxes[i], config.crop_size, config.crop_margin)
-        # The image's label is that of the cell in its centre; what else is in the picture nobody labelled.
-        label = record.label if i == central else ""
-        rows.append(CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label))
+    # The image's label is that of the cell in its centre; what else is in the picture nobody labelled.
+    rows = [
+        _row(image, cells, i, record.label if i == central else "", config)
+        for i in select_cells(cells, config.select, config.score_threshold)
+    ]
     return ImageResult(
         record.image_id, record.domain, record.label, width, height, cells=rows, metadata=record.stored_metadata
     )
+
+
+def _row(image: np.ndarray, cells: CellInstances, i: int, label: str, config: DumpConfig) -> CellRow:
+    """Cell `i` of an image (h, w, 3)."""
+    mask = cells.masks[i] if len(cells.masks) else np.zeros(image.shape[:2], bool)
+    crop, crop_mask = crop_cell(image, mask, cells.boxes[i], config.crop_size, config.crop_margin)
+    return CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label)
 
 
 def central_cell(cells: CellInstances, score_threshold: float) -> int | None:
@@ -305,9 +343,12 @@ def summarise(store: Store, records: Sequence[ImageRecord]) -> dict[str, dict[st
     """Per domain: images, unreadable, with_cell, cells, detection_rate, and the mean over images with one reference box
     of the best IoU that a stored cell has with it (`mean_iou`, over `iou_images` images; a missed cell counts 0)."""
     references = {record.image_id: np.array(record.boxes[0]) for record in records if len(record.boxes) == 1}
-    cells = {name: rows[["x0", "y0", "x1", "y1"]].to_numpy() for name, rows in store.table().groupby("image_id")}
+    cells = {
+        name: rows[["x0", "y0", "x1", "y1"]].to_numpy()
+        for name, rows in whole_table(store.table(), store.images()).groupby("image_id")
+    }
     summary = {}
-    for domain, images in store.images().groupby("domain", sort=False):
+    for domain, images in whole_images(store.images()).groupby("domain", sort=False):
         readable = images[images["reason"] == ""]
         overlaps = [
             float(np.max(iou(cells[name], references[name]))) if name in cells else 0.0

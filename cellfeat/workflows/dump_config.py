@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,11 @@ class DumpConfig(BaseModel):
     select: Literal["center", "score", "all"] = Field(
         "center", description="Cells to keep of an image: the central one, the best scored one, or all."
     )
+    fields: Literal["tile", "whole"] = Field(
+        "tile",
+        description="Pictures that are too large for the detector: cut them into tiles and keep all cells, or shrink "
+        "them like pictures of one cell.",
+    )
     score_threshold: float = Field(0.3, ge=0, le=1, description="Lowest score of a cell.")
     crop_size: int = Field(128, ge=16, le=1024, description="Side of crops and masks, px.")
     crop_margin: float = Field(0.1, ge=0, le=1, description="Margin around the box, fraction of its longer side.")
@@ -25,3 +30,8 @@ class DumpConfig(BaseModel):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the network; bf16 is faster, a little coarser.")
     batch_size: int = Field(8, ge=1, description="Images at once.")
     limit: int | None = Field(None, ge=1, description="Only the first so many images of each dataset.")
+
+    def identity(self) -> dict[str, Any]:
+        """What the rows depend on; `fields` only where it is not the default, as in stores made before it was there."""
+        left_out = {"batch_size"} | ({"fields"} if self.fields == "tile" else set())
+        return self.model_dump(exclude=left_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,11 +15,14 @@ PIXELS = (
     MAX_PIXELS // 2
 )  # read at once, unless one image has more; 8 images of 4 million pixels. Twice that is in memory
 
-Part = tuple[list[ImageRecord], list[np.ndarray | str]]
-"""Images that go through the network together: records, and each picture or the reason why it cannot be read."""
+Part = tuple[list[ImageRecord], list[np.ndarray | str | None]]
+"""Images that go through the network together: records, and each picture, the reason why it cannot be read, or None for
+images that are set aside."""
 
 
-def read_ahead(records: Sequence[ImageRecord], size: int, done: set[str], pixels: int = PIXELS) -> Iterator[Part]:
+def read_ahead(
+    records: Sequence[ImageRecord], size: int, done: set[str], pixels: int = PIXELS, aside: Container[str] = ()
+) -> Iterator[Part]:
     """Read the batches of a listing that are not wholly done, the next part while this one is used.
 
     Batches are cut out of the whole listing, and divided by their own images alone: what goes through the network
@@ -30,6 +33,7 @@ def read_ahead(records: Sequence[ImageRecord], size: int, done: set[str], pixels
         size: Images of a batch.
         done: Ids of the images that are stored already.
         pixels: What the images of one part have together at most.
+        aside: Ids of images that are not read here.
 
     Raises:
         CellfeatError: The folder of an image has vanished (a disk unplugged, a mount lost): no fault of the image, so
@@ -37,7 +41,7 @@ def read_ahead(records: Sequence[ImageRecord], size: int, done: set[str], pixels
     """
     batches = (records[start : start + size] for start in range(0, len(records), size))
     wanted = (batch for batch in batches if any(record.image_id not in done for record in batch))
-    parts = (part for batch in wanted for part in _parts(batch, pixels))
+    parts = (part for batch in wanted for part in _parts(batch, pixels, aside))
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(next, parts, None)
         while (part := ahead.result()) is not None:
@@ -45,17 +49,17 @@ def read_ahead(records: Sequence[ImageRecord], size: int, done: set[str], pixels
             yield part
 
 
-def _parts(batch: Sequence[ImageRecord], pixels: int) -> Iterator[Part]:
+def _parts(batch: Sequence[ImageRecord], pixels: int, aside: Container[str]) -> Iterator[Part]:
     records: list[ImageRecord] = []
-    images: list[np.ndarray | str] = []
+    images: list[np.ndarray | str | None] = []
     total = 0
     for record in batch:
-        more = _pixels(record)
+        more = 0 if record.image_id in aside else _pixels(record)
         if records and total + more > pixels:
             yield records, images
             records, images, total = [], [], 0
         records.append(record)
-        images.append(_read(record))
+        images.append(None if record.image_id in aside else _read(record))
         total += more
     yield records, images
 

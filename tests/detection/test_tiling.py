@@ -1,52 +1,31 @@
+from itertools import chain
+
 import numpy as np
 import pytest
+from dark_spots import DarkSpots, disc_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
-from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.suppression import keep_outer
 from cellfeat.detection.tiling import detect_field, tile_grid
 from cellfeat.errors import CellfeatError
 
 
-class DarkSpots:
-    """A detector of dark connected regions, which sees parts of the cells that a tile cuts, as any detector does."""
-
-    name = "dark-spots"
-    feature_shape = (1, 1, 1)
-
-    def detect(self, images, um_per_px=None):
-        return [self.cells(image) for image in images]
-
-    def cells(self, image):
-        labels, number = ndimage.label(image[..., 0] < 128)
-        masks = labels == np.arange(1, number + 1)[:, None, None]
-        spots = ndimage.find_objects(labels)
-        boxes = np.float32([(x.start, y.start, x.stop, y.stop) for y, x in spots]).reshape(-1, 4)
-        return CellInstances(image.shape[:2], boxes, np.ones(number, np.float32), masks, np.zeros((number, 1, 1, 1)))
-
-
 @pytest.fixture(scope="module")
 def pasted():
-    """A field of 540 × 700 px with 150 discs of 12 to 30 px that do not touch, and their boxes, sorted."""
-    rng, field, boxes = np.random.default_rng(0), np.full((540, 700, 3), 255, np.uint8), []
-    rows, columns = np.mgrid[:540, :700]
-    while len(boxes) < 150:
-        r = rng.integers(6, 16)
-        x, y = rng.integers(r, 700 - r), rng.integers(r, 540 - r)
-        if field[y - r - (y > r) : y + r + 2, x - r - (x > r) : x + r + 2].min() == 255:
-            disc = (rows - y) ** 2 + (columns - x) ** 2 <= r * r
-            field[disc] = 40
-            boxes.append((x - r, y - r, x + r + 1, y + r + 1))
-    return field, sorted(boxes)
+    """A field of 540 × 700 px with 80 discs and their boxes."""
+    return disc_field(count=80)
+
+
+def cut(field):
+    return lambda tile: field[tile.box[1] : tile.box[3], tile.box[0] : tile.box[2]]
 
 
 @pytest.mark.parametrize(("side", "overlap"), [(128, 32), (200, 64), (97, 33), (1000, 32)])
 def test_every_cell_of_a_pasted_field_is_found_whole_and_once(pasted, side, overlap):
     field, boxes = pasted
     found = []
-    for tile, cells in detect_field(DarkSpots(), field, side, overlap):
+    for tile, cells in detect_field(DarkSpots(), cut(field), tile_grid(field.shape[:2], side, overlap)):
         found += [tuple(int(side) for side in box) for box in cells.boxes + tile.offset]
         for box, mask in zip(cells.boxes.astype(int), cells.masks, strict=True):
             assert mask.shape == (tile.box[3] - tile.box[1], tile.box[2] - tile.box[0])
@@ -55,9 +34,18 @@ def test_every_cell_of_a_pasted_field_is_found_whole_and_once(pasted, side, over
 
 
 def test_a_field_without_cells_has_none():
-    assert [len(cells) for _, cells in detect_field(DarkSpots(), np.full((90, 70, 3), 255, np.uint8), 64, 16)] == [
-        0
-    ] * 4
+    field = np.full((90, 70, 3), 255, np.uint8)
+    assert [len(cells) for _, cells in detect_field(DarkSpots(), cut(field), tile_grid((90, 70), 64, 16))] == [0] * 4
+
+
+def test_tiles_that_are_left_out_change_nothing_of_the_others(pasted):
+    field, _ = pasted
+    grid = tile_grid(field.shape[:2], 128, 32)
+    whole = {tile: cells.boxes.tolist() for tile, cells in detect_field(DarkSpots(), cut(field), grid)}
+    skip = {*grid[0], *grid[1], grid[3][1]}
+    some = {tile: cells.boxes.tolist() for tile, cells in detect_field(DarkSpots(), cut(field), grid, skip=skip)}
+    assert some == {tile: boxes for tile, boxes in whole.items() if tile not in skip}
+    assert not any(len(c) for _, c in detect_field(DarkSpots(), cut(field), grid, score_threshold=1.1))
 
 
 @settings(deadline=None, max_examples=50)
@@ -65,7 +53,7 @@ def test_a_field_without_cells_has_none():
 def test_cores_divide_the_field_and_neighbours_overlap(size, side, data):
     overlap = data.draw(st.integers(0, side - 1))
     covered = np.zeros(size, np.uint8)
-    for tile in tile_grid(size, side, overlap):
+    for tile in chain.from_iterable(tile_grid(size, side, overlap)):
         (x0, y0, x1, y1), (cx0, cy0, cx1, cy1) = tile.box, tile.core
         assert 0 <= x0 <= cx0 < cx1 <= x1 <= size[1]
         assert 0 <= y0 <= cy0 < cy1 <= y1 <= size[0]

@@ -75,7 +75,7 @@ def write_frozen(path):
             cells=[frozen(0, 0.9, "monocyte"), frozen(1, 0.8)],
             metadata={"group": "patient 1", "stain": "Wright"},
         ),
-        ImageResult("north/001.jpg", "north", "", 90, 60),
+        ImageResult("north/001.jpg", "north", "", 90, 60, tile_of="north/000.jpg", tile_x=60, tile_y=30),
         ImageResult("south/002.jpg", "south", "blast", 90, 60, cells=[frozen(2, 0.7, "blast")]),
         ImageResult("south/003.jpg", "south", "", 0, 0, reason="truncated file"),
     ]

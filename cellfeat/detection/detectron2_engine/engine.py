@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,20 @@ class Detectron2Detector:
     @property
     def feature_shape(self) -> tuple[int, int, int]:
         return feature_shape(self.cfg, self.pool)
+
+    @property
+    def max_detections(self) -> int:
+        """Cells of an image at most; see `Detector`."""
+        return self._box_predictor.test_topk_per_image
+
+    @max_detections.setter
+    def max_detections(self, count: int) -> None:
+        self._box_predictor.test_topk_per_image = count
+
+    @property
+    def _box_predictor(self) -> Any:
+        heads: Any = self.model.roi_heads
+        return heads.box_predictor
 
     def detect(
         self, images: Sequence[np.ndarray], um_per_px: Sequence[float | None] | None = None

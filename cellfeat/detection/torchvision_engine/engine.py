@@ -43,6 +43,15 @@ class TorchvisionDetector:
     def feature_shape(self) -> tuple[int, int, int]:
         return feature_shape(self.cfg, self.pool)
 
+    @property
+    def max_detections(self) -> int:
+        """Cells of an image at most; see `Detector`."""
+        return self.model.roi_heads.detections_per_img
+
+    @max_detections.setter
+    def max_detections(self, count: int) -> None:
+        self.model.roi_heads.detections_per_img = count
+
     @torch.inference_mode()
     def detect(
         self, images: Sequence[np.ndarray], um_per_px: Sequence[float | None] | None = None

@@ -22,6 +22,7 @@ from cellfeat.data.annotations.geometry import encode
 from cellfeat.data.crops import paste_mask
 from cellfeat.errors import CellfeatError
 from cellfeat.store.export.outlines import polygons
+from cellfeat.store.fields import whole_images, whole_table
 from cellfeat.store.guard import check_memory
 from cellfeat.store.margin import margin_of
 from cellfeat.store.reader import Store
@@ -95,12 +96,12 @@ def write_detections(store: Store, output: Path, to: str, crop_margin: float | N
 
 
 def detected_images(store: Store, margin: float) -> Iterator[DetectedImage]:
-    """The readable images of a store in its order, with their cells in the image's frame.
+    """The readable images of a store in its order, with their cells in the image's frame; tiles make one field.
 
     Raises:
         CellfeatError: A box is not within its image.
     """
-    images, table = store.images(), store.table()
+    images, table = whole_images(store.images()), whole_table(store.table(), store.images())
     sizes = images.set_index("image_id").loc[table["image_id"], ["width", "height"]].to_numpy()
     boxes = table[["x0", "y0", "x1", "y1"]].to_numpy(float)
     fits = box_fits(boxes, *sizes.T)

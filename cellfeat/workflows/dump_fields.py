@@ -1,0 +1,159 @@
+"""Large fields in a dump: which pictures they are, how they are cut, and their tiles as images of the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from fvcore.common.config import CfgNode
+
+from cellfeat.core.files import read_json, write_json
+from cellfeat.data.dataset import ImageRecord
+from cellfeat.data.images import UnreadableImage, image_size, read_rgb
+from cellfeat.detection.detector import Detector
+from cellfeat.detection.scale import CELL_UM, Tiling, cell_diameter, choose_tiling, is_field, too_small
+from cellfeat.detection.structures import CellInstances
+from cellfeat.detection.tiling import Tile, detect_field, tile_grid
+from cellfeat.workflows.dump_config import DumpConfig
+
+log = logging.getLogger(__name__)
+
+DIAMETERS = "cell-diameters.json"  # in the store's folder: what the first pass found, for a run that goes on
+LOOKED_AT = 4  # fields of a dataset in the first pass
+
+
+@dataclass(frozen=True)
+class Field:
+    """A picture that is dumped as tiles.
+
+    Attributes:
+        record: The image.
+        size: (height, width), px.
+        tiling: How it is cut.
+    """
+
+    record: ImageRecord
+    size: tuple[int, int]
+    tiling: Tiling
+
+    @cached_property
+    def grid(self) -> list[list[Tile]]:
+        return tile_grid(self.size, self.tiling.side, self.tiling.overlap)
+
+    def image_id(self, tile: Tile) -> str:
+        """The id of a tile in the store."""
+        return f"{self.record.image_id}@{tile.box[0]},{tile.box[1]}"
+
+    def missing(self, done: set[str]) -> list[Tile]:
+        """Tiles that are not stored yet; none where the field could not be read."""
+        if self.record.image_id in done:
+            return []
+        return [tile for row in self.grid for tile in row if self.image_id(tile) not in done]
+
+
+def find_fields(
+    cfg: CfgNode,
+    detector: Detector,
+    listings: Mapping[str, Sequence[ImageRecord]],
+    folder: Path,
+    config: DumpConfig,
+) -> dict[str, Field]:
+    """The fields among the images, by image id.
+
+    Args:
+        cfg: The detector's config.
+        detector: For the first pass over some fields of each dataset without a known scale.
+        listings: Dataset to its images.
+        folder: The store's, where what the first pass found is kept.
+        config: Of the dump.
+    """
+    known: dict[str, float | None] = read_json(folder / DIAMETERS) if (folder / DIAMETERS).exists() else {}
+    fields: dict[str, Field] = {}
+    small = 0
+    for name, records in listings.items():
+        sizes = {record.image_id: size for record in records if (size := _size(record.path))}
+        large = [r for r in records if r.image_id in sizes and is_field(cfg, sizes[r.image_id], r.um_per_px)]
+        unscaled = [record for record in large if not record.um_per_px]
+        if unscaled and name not in known and config.fields == "tile":
+            known[name] = _look(cfg, detector, name, unscaled, config.score_threshold)
+            write_json(folder / DIAMETERS, known)
+        for record in large if config.fields == "tile" else ():
+            size = sizes[record.image_id]
+            if tiling := choose_tiling(cfg, size, record.um_per_px, known.get(name)):
+                fields[record.image_id] = Field(record, size, tiling)
+        whole = [r for r in records if r.image_id in sizes.keys() - fields.keys()]
+        small += sum(too_small(cfg, sizes[r.image_id], r.um_per_px) for r in whole)
+    if fields:
+        tiles = sum(len(field.grid) * len(field.grid[0]) for field in fields.values())
+        log.info("%d of the images are fields, dumped as %d tiles; of these all cells are kept", len(fields), tiles)
+    if small:
+        log.warning(
+            "in %d pictures cells of %g µm are smaller than the detector can see: take higher magnifications",
+            *(small, CELL_UM),
+        )
+    return fields
+
+
+def field_tiles(
+    field: Field, detector: Detector, done: set[str], batch_size: int, score_threshold: float
+) -> Iterator[tuple[Tile, np.ndarray, CellInstances]]:
+    """The tiles of a field that are not stored yet, with their pictures and their cells in the tile's frame.
+
+    Raises:
+        UnreadableImage: The field cannot be read.
+    """
+    read = _reader(field)
+    missing = set(field.missing(done))
+    skip = {tile for row in field.grid for tile in row} - missing
+    limit = detector.max_detections
+    detector.max_detections = max(limit, MAX_DETECTIONS)
+    try:
+        um_per_px = field.record.um_per_px
+        for tile, cells in detect_field(detector, read, field.grid, um_per_px, batch_size, score_threshold, skip):
+            yield tile, read(tile), cells
+    finally:
+        detector.max_detections = limit
+
+
+MAX_DETECTIONS = 1000  # of a tile: Detectron2's RPN hands on no more proposals
+
+
+def _reader(field: Field) -> Callable[[Tile], np.ndarray]:
+    rgb = read_rgb(field.record.path, bits=field.record.bits)
+    return lambda tile: np.ascontiguousarray(rgb[tile.box[1] : tile.box[3], tile.box[0] : tile.box[2]])
+
+
+def _look(
+    cfg: CfgNode, detector: Detector, name: str, records: Sequence[ImageRecord], score_threshold: float
+) -> float | None:
+    """The diameter of a dataset's cells, px; None where none was found."""
+    chosen = [records[k] for k in sorted({round(k) for k in np.linspace(0, len(records) - 1, LOOKED_AT)})]
+    log.info("%s: large pictures of unknown scale; looking at %d of them for the size of cells", name, len(chosen))
+    pictures = []
+    for record in chosen:
+        try:
+            pictures.append(read_rgb(record.path, bits=record.bits))
+        except UnreadableImage:
+            continue
+    diameter = cell_diameter(detector, cfg, pictures, score_threshold)
+    if diameter is None:
+        log.warning(
+            "%s: no cell was found at any scale; the pictures are taken at full size, where cells may be smaller or "
+            "larger than the detector can see: state um_per_px in a dataset.yaml",
+            name,
+        )
+    else:
+        log.info("%s: cells are about %.0f px wide", name, diameter)
+    return diameter
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of an image from its header; None where it cannot be read, which is said where it is."""
+    try:
+        return image_size(path)
+    except UnreadableImage:
+        return None
