@@ -12,7 +12,9 @@ EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
 DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"]  # the site; scanpy for a notebook
-TEST = [*EXPORT, *EXPLAIN, *TIMM, "hypothesis>=6", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
+VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
+TEST = [*EXPORT, *EXPLAIN, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
+TEST += ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
 TEST += ["scikit-image>=0.22", "torchmetrics>=1.4"]  # what SSIM is compared with
 
 setup(
@@ -33,6 +35,7 @@ setup(
         "cellfeat.detectron_configs": ["*.yaml"],
         "cellfeat.evaluation": ["published/*.csv"],
         "cellfeat.reporting": ["templates/*", "templates/sections/*"],
+        "cellfeat.view": ["static/*", "static/vendor/*"],
     },
     install_requires=[
         "fvcore>=0.1.5.post20221221",  # Detectron2's CfgNode and schedules
@@ -57,7 +60,7 @@ setup(
         "typer>=0.29",  # its errors are `typer.TyperException`
         "umap-learn>=0.5.7",  # maps of embeddings
     ],
-    extras_require={"docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "test": TEST, "timm": TIMM},
+    extras_require={"docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "test": TEST, "timm": TIMM, "view": VIEW},
     entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from cellfeat import __version__
-from cellfeat.cli import data, detection, evaluation, methods, schema, store, workflows
+from cellfeat.cli import data, detection, evaluation, methods, schema, store, view, workflows
 from cellfeat.cli.command import AGAIN, Command
 from cellfeat.data.outside import outside_paths
 from cellfeat.errors import CellfeatError
@@ -28,6 +28,7 @@ GROUPS = {
     "Feature stores": store,
     "Methods": methods,
     "Results": evaluation,
+    "Page": view,
     "Files": schema,
 }
 COMMANDS: dict[str, dict[str, Command]] = {

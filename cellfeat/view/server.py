@@ -1,0 +1,108 @@
+"""The web application of `cellfeat view`: a page, and small answers about the cells of one store.
+
+No part of a request names a file: the page's own files are read when the server starts, cells are numbers of rows.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Path, Response
+from fastapi.responses import JSONResponse
+
+from cellfeat.errors import CellfeatError
+from cellfeat.view.data import Cells
+from cellfeat.view.security import Access, Guard
+
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
+PAGE = (
+    *(
+        "index.html",
+        "style.css",
+        "app.js",
+        "state.js",
+        "plots.js",
+        "card.js",
+        "gallery.js",
+        "crosstab.js",
+        "legend.js",
+        "dom.js",
+        "icon.svg",
+    ),
+    *("vendor/regl-scatterplot.js", "vendor/LICENSES.txt"),
+)
+KEPT = {"cache-control": "private, max-age=3600"}  # of what does not change while the server runs
+FRESH = {"cache-control": "no-store"}
+
+Row = Annotated[int, Path(ge=0, le=(1 << 31))]
+
+
+def application(cells: Cells, access: Access) -> Guard:
+    """The ASGI application that shows a store to those whom `access` lets in."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_exception_handler(CellfeatError, _told)
+    _serve_page(app)
+    _serve_cells(app, cells)
+    return Guard(app, access)
+
+
+async def _told(request: Any, error: Exception) -> Response:
+    """An error that a user is meant to read, as text."""
+    return JSONResponse({"detail": str(error)}, 409, FRESH)
+
+
+def _serve_page(app: FastAPI) -> None:
+    root = files("cellfeat.view") / "static"
+    for name in PAGE:
+        kind = f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8"
+        path = "/" if name == "index.html" else f"/static/{name}"
+        app.add_api_route(path, _constant((root / name).read_bytes(), kind), methods=["GET"])
+
+
+def _constant(content: bytes, kind: str) -> Any:
+    def answer() -> Response:
+        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+    return answer
+
+
+def _serve_cells(app: FastAPI, cells: Cells) -> None:
+    description = cells.describe()
+
+    def found(row: int) -> int:
+        if row >= len(cells):
+            raise HTTPException(404, f"there is no cell {row}, the store has {len(cells)}")
+        return row
+
+    @app.get("/api/store")
+    def store() -> Response:
+        return JSONResponse(description, headers=FRESH)
+
+    @app.get("/api/column/{number}")
+    def column(number: Row) -> Response:
+        """Values of a column: int32 codes or float32, little endian."""
+        if number >= len(cells.columns):
+            raise HTTPException(404, f"there is no column {number}")
+        return _binary(cells.columns[number].values)
+
+    @app.get("/api/map/{number}")
+    def points(number: Row) -> Response:
+        """Points of a map: float32 little endian, all x, then all y."""
+        if number >= len(cells.maps):
+            raise HTTPException(404, f"there is no map {number}")
+        return _binary(cells.maps[number].points.T)
+
+    @app.get("/api/cell/{row}")
+    def cell(row: Row) -> Response:
+        return JSONResponse(cells.card(found(row)), headers=KEPT)
+
+    @app.get("/api/crop/{row}")
+    def crop(row: Row, outline: bool = False) -> Response:
+        return Response(cells.crop(found(row), outline), media_type="image/png", headers=KEPT)
+
+
+def _binary(values: np.ndarray) -> Response:
+    content = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    return Response(content, media_type="application/octet-stream", headers=KEPT)

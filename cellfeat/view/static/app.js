@@ -1,0 +1,101 @@
+// The page: its controls, its keys, and who is told of what.
+import { byId, el, options, say } from "/static/dom.js";
+import * as card from "/static/card.js";
+import * as crosstab from "/static/crosstab.js";
+import * as gallery from "/static/gallery.js";
+import * as legend from "/static/legend.js";
+import * as plots from "/static/plots.js";
+import { change, column, listed, listen, select, selection, shown, start, state, store } from "/static/state.js";
+
+const PANELS = { cells: gallery.show, card: card.show, table: crosstab.show };
+const IN_PANEL = ["cell", "tab", "outline", "order", "page", "across", "down", "filters"];
+let lasso = false;
+
+const KEYS = [
+  ["← →", "the previous and the next cell", (event) => step(event.key === "ArrowLeft" ? -1 : 1), ["ArrowLeft", "ArrowRight"]],
+  ["C, I, T", "cells, one cell, counts", (event) => change({ tab: { c: "cells", i: "card", t: "table" }[event.key] }), ["c", "i", "t"]],
+  ["A", "select all cells that are shown", () => select(shown), ["a"]],
+  ["Escape", "select nothing", () => select([]), ["Escape"]],
+  ["L", "drag draws a lasso, or moves the map (Shift and drag always draws a lasso)", () => setLasso(!lasso), ["l"]],
+  ["R", "the whole map", () => plots.resetView(), ["r"]],
+  ["O", "outlines of the masks", () => change({ outline: !state.outline }), ["o"]],
+  ["M", "the next colours", () => change({ colour: (state.colour + 1) % store.columns.length }), ["m"]],
+  ["?", "these keys", () => byId("keys").showModal(), ["?"]],
+];
+
+function setLasso(on) {
+  lasso = on;
+  byId("lasso").setAttribute("aria-pressed", String(on));
+  plots.setLasso(on);
+}
+
+function step(by) {
+  const rows = listed(), at = rows.indexOf(state.cell);
+  if (rows.length) change({ cell: rows[at < 0 ? 0 : Math.min(rows.length - 1, Math.max(0, at + by))], tab: "card" });
+}
+
+async function showPanel() {
+  for (const tab of byId("tabs").children) tab.setAttribute("aria-selected", String(tab.dataset.tab === state.tab));
+  await PANELS[state.tab](byId("panel"));
+}
+
+async function update(what, from) {
+  if (what.has("a")) await plots.show("a");
+  if (what.has("b")) await plots.show("b");
+  if (what.has("colour")) {
+    byId("colour").value = String(state.colour);
+    await plots.paintAll();
+  }
+  if (what.has("filters")) plots.filterAll();
+  if (what.has("selection") || what.has("filters")) plots.mark(from);
+  if (["colour", "filters", "selection"].some((name) => what.has(name))) await legend.show();
+  const list = what.has("selection") && state.tab === "cells";
+  if (list || IN_PANEL.some((name) => what.has(name))) await showPanel();
+}
+
+function controls() {
+  document.title = `${store.name} – cellfeat`;
+  byId("name").textContent = store.name;
+  byId("count").textContent = `${store.cells.toLocaleString("en")} cells`;
+  options(byId("map-a"), store.maps.map(({ name }) => name), state.a);
+  byId("map-b").append(el("option", { value: "-1" }, "–"), ...store.maps.map(({ name }, k) => el("option", { value: String(k) }, name)));
+  byId("map-b").value = String(state.b);
+  options(byId("colour"), store.columns.map(({ name }) => name), state.colour);
+  byId("map-a").onchange = (event) => change({ a: Number(event.target.value) });
+  byId("map-b").onchange = (event) => change({ b: Number(event.target.value) });
+  byId("colour").onchange = (event) => change({ colour: Number(event.target.value) });
+  byId("lasso").onclick = () => setLasso(!lasso);
+  byId("all").onclick = () => select(shown);
+  byId("clear").onclick = () => select([]);
+  byId("help").onclick = () => byId("keys").showModal();
+  for (const tab of byId("tabs").children) tab.onclick = () => change({ tab: tab.dataset.tab });
+  byId("keys").append(el("h2", {}, "Keys"), el("table", {}, el("tbody", {}, ...KEYS.map(([keys, does]) => el("tr", {}, el("th", {}, keys), el("td", {}, does))))),
+    el("form", { method: "dialog" }, el("button", {}, "Close")));
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
+    if (["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.key !== "Escape") return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const found = KEYS.find(([, , , keys]) => keys.includes(key));
+    if (found) {
+      event.preventDefault();
+      found[2]({ key });
+    }
+  });
+}
+
+function tellErrors() {
+  addEventListener("unhandledrejection", (event) => say(`Something went wrong: ${event.reason?.message ?? event.reason}`));
+  addEventListener("error", (event) => say(`Something went wrong: ${event.message}`));
+}
+
+tellErrors();
+if (location.search) history.replaceState(null, "", `${location.pathname}${location.hash}`); // the token leaves the address
+await start();
+if (state.order >= 0) await column(state.order);
+controls();
+listen((what, from) => update(what, from).catch((error) => say(`Something went wrong: ${error.message}`)));
+await legend.show();
+await showPanel();
+await plots.show("a");
+await plots.show("b");
+document.body.dataset.ready = "true";

@@ -1,0 +1,44 @@
+// The crops of the cells that are selected, or of all that are shown.
+import { byId, el } from "/static/dom.js";
+import { change, column, listed, selection, state, store, values } from "/static/state.js";
+
+const PAGE = 48; // crops at a time
+
+export const crop = (row) => `/api/crop/${row}${state.outline ? "?outline=true" : ""}`;
+
+export function title(row) {
+  return [1, 0].map((number) => store.columns[number].shown[values[number][row]]).filter(Boolean).join(", ");
+}
+
+export function tile(row, further = "") {
+  return el("button", {
+    className: "tile", "data-row": String(row), "aria-label": `Cell ${row}: ${title(row)}`,
+    onclick: () => change({ cell: row, tab: "card" }),
+  }, el("img", { src: crop(row), alt: "", loading: "lazy" }), el("span", {}, further || title(row)));
+}
+
+export function outlineButton() {
+  return el("button", {
+    "aria-pressed": String(state.outline), title: "Outline of the mask (O)", onclick: () => change({ outline: !state.outline }),
+  }, "Outlines");
+}
+
+export function show(panel) {
+  const rows = listed(), pages = Math.max(1, Math.ceil(rows.length / PAGE));
+  state.page = Math.min(state.page, pages - 1);
+  const part = rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
+  const orders = store.columns.flatMap(({ name, number }, k) => (number ? [[k, `lowest ${name} first`]] : []));
+  const order = el("select", { onchange: async (event) => {
+    const chosen = Number(event.target.value);
+    if (chosen >= 0) await column(chosen);
+    change({ order: chosen, page: 0 });
+  } }, el("option", { value: "-1" }, "in the store's order"), ...orders.map(([k, text]) => el("option", { value: String(k) }, text)));
+  order.value = String(state.order);
+  const turn = (step, text, off) => el("button", { disabled: off, onclick: () => change({ page: state.page + step }) }, text);
+  panel.replaceChildren(
+    el("div", { className: "bar" }, el("b", {}, `${rows.length.toLocaleString("en")} ${selection.length ? "selected" : "shown"}`), order, outlineButton()),
+    el("div", { className: "tiles" }, ...part.map((row) => tile(row))),
+    el("div", { className: "bar" }, turn(-1, "Previous", state.page === 0), `${state.page + 1} of ${pages}`, turn(1, "Next", state.page >= pages - 1)),
+  );
+  if (!rows.length) panel.querySelector(".tiles").append("No cell passes the filters.");
+}

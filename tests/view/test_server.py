@@ -1,0 +1,116 @@
+"""What the server of `cellfeat view` answers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from store_helpers import change
+from view_names import ACCESS, HOSTILE
+
+from cellfeat.errors import CellfeatError
+from cellfeat.store import Store
+from cellfeat.view.data import Cells
+from cellfeat.view.server import PAGE
+
+STATIC = files("cellfeat.view") / "static"
+
+
+def test_the_page_loads_its_own_files_alone(view_client):
+    page = view_client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert not re.search(r"<script(?![^>]*src)|<style|\son\w+=|https?://", page.text)
+    for name in PAGE:
+        answer = view_client.get("/" if name == "index.html" else f"/static/{name}")
+        assert answer.content == (STATIC / name).read_bytes()
+    imported = {found for name in PAGE if name.endswith(".js") for found in _imports((STATIC / name).read_text())}
+    assert imported <= {f"/static/{name}" for name in PAGE}
+
+
+def _imports(script: str) -> list[str]:
+    return re.findall(r'from "(/[^"]+)"', script)
+
+
+def test_our_scripts_make_no_html_of_texts():
+    for name in PAGE:
+        if name.endswith(".js") and not name.startswith("vendor/"):
+            script = (STATIC / name).read_text()
+            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", script)
+
+
+def test_the_vendored_file_is_what_its_digest_says():
+    for line in (STATIC / "vendor" / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split()
+        assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == digest
+
+
+def test_names_are_json_texts(view_client):
+    told = view_client.get("/api/store")
+    assert told.headers["content-type"] == "application/json"
+    by_name = {column["name"]: column for column in told.json()["columns"]}
+    assert HOSTILE in by_name["label"]["names"]
+    assert HOSTILE in by_name["domain"]["names"]
+    assert told.json()["maps"] == [{"name": HOSTILE, "reason": ""}]
+    assert HOSTILE in view_client.get("/api/cell/0").json()["image_id"]
+
+
+def test_columns_and_maps_are_little_endian(view_client, view_cells):
+    for number, column in enumerate(view_cells.columns):
+        dtype = "<f4" if column.is_number else "<i4"
+        sent = np.frombuffer(view_client.get(f"/api/column/{number}").content, dtype)
+        np.testing.assert_array_equal(sent, column.values)
+    sent = np.frombuffer(view_client.get("/api/map/0").content, "<f4").reshape(2, -1)
+    np.testing.assert_array_equal(sent.T, view_cells.maps[0].points)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/cell/16", 404),
+        ("/api/crop/16", 404),
+        ("/api/column/99", 404),
+        ("/api/map/1", 404),
+        ("/api/cell/-1", 422),
+        ("/api/cell/9999999999999999999999", 422),
+        ("/api/crop/1e1", 422),
+        ("/api/crop/..%2f..%2fmanifest.json", 404),
+        ("/static/../data.py", 404),
+        ("/static/..%2fdata.py", 404),
+        ("/static/%2e%2e/%2e%2e/server.py", 404),
+        ("/static//etc/passwd", 404),
+        ("/static/vendor/SHA256SUMS", 404),
+        ("/docs", 404),
+        ("/openapi.json", 404),
+        (f"/{HOSTILE}", 404),
+    ],
+)
+def test_nothing_else_is_found(view_client, path, status):
+    answer = view_client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_crops_are_pictures(view_client):
+    for path in ("/api/crop/0", "/api/crop/0?outline=true"):
+        answer = view_client.get(path)
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.content.startswith(b"\x89PNG")
+    assert view_client.post("/api/crop/0", headers={"origin": ACCESS.link.split("/?")[0]}).status_code == 405
+
+
+def test_a_forged_store_is_refused_before_anything_is_shown(view_store, tmp_path):
+    path = tmp_path / "store"
+    shutil.copytree(view_store.path, path, ignore=shutil.ignore_patterns("embeddings", ".index.npz"))
+
+    def forge(handle):
+        crops = handle["crops"][:]
+        del handle["crops"]
+        handle.create_dataset("crops", data=crops[:, :4])
+
+    change(path, forge)
+    with pytest.raises(CellfeatError, match=re.escape("part-00000.h5")):
+        Cells(Store(path))
