@@ -94,6 +94,7 @@ def _check_weights(weights: str) -> None:
             f"a dump needs a trained detector, and {named}",
             "give the checkpoint that train-net wrote, such as --weights output/model_final.pth",
         )
+    resolve_weights(weights)
 
 
 def _check_readable(store: Store) -> None:

@@ -96,37 +96,39 @@ def test_a_reader_makes_it_and_a_resumed_store_extends_it(tmp_path, monkeypatch)
     assert Store(path).verify() == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"not an index", "another", "compressed", "object"])
-def test_an_index_that_is_none_is_not_used(plain, indexed, content):
-    if isinstance(content, bytes):
-        (indexed / INDEX).write_bytes(content)
-    elif content == "object":
-        np.savez(indexed / INDEX, version=np.array(1), digests=np.array([{}], object))
-    else:
-        with np.load(indexed / INDEX) as file:
-            members = dict(file)
-        if content == "another":
-            members["digests"][0] = "0" * 64
-        with open(indexed / INDEX, "wb") as file:
-            (np.savez_compressed if content == "compressed" else np.savez)(file, **members)
-    shards = Store(indexed).shards
-    assert shards.index is None
-    pd.testing.assert_frame_equal(Store(indexed).table(), Store(plain).table())
-    assert Store(indexed).shards.index is not None  # made again
+CONTENTS = [b"", b"PK", b"not an index", "another", "compressed", "object"]
+ELEMENTS = ("cells.scores", "cells.label.codes", "chunks.masks", "filters.crops", "counts")
+FORMS = [(name, wrong) for name in ELEMENTS for wrong in ("short", "texts", "absent")]
 
 
-@pytest.mark.parametrize("name", ["cells.scores", "cells.label.codes", "chunks.masks", "filters.crops", "counts"])
-@pytest.mark.parametrize("wrong", ["short", "texts", "absent"])
-def test_an_index_of_another_form_is_not_used(plain, indexed, name, wrong):
+def test_an_index_that_is_none_or_of_another_form_is_not_used(plain, indexed):
+    table = Store(plain).table()
     with np.load(indexed / INDEX) as file:
         members = dict(file)
-    values = members.pop(name)
-    if wrong != "absent":
-        members[name] = values[:-1] if wrong == "short" else np.full(values.shape, "x")
-    with open(indexed / INDEX, "wb") as file:
-        np.savez(file, **members)
-    assert Store(indexed).shards.index is None
-    pd.testing.assert_frame_equal(Store(indexed).table(), Store(plain).table())
+    for case in [*CONTENTS, *FORMS]:
+        spoil(indexed / INDEX, members, case)
+        assert Store(indexed).shards.index is None, case
+        pd.testing.assert_frame_equal(Store(indexed).table(), table)
+        assert Store(indexed).shards.index is not None, case  # made again
+
+
+def spoil(path, members, case):
+    """Write an index that is none, or of another store or form."""
+    members = dict(members)
+    if isinstance(case, bytes):
+        path.write_bytes(case)
+        return
+    if case == "object":
+        members = {"version": np.array(1), "digests": np.array([{}], object)}
+    elif case == "another":
+        members["digests"] = np.array(["0" * 64, *members["digests"][1:]])
+    elif isinstance(case, tuple):
+        name, wrong = case
+        values = members.pop(name)
+        if wrong != "absent":
+            members[name] = values[:-1] if wrong == "short" else np.full(values.shape, "x")
+    with open(path, "wb") as file:
+        (np.savez_compressed if case == "compressed" else np.savez)(file, **members)
 
 
 @pytest.mark.parametrize(("field", "value"), [("address", -1), ("address", 1 << 40), ("size", 5), ("size", -5)])

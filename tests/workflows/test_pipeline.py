@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cellfeat.autoencoder import network
 from cellfeat.core.files import read_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.data.synthetic import write_sites
@@ -14,6 +15,14 @@ from cellfeat.workflows.pipeline import STAGES, PipelineConfig, load_pipeline, r
 EXAMPLES = [
     path for path in sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")) if "compare" not in path.stem
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_image_decoder():
+    """The published one takes a second a cell and step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "IMAGE_CHANNELS", (8, 8, 8, 8))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,7 @@ def pipeline(tmp_path_factory):
         "dump": {"datasets": sites[:2], "score_threshold": 0.0},
         "autoencoder": {"anchor": sites[0], "epochs": 1, "batch_size": 64, "image_fraction": 0.05},
         "without_alignment": True,
-        "evaluation": {"runs": 1},
+        "evaluation": {"runs": 1, "trees": 5, "bootstrap": 20},
     }
 
 
@@ -104,7 +113,7 @@ def test_a_stage_killed_before_its_record_was_written_is_done(finished):
 def test_a_cheap_stage_is_redone_when_its_settings_change(finished, pipeline, tmp_path):
     _, output = finished
     before = times(output)
-    run_pipeline(write(tmp_path / "p.yaml", pipeline | {"evaluation": {"runs": 2, "protocols": ["paper"]}}))
+    run_pipeline(write(tmp_path / "p.yaml", pipeline | {"evaluation": {"runs": 2, "trees": 5, "protocols": ["paper"]}}))
     changed = {stage for stage, time in times(output).items() if time != before[stage]}
     assert changed == {"evaluate", "report"}
 
