@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from cellfeat.cli.command import command
 from cellfeat.cli.options import MoreEmbeddings, StorePath
+from cellfeat.errors import CellfeatError
 
 
 @command()
@@ -22,10 +24,17 @@ def view(
         str, typer.Option(help="Address to listen on; beyond this machine CELLFEAT_VIEW_PASSWORD has to be set.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="Labels, flags and notes can be given; they are kept in --log.")
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="Default: STORE/annotations/USER.jsonl.", show_default=False)] = None,
+    user: Annotated[str | None, typer.Option(help="Who annotates; default: the login name.")] = None,
     password: Annotated[str, typer.Option(envvar="CELLFEAT_VIEW_PASSWORD", hidden=True)] = "",
 ) -> None:
     """Show a store in the browser: maps of its embeddings, its cells, one cell with its neighbours."""
+    from cellfeat.core.files import slug
     from cellfeat.store import Store
+    from cellfeat.view.annotations import AnnotationLog
     from cellfeat.view.data import Cells
     from cellfeat.view.security import Access
     from cellfeat.view.serve import check_password, serve
@@ -34,12 +43,39 @@ def view(
     opened = Store(store)
     files = embeddings or sorted((store / "embeddings").glob("*.h5"))
     cells = Cells(opened, files, predictions or ())
+    name = user or getpass.getuser()
+    target = log or store / "annotations" / f"{slug(name)}.jsonl"
+    written = AnnotationLog(target, opened.digest, cells.labels) if annotate else None
 
     def tell(access: Access) -> None:
         print(f"{store}: {len(cells)} cells, {len(files)} embeddings. Ctrl-C ends it.")
         if access.password:
             print(f"Open to everyone who reaches {access.host} and has the password: all crops, labels and metadata.")
             print("Nothing is encrypted: prefer an SSH tunnel to 127.0.0.1, or a proxy with TLS before it.")
+        print(f"Labels, flags and notes go to {target}." if annotate else "Nothing can be changed.")
         print(access.link, flush=True)
 
-    serve(cells, host, port, password, tell)
+    serve(cells, host, port, password, tell, written, name)
+
+
+@command()
+def annotate(
+    store: StorePath,
+    apply: Annotated[
+        list[Path] | None, typer.Option(help="Log of `cellfeat view --annotate`; may be given again.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Table of the labels.")] = Path("labels.csv"),
+) -> None:
+    """Write the labels that people gave to a table, and show where they differ; the store stays as it is."""
+    from cellfeat.store import Store
+    from cellfeat.view.agreement import apply as apply_logs
+
+    logs = apply or sorted((store / "annotations").glob("*.jsonl"))
+    if not logs:
+        raise CellfeatError(f"{store}: has no annotation log", "give one with --apply")
+    changed, differ, pairs = apply_logs(Store(store), logs, output)
+    for pair in pairs:
+        print(pair)
+    print(f"{output}: {changed} labels differ from the store's")
+    if differ:
+        print(f"{output.with_name('disagreements.csv')}: {differ} cells on which people differ; they keep their label")

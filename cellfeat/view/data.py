@@ -63,6 +63,11 @@ class Cells:
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def labels(self) -> list[str]:
+        """The classes that a cell can be given: those of the store, the 13 and a project's own."""
+        return next(column for column in self.columns if column.name == "label").names
+
     def _plain_map(self) -> Map:
         """Cells by size and score: a store without embeddings has a picture too."""
         spread = np.stack([self._side(), self.table["score"].to_numpy(np.float32)], axis=1)

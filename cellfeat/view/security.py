@@ -113,7 +113,7 @@ class Access:
             name, _, password = base64.b64decode(coded, validate=True).decode().partition(":")
         except (binascii.Error, ValueError):
             return None
-        return name if scheme.lower() == "basic" and _equal(password, self.password) else None
+        return name[:100] if scheme.lower() == "basic" and _equal(password, self.password) else None
 
 
 class Guard:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 
 from cellfeat.errors import CellfeatError, MissingRequirement, one_line
+from cellfeat.view.annotations import AnnotationLog
 from cellfeat.view.data import Cells
 from cellfeat.view.security import MIN_PASSWORD, Access, is_loopback
 
@@ -42,7 +43,15 @@ def check_password(host: str, password: str) -> None:
         raise CellfeatError(what, f"give a password of {MIN_PASSWORD} characters or more in CELLFEAT_VIEW_PASSWORD")
 
 
-def serve(cells: Cells, host: str, port: int, password: str, tell: Callable[[Access], None]) -> None:
+def serve(
+    cells: Cells,
+    host: str,
+    port: int,
+    password: str,
+    tell: Callable[[Access], None],
+    log: AnnotationLog | None = None,
+    user: str = "",
+) -> None:
     """Show a store until the process is interrupted.
 
     Args:
@@ -50,6 +59,7 @@ def serve(cells: Cells, host: str, port: int, password: str, tell: Callable[[Acc
         host, port: Where to listen.
         password: Asked for beyond this machine.
         tell: Called once the server listens.
+        log, user: As of `application`.
 
     Raises:
         CellfeatError: `listen` or `check_password` refuses.
@@ -65,7 +75,11 @@ def serve(cells: Cells, host: str, port: int, password: str, tell: Callable[[Acc
     with listen(host, port) as bound:
         access = Access(host, bound.getsockname()[1], "" if is_loopback(host) else password)
         config = uvicorn.Config(
-            application(cells, access), log_level="warning", access_log=False, server_header=False, lifespan="off"
+            application(cells, access, log, user),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
         )
         tell(access)
         uvicorn.Server(config).run(sockets=[bound])

@@ -9,29 +9,20 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Path, Response
+from fastapi import FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from cellfeat.errors import CellfeatError
+from cellfeat.view.annotations import MAX_CELLS, MAX_NOTE, AnnotationLog, Kind, Said
 from cellfeat.view.data import Cells
 from cellfeat.view.security import Access, Guard
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
+SCRIPTS = ("app", "state", "dom", "plots", "legend", "gallery", "card", "crosstab", "annotate")
 PAGE = (
-    *(
-        "index.html",
-        "style.css",
-        "app.js",
-        "state.js",
-        "plots.js",
-        "card.js",
-        "gallery.js",
-        "crosstab.js",
-        "legend.js",
-        "dom.js",
-        "icon.svg",
-    ),
-    *("vendor/regl-scatterplot.js", "vendor/LICENSES.txt"),
+    *("index.html", "style.css", "icon.svg", "vendor/regl-scatterplot.js", "vendor/LICENSES.txt"),
+    *(f"{name}.js" for name in SCRIPTS),
 )
 KEPT = {"cache-control": "private, max-age=3600"}  # of what does not change while the server runs
 FRESH = {"cache-control": "no-store"}
@@ -39,12 +30,31 @@ FRESH = {"cache-control": "no-store"}
 Row = Annotated[int, Path(ge=0, le=(1 << 31))]
 
 
-def application(cells: Cells, access: Access) -> Guard:
-    """The ASGI application that shows a store to those whom `access` lets in."""
+class Save(BaseModel):
+    """What the page sends to be kept: one value for these rows."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rows: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=MAX_CELLS)
+    kind: Kind
+    new: bool | Annotated[str, Field(max_length=MAX_NOTE)]
+
+
+def application(cells: Cells, access: Access, log: AnnotationLog | None = None, user: str = "") -> Guard:
+    """The ASGI application that shows a store to those whom `access` lets in.
+
+    Args:
+        cells: What is shown.
+        access: Who is let in.
+        log: Where labels, flags and notes are kept; None: nothing can be written.
+        user: Who writes, where the browser names nobody.
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(CellfeatError, _told)
     _serve_page(app)
-    _serve_cells(app, cells)
+    _serve_cells(app, cells, log is not None)
+    if log is not None:
+        _serve_log(app, cells, log, user)
     return Guard(app, access)
 
 
@@ -68,8 +78,8 @@ def _constant(content: bytes, kind: str) -> Any:
     return answer
 
 
-def _serve_cells(app: FastAPI, cells: Cells) -> None:
-    description = cells.describe()
+def _serve_cells(app: FastAPI, cells: Cells, annotate: bool) -> None:
+    description = cells.describe() | {"annotate": annotate}
 
     def found(row: int) -> int:
         if row >= len(cells):
@@ -101,6 +111,37 @@ def _serve_cells(app: FastAPI, cells: Cells) -> None:
     @app.get("/api/crop/{row}")
     def crop(row: Row, outline: bool = False) -> Response:
         return Response(cells.crop(found(row), outline), media_type="image/png", headers=KEPT)
+
+
+def _serve_log(app: FastAPI, cells: Cells, log: AnnotationLog, owner: str) -> None:
+    cell_id = cells.table["cell_id"].to_numpy(str)
+    label = cells.table["label"].to_numpy(str)
+    row_of = {cell: row for row, cell in enumerate(cell_id.tolist())}
+
+    def user(request: Request) -> str:
+        return request.scope["cellfeat_user"] or owner
+
+    def told(said: Said, request: Request) -> Response:
+        values = {
+            kind: {row_of[cell]: value for cell, value in of.items() if cell in row_of}
+            for kind, of in said.values.items()
+        }
+        return JSONResponse({"lines": len(said.lines), "user": user(request), **values}, headers=FRESH)
+
+    @app.get("/api/annotations")
+    def annotations(request: Request) -> Response:
+        return told(log.read(), request)
+
+    @app.post("/api/annotations")
+    def save(request: Request, change: Save) -> Response:
+        if max(change.rows) >= len(cells):
+            raise HTTPException(404, f"there is no cell {max(change.rows)}, the store has {len(cells)}")
+        ids, stored = cell_id[change.rows].tolist(), label[change.rows].tolist()
+        return told(log.save(user(request), change.kind, ids, change.new, stored), request)
+
+    @app.post("/api/undo")
+    def undo(request: Request) -> Response:
+        return told(log.undo(user(request)), request)
 
 
 def _binary(values: np.ndarray) -> Response:

@@ -15,6 +15,7 @@ from view_names import ACCESS, HOSTILE
 from cellfeat.store import Store, write_embeddings, write_predictions
 from cellfeat.store.cell_matrix import write_matrix
 from cellfeat.view import maps
+from cellfeat.view.annotations import AnnotationLog
 from cellfeat.view.data import Cells
 from cellfeat.view.server import application
 
@@ -60,3 +61,8 @@ def view_client(view_cells) -> TestClient:
     client = TestClient(application(view_cells, ACCESS), base_url="http://127.0.0.1:8765")
     assert client.get("/", params={"token": ACCESS.token}).status_code == 200
     return client
+
+
+@pytest.fixture
+def view_log(view_cells, tmp_path) -> AnnotationLog:
+    return AnnotationLog(tmp_path / "log.jsonl", view_cells.store.digest, view_cells.labels)

@@ -9,13 +9,14 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 from store_helpers import change
 from view_names import ACCESS, HOSTILE
 
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
 from cellfeat.view.data import Cells
-from cellfeat.view.server import PAGE
+from cellfeat.view.server import PAGE, application
 
 STATIC = files("cellfeat.view") / "static"
 
@@ -114,3 +115,47 @@ def test_a_forged_store_is_refused_before_anything_is_shown(view_store, tmp_path
     change(path, forge)
     with pytest.raises(CellfeatError, match=re.escape("part-00000.h5")):
         Cells(Store(path))
+
+
+def test_nothing_can_be_written_unless_asked_for(view_client):
+    mine = {"origin": "http://127.0.0.1:8765"}
+    assert view_client.get("/api/store").json()["annotate"] is False
+    assert view_client.get("/api/annotations").status_code == 404
+    for path in ("/api/annotations", "/api/undo"):
+        answer = view_client.post(path, json={"rows": [0], "kind": "label", "new": "blast"}, headers=mine)
+        assert answer.status_code == 404
+
+
+def test_labels_flags_and_notes_are_saved_and_undone(view_cells, view_log):
+    client = TestClient(application(view_cells, ACCESS, view_log, "ada"), base_url="http://127.0.0.1:8765")
+    client.get(ACCESS.link)
+    client.headers["origin"] = "http://127.0.0.1:8765"
+
+    def save(rows, kind, new):
+        return client.post("/api/annotations", json={"rows": rows, "kind": kind, "new": new})
+
+    assert save([1, 3], "label", "monocyte").json()["label"] == {"1": "monocyte", "3": "monocyte"}
+    assert save([1], "flag", True).json()["flag"] == {"1": True}
+    assert save([2], "note", HOSTILE).json()["note"] == {"2": HOSTILE}
+    assert client.post("/api/undo").json()["note"] == {}
+    told = client.get("/api/annotations").json()
+    assert (told["lines"], told["user"], told["flag"]) == (4, "ada", {"1": True})
+    assert view_log.read().lines[0]["old"] == view_cells.table["label"][[1, 3]].tolist()
+    before = view_log.path.read_bytes()
+    for rows, kind, new, status in (
+        ([99], "label", "blast", 404),
+        ([-1], "label", "blast", 422),
+        ([1, 1], "label", "blast", 409),
+        ([1], "label", "no such class", 409),
+        ([1], "flag", "yes", 409),
+        ([1], "note", "x" * 2001, 422),
+        ([1], "note", "\0", 409),
+        ([1], "file", "x", 422),
+        ([], "label", "blast", 422),
+        (["1"], "label", "blast", 422),
+    ):
+        assert save(rows, kind, new).status_code == status
+    assert client.post("/api/annotations", content=b"[" * 5000).status_code == 422
+    client.headers["origin"] = "http://evil.example"
+    assert save([1], "label", "blast").status_code == 403
+    assert view_log.path.read_bytes() == before

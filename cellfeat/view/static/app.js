@@ -1,5 +1,6 @@
 // The page: its controls, its keys, and who is told of what.
 import { byId, el, options, say } from "/static/dom.js";
+import * as annotate from "/static/annotate.js";
 import * as card from "/static/card.js";
 import * as crosstab from "/static/crosstab.js";
 import * as gallery from "/static/gallery.js";
@@ -8,7 +9,7 @@ import * as plots from "/static/plots.js";
 import { change, column, listed, listen, select, selection, shown, start, state, store } from "/static/state.js";
 
 const PANELS = { cells: gallery.show, card: card.show, table: crosstab.show };
-const IN_PANEL = ["cell", "tab", "outline", "order", "page", "across", "down", "filters"];
+const IN_PANEL = ["said", "cell", "tab", "outline", "order", "page", "across", "down", "filters"];
 let lasso = false;
 
 const KEYS = [
@@ -20,6 +21,7 @@ const KEYS = [
   ["R", "the whole map", () => plots.resetView(), ["r"]],
   ["O", "outlines of the masks", () => change({ outline: !state.outline }), ["o"]],
   ["M", "the next colours", () => change({ colour: (state.colour + 1) % store.columns.length }), ["m"]],
+  ["F, U", "flag the cells, undo (with --annotate)", ({ key }) => annotate.press(key), ["f", "u"]],
   ["?", "these keys", () => byId("keys").showModal(), ["?"]],
 ];
 
@@ -36,19 +38,21 @@ function step(by) {
 
 async function showPanel() {
   for (const tab of byId("tabs").children) tab.setAttribute("aria-selected", String(tab.dataset.tab === state.tab));
+  annotate.showBar();
   await PANELS[state.tab](byId("panel"));
 }
 
 async function update(what, from) {
   if (what.has("a")) await plots.show("a");
   if (what.has("b")) await plots.show("b");
+  if (what.has("said")) await plots.paintAll();
   if (what.has("colour")) {
     byId("colour").value = String(state.colour);
     await plots.paintAll();
   }
   if (what.has("filters")) plots.filterAll();
   if (what.has("selection") || what.has("filters")) plots.mark(from);
-  if (["colour", "filters", "selection"].some((name) => what.has(name))) await legend.show();
+  if (["colour", "filters", "selection", "said"].some((name) => what.has(name))) await legend.show();
   const list = what.has("selection") && state.tab === "cells";
   if (list || IN_PANEL.some((name) => what.has(name))) await showPanel();
 }
@@ -94,6 +98,7 @@ await start();
 if (state.order >= 0) await column(state.order);
 controls();
 listen((what, from) => update(what, from).catch((error) => say(`Something went wrong: ${error.message}`)));
+await annotate.start();
 await legend.show();
 await showPanel();
 await plots.show("a");

@@ -1,6 +1,6 @@
 // Everything about one cell: crop, place in its image, values, predictions, nearest neighbours.
 import { el, svg } from "/static/dom.js";
-import { change, column, json, state, store, values } from "/static/state.js";
+import { change, column, json, said, state, store, values } from "/static/state.js";
 import { crop, outlineButton, tile } from "/static/gallery.js";
 
 const WIDE = 180; // px of the picture of the image's frame
@@ -13,13 +13,15 @@ export async function show(panel) {
   const row = state.cell;
   const [card] = await Promise.all([json(`/api/cell/${row}`), ...store.columns.map((_, number) => column(number))]);
   if (row !== state.cell || state.tab !== "card") return; // another one was chosen meanwhile
-  panel.replaceChildren(
+  panel.replaceChildren(...[
     el("div", { className: "bar" }, el("b", { id: "cell-id" }, card.cell_id), outlineButton()),
     el("div", { className: "pair" }, el("img", { className: "big", src: crop(row), alt: `Crop of ${card.cell_id}` }), place(card)),
+    said.flag[row] ? el("p", {}, "⚑ flagged") : null,
+    said.note[row] ? el("p", { className: "said" }, said.note[row]) : null,
     facts(card),
     ...card.predictions.map(prediction),
     ...card.neighbours.map((found, number) => neighbours(found, store.neighbours[number])),
-  );
+  ].filter(Boolean));
 }
 
 function place({ row, image, boxes, image_id }) {

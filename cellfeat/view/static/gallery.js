@@ -1,6 +1,6 @@
 // The crops of the cells that are selected, or of all that are shown.
 import { byId, el } from "/static/dom.js";
-import { change, column, listed, selection, state, store, values } from "/static/state.js";
+import { change, column, listed, said, selection, state, store, values } from "/static/state.js";
 
 const PAGE = 48; // crops at a time
 
@@ -14,7 +14,7 @@ export function tile(row, further = "") {
   return el("button", {
     className: "tile", "data-row": String(row), "aria-label": `Cell ${row}: ${title(row)}`,
     onclick: () => change({ cell: row, tab: "card" }),
-  }, el("img", { src: crop(row), alt: "", loading: "lazy" }), el("span", {}, further || title(row)));
+  }, el("img", { src: crop(row), alt: "", loading: "lazy" }), el("span", {}, `${said.flag[row] ? "⚑ " : ""}${further || title(row)}`));
 }
 
 export function outlineButton() {

@@ -2,6 +2,7 @@
 
 export const store = { columns: [], maps: [], cells: 0, neighbours: [] };
 export const values = []; // of each column that was asked for: Int32Array of codes or Float32Array
+export const said = { lines: 0, user: "", label: {}, flag: {}, note: {} }; // what people say: row → value
 export let selection = []; // rows, ascending
 export let shown = []; // rows that pass the filters, ascending
 let mask = new Uint8Array(0); // 1 where a row is shown
