@@ -46,5 +46,11 @@ def test_commands_of_documents_exist(path):
     assert unknown == []
 
 
-def test_the_readme_has_the_commands_that_are_checked():
-    assert len(commands(ROOT / "README.md")) > 15
+def test_the_documents_have_the_commands_that_are_checked():
+    assert sum(len(commands(path)) for path in DOCUMENTS) > 60
+    assert commands(ROOT / "README.md") == ["cellfeat demo"]
+
+
+def test_the_page_of_the_command_line_has_every_command():
+    text = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    assert [name for name in ALL if f"\n### {name}\n\n```{{cellfeat}} {name} -h\n" not in text] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,11 @@ def make_store(
     classes: tuple[str, ...] = CLASSES,
     feature_shape: tuple[int, int, int] = (4, 3, 3),
     seed: int = 0,
+    provenance: dict[str, Any] | None = None,
 ) -> Store:
     """Cells dealt to the domains, then to the classes, in turn; features are noise, masks are the nuclei."""
     rng = np.random.default_rng(seed)
-    with StoreWriter(path, feature_shape, size, {"made_by": f"test {seed}"}, shard_cells=10) as writer:
+    with StoreWriter(path, feature_shape, size, provenance or {"made_by": f"test {seed}"}, shard_cells=10) as writer:
         for k in range(cells):
             domain, label = domains[k % len(domains)], classes[k // len(domains) % len(classes)]
             crop, mask = crop_of(label, domain, size, rng)
