@@ -19,6 +19,9 @@ def evaluate(
     settings: Any,
     output: Annotated[Path, typer.Option(help="Folder of table.csv and confusion.json.")] = Path("evaluation"),
     split: Annotated[Path | None, typer.Option(help="split.csv of the autoencoder's run.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels in place of the store's: a table cell_id,label of `annotate`.")
+    ] = None,
 ) -> None:
     """Train a classifier on each domain, test it on each: the cross-domain table."""
     from cellfeat.evaluation import evaluate
@@ -26,7 +29,7 @@ def evaluate(
 
     opened = Store(store)
     with one_writer(output):
-        print(evaluate(opened, embeddings, output, settings, split))
+        print(evaluate(opened, embeddings, output, settings, split, labels))
 
 
 @command()

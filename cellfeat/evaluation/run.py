@@ -16,6 +16,7 @@ from cellfeat.core.files import sha256_file, write_json, write_text
 from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.data.alignment import ANCHOR, MIN_CELLS, aligned
 from cellfeat.data.cell_ids import parts_of
+from cellfeat.data.label_table import relabelled
 from cellfeat.data.split import divided_groups, patients_known, read_split, units_of
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
@@ -35,6 +36,7 @@ def evaluate(
     output_dir: str | Path,
     config: EvaluationConfig | None = None,
     split_csv: str | Path | None = None,
+    labels_csv: str | Path | None = None,
 ) -> Path:
     """Score embeddings of a store within and across its domains.
 
@@ -48,16 +50,20 @@ def evaluate(
         output_dir: Made if need be; files of an earlier run are replaced.
         config: Default protocols and forests if None.
         split_csv: The split.csv of the autoencoder's run, so that no cell that it learned from is tested on.
+        labels_csv: Labels in place of the store's, see `cellfeat.data.label_table`.
 
     Returns:
         The path of evaluation.json.
 
     Raises:
-        CellfeatError: Embeddings of another store or with other cells, two of one method, or a split that does not fit.
+        CellfeatError: Embeddings of another store or with other cells, two of one method, a split or labels that
+            do not fit.
     """
     config, output_dir = config or EvaluationConfig(), Path(output_dir)
     read = read_all(store, embeddings)
     table, tree = store.table(), config.tree(store.classes)
+    if labels_csv:
+        table = relabelled(table, Path(labels_csv), tree)
     split, split_here = complete_split(table, read_split(split_csv) if split_csv else None, config)
     pairs = [
         pair
@@ -82,6 +88,7 @@ def evaluate(
                 for one, path in zip(read, embeddings)
             },
             "split": {"file": Path(split_csv).name, "sha256": sha256_file(split_csv)} if split_csv else None,
+            "labels": {"file": Path(labels_csv).name, "sha256": sha256_file(labels_csv)} if labels_csv else None,
         },
         "classes": tree.own,
         "labelled_cells": {str(name): int(n) for name, n in table[labelled].groupby("domain").size().items()},

@@ -41,6 +41,17 @@ def test_evaluation_is_written(store, embedding_files, tmp_path):
         )
 
 
+def test_labels_of_a_table_count_in_place_of_the_stores(store, embedding_files, tmp_path):
+    bare = store.table().query("domain == 'bare'")
+    labels = [("blast", "eosinophil", "lymphocyte")[k % 3] for k in range(len(bare))]
+    bare[["cell_id"]].assign(label=labels).to_csv(tmp_path / "labels.csv", index=False)
+    config = EvaluationConfig(runs=1, trees=2, protocols=["shared"], bootstrap=0)
+    path = evaluate(store, embedding_files[:1], tmp_path, config, labels_csv=tmp_path / "labels.csv")
+    record = json.loads(path.read_text())
+    assert record["labelled_cells"] == {"bare": 15, "site-a": 45, "site-b": 45}
+    assert record["inputs"]["labels"]["file"] == "labels.csv"
+
+
 def test_a_store_without_labels_gives_an_empty_table_and_says_why(tmp_path, caplog):
     store = make_store(tmp_path / "store", {"bare": ("",)})
     attributes = {"method": "aecfe", "config": "{}", "store_digest": store.digest}
