@@ -13,8 +13,10 @@ from store_helpers import PROVENANCE, SHAPE, cell, image, write
 
 from cellfeat.cli import main
 from cellfeat.data.annotations.coco import read_coco
-from cellfeat.data.annotations.geometry import encode
+from cellfeat.data.annotations.geometry import decode, encode
 from cellfeat.data.crops import crop_cell
+from cellfeat.data.dataset import Dataset
+from cellfeat.data.spec import DatasetSpec
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store, StoreWriter
 from cellfeat.store.copying import merge, subset
@@ -114,6 +116,42 @@ def test_label_images(store, masks, tmp_path, caplog):
     np.testing.assert_array_equal(labels, np.where(first, 1, np.where(second, 2, 0)))
     with Image.open(folder / "north/empty.png") as picture:
         assert not np.asarray(picture).any()
+
+
+@pytest.mark.parametrize("to", ["coco", "geojson", "yolo", "labels"])
+def test_what_is_exported_is_read_again(store, masks, tmp_path, to):
+    """As the annotations of a dataset that has the same images."""
+    for name in [*BOXES, "north/empty.jpg"]:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (90, 60)).save(tmp_path / "images" / name)
+    export(store, tmp_path / ("out.json" if to == "coco" else "out"), to)
+    path, classes = "out.json" if to == "coco" else "out", ("WBC", "blast", "monocyte")
+    source = {"annotations": {"path": path, "format": to, "classes": classes}, "labels": {"kind": "annotations"}}
+    if to == "labels":
+        source = {"masks": {"folder": "out", "kind": "labels", "min_area": 1}}
+    dataset = Dataset(DatasetSpec(**{"name": "site", "domain": "site", "images": "images", **source}), tmp_path)
+    coco = dataset.coco()
+    cells = {image["image_id"]: [] for image in coco["images"]}
+    ids = {image["id"]: image["image_id"] for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        cells[ids[annotation["image_id"]]].append(annotation)
+    assert list(cells) == ["site/north/001.png", "site/north/a/000.jpg", "site/north/empty.jpg"]
+    found = {f"{name.removeprefix('site/')}#{k}": cell for name, ours in cells.items() for k, cell in enumerate(ours)}
+    assert set(found) == set(masks)
+    if to != "labels":
+        labels = dict(zip(found, dataset.cell_classes()))
+        assert labels == {"north/a/000.jpg#0": "monocyte", "north/a/000.jpg#1": "WBC", "north/001.png#0": "blast"}
+    covered = np.zeros((60, 90), bool)
+    for name, mask in masks.items():
+        if to == "yolo":
+            x, y, width, height = found[name]["bbox"]
+            box = BOXES[name.split("#")[0]][int(name[-1])]
+            assert (x, y, x + width, y + height) == pytest.approx(box, abs=1e-3)
+            continue
+        if to == "labels" and name == "north/a/000.jpg#1":  # the better cell hides what both have
+            mask = mask & ~covered
+        covered |= mask
+        np.testing.assert_array_equal(decode(found[name]["segmentation"]), mask, err_msg=name)
 
 
 def test_cells_without_a_mask_are_their_box(tmp_path, caplog):
