@@ -34,6 +34,7 @@ setup(
         "cellfeat.data": ["datasets/*.yaml", "vocabularies/*.csv"],
         "cellfeat.detectron_configs": ["*.yaml"],
         "cellfeat.evaluation": ["published/*.csv"],
+        "cellfeat.methods": ["weights/*"],
         "cellfeat.reporting": ["templates/*", "templates/sections/*"],
         "cellfeat.view": ["static/*", "static/vendor/*"],
     },

@@ -87,24 +87,37 @@ def centre(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outline(crop: np.ndarray) -> np.ndarray:
-    """The cell in the centre, (SIZE, SIZE) 0/1: GrabCut from a circle, without what does not touch the centre."""
+    """The cell in the centre, (SIZE, SIZE) 0/1: its nucleus by Otsu's threshold, and around it GrabCut."""
     y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
     distance = np.hypot(x, y) / SIZE
-    guess = np.where(distance < 0.2, cv2.GC_PR_FGD, np.where(distance < 0.42, cv2.GC_PR_BGD, cv2.GC_BGD))
-    dark = crop[..., 1] < np.quantile(crop[..., 1][distance < 0.42], 0.35)  # nuclei are darkest in green
-    guess = np.where(dark & (distance < 0.42), cv2.GC_PR_FGD, guess).astype(np.uint8)
+    green = cv2.GaussianBlur(crop[..., 1], (0, 0), 1)
+    threshold, _ = cv2.threshold(green[distance < 0.45], 0, 255, cv2.THRESH_OTSU)
+    nucleus = _near_centre((green <= threshold) & (distance < 0.46), distance < 0.25)
+    if nucleus.sum() < 0.01 * SIZE**2:
+        return (distance < 0.38).astype(np.uint8)
+    hull = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(nucleus)[:, ::-1].astype(np.int32)), 1)
+    away = cv2.distanceTransform(1 - hull, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    guess = np.full((SIZE, SIZE), cv2.GC_BGD, np.uint8)
+    guess[(away < 24) & (distance < 0.49)] = cv2.GC_PR_BGD
+    guess[(away < 9) & (distance < 0.49)] = cv2.GC_PR_FGD
+    guess[nucleus] = cv2.GC_FGD
     cv2.setRNGSeed(0)
-    cv2.grabCut(crop[..., ::-1].copy(), guess, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
-    mask = np.isin(guess, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, parts = cv2.connectedComponents(mask)
-    near = np.bincount(parts[distance < 0.2], minlength=count)[1:]
-    if not near.any():
-        return (distance < 0.35).astype(np.uint8)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(crop[..., ::-1]), guess, None, *models, 3, cv2.GC_INIT_WITH_MASK)
+    cell = np.isin(guess, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    cell = cv2.morphologyEx(cell, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))) | nucleus
     outlines, _ = cv2.findContours(
-        (parts == 1 + near.argmax()).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        _near_centre(cell > 0, nucleus).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
-    return cv2.drawContours(np.zeros_like(mask), outlines, -1, 1, cv2.FILLED)
+    return cv2.drawContours(np.zeros_like(hull), outlines, -1, 1, cv2.FILLED)
+
+
+def _near_centre(region: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The parts of a region (h, w) bool that reach into `centre` (h, w) bool."""
+    count, parts = cv2.connectedComponents(region.astype(np.uint8))
+    inside = np.bincount(parts[centre & region], minlength=count)
+    return np.isin(parts, np.flatnonzero(inside)) & region
 
 
 def main() -> None:

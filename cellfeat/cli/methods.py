@@ -43,21 +43,29 @@ def embed(
     output: Annotated[
         Path | None, typer.Option(help="Default: STORE/embeddings/METHOD.h5.", show_default=False)
     ] = None,
-    method: Annotated[str, typer.Option(help="A name that `cellfeat methods` lists.")] = "aecfe",
+    method: Annotated[
+        str | None,
+        typer.Option(help="A name that `cellfeat methods` lists; default: wbc-ssl, or aecfe where --weights is given."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, see `cellfeat methods --method`."),
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="split.csv: methods that learn see its train part only.")] = None,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of aecfe; bf16 is faster.")] = "fp32",
 ) -> None:
-    """Embed every cell of a store."""
+    """Embed every cell of a store; without --method and --weights by the built-in embedding."""
     from cellfeat.data.cell_ids import parts_of
     from cellfeat.data.split import read_split, stratified_split
     from cellfeat.methods import build
     from cellfeat.methods.base import embed_with
     from cellfeat.store import Store
 
+    method = method or ("aecfe" if weights else "wbc-ssl")
     opened, target = Store(store), output or store / "embeddings" / f"{method.replace(':', '-')}.h5"
     if method == "aecfe" and weights is None:
         raise CellfeatError("--weights: the method aecfe needs the autoencoder.safetensors of a train-ae run")
-    options: dict[str, Any] = {"weights": str(weights)} if weights else {}
+    options = _values(settings or []) | ({"weights": str(weights)} if weights else {})
     options |= {"pretrained": True} if pretrained else {}
     chosen = build(method, options | ({"embed_precision": precision} if method == "aecfe" else {}))
     if chosen.kind != "embedding":
@@ -68,6 +76,19 @@ def embed(
     fitted = target.with_suffix("")
     with one_writer(fitted):
         print(embed_with(chosen, opened, rows, fitted, target))
+
+
+def _values(settings: list[str]) -> dict[str, Any]:
+    """`key=value` texts as a mapping; values are read as YAML, so that 0.5, true and [a, b] are what they look like."""
+    from cellfeat.core.yaml_text import parse_yaml
+
+    found = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise CellfeatError(f"--set {text}: has no value", "write KEY=VALUE")
+        found[key] = parse_yaml(value, f"--set {key}")
+    return found
 
 
 @command()

@@ -83,8 +83,8 @@ class Measurements:
         """Side of each cell's crop pixel, (n,) in `unit`."""
         table = store.table()
         margin = self.config.crop_margin
-        if margin is None:
-            margin = margin_of(store, "set crop_margin")
+        if margin is None:  # standardised numbers are the same whatever it is
+            margin = 0.0 if self.config.standardise else margin_of(store, "set crop_margin")
         sides = np.array([crop_window(box, margin)[2] for box in table[["x0", "y0", "x1", "y1"]].to_numpy()])
         scale = self.config.um_per_px
         if scale is None:

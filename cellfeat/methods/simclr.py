@@ -96,7 +96,7 @@ class SimCLRConfig(BaseModel):
     lr: float = Field(1e-3, gt=0, description="Learning rate of AdamW.")
     temperature: float = Field(0.2, gt=0, description="Of the loss: lower looks more at the likest cells.")
     depth: Literal[18, 34] = Field(18, description="Layers of the ResNet.")
-    width: int = Field(32, ge=32, multiple_of=32, description="Channels of its first stage; the detector's has 64.")
+    width: Literal[16, 32, 64] = Field(32, description="Channels of its first stage; the detector's has 64.")
     size: int = Field(64, ge=32, description="Side in px that the network sees.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="'bf16' computes convolutions in bfloat16.")
     seed: int = Field(0, ge=0, description="Of the first weights, the order of the cells and their views.")
@@ -154,13 +154,26 @@ class SimCLR:
         return embed_crops(encoder, store, self.config.size, self.name)
 
 
-def embed_crops(encoder: CellEncoder, store: Store, size: int, title: str) -> np.ndarray:
-    """Every cell of a store, averaged over four quarter turns of its crop at `size` px: (len(store), d) float32."""
+def embed_crops(encoder: CellEncoder, store: Store, size: int, title: str, view: float = 1.0) -> np.ndarray:
+    """Every cell of a store, averaged over four quarter turns of its crop.
+
+    Args:
+        encoder: The network.
+        store: Its cells.
+        size: Side in px that the crops are brought to.
+        title: Of the progress bar.
+        view: Share of the crop's side, around its centre, that is looked at.
+
+    Returns:
+        (len(store), d) float32.
+    """
+    side = store.layout.crop_size
+    edge = round(side * (1 - view) / 2)
     device = best_device()
     encoder.eval().to(device)
 
     def embed(rows: np.ndarray) -> np.ndarray:
-        images = _images(store.read("crops", rows)).to(device)
+        images = _images(store.read("crops", rows)[:, edge : side - edge, edge : side - edge]).to(device)
         if images.shape[-1] != size:
             images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
         turns = [encoder(images.rot90(k, (2, 3))) for k in range(TURNS)]
@@ -255,8 +268,7 @@ class _Module(lightning.LightningModule):
         return DataLoader(self._cells, batch_size=None, sampler=self._sampler, num_workers=workers)
 
     def training_step(self, batch: _Batch, _: int) -> Tensor:
-        views = torch.cat([batch.first, batch.second]).contiguous(memory_format=torch.channels_last)
-        first, second = self.projector(self.encoder(views)).chunk(2)
+        first, second = self.projector(self.encoder(torch.cat([batch.first, batch.second]))).chunk(2)
         loss = contrast(first, second, self._config.temperature)
         check_loss(loss, self, self._cells.cell_id, batch.rows)
         self._sum, self._steps = self._sum + float(loss.detach()), self._steps + 1

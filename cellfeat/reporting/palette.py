@@ -65,6 +65,7 @@ METHODS = {
     "colour": "colour floor",
     "image-ae": "image AE",
     "simclr": "SimCLR",
+    "wbc-ssl": "built-in embedding",
     "psd": "sparse coding (PSD)",
     "rcnn": "R-CNN features",
 }

@@ -28,7 +28,7 @@ def norm_layer(name: str) -> Callable[[int], nn.Module] | None:
         "": None,
         "FrozenBN": FrozenBatchNorm2d,
         "BN": nn.BatchNorm2d,
-        "GN": lambda channels: nn.GroupNorm(32, channels),
+        "GN": lambda channels: nn.GroupNorm(min(32, channels), channels),  # narrower than Detectron2 builds them
     }[name]
 
 

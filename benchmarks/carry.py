@@ -1,0 +1,151 @@
+"""How far embeddings carry: classifiers learn one laboratory's cells and name another's, for every pair of them.
+
+    python benchmarks/carry.py STORE quantiles=quantiles.h5:coral joined=simclr.h5,measurements.h5:standard wbc-ssl.h5
+
+For each pair of domains a classifier learns all labelled cells of one whose classes both have, and names all such cells
+of the other; within a domain by five folds that keep patients together. Files joined by commas are put side by side.
+An alignment may follow a colon: `standard` gives every number mean 0 and standard deviation 1 within each domain, the
+others are those of the package; none of them sees a label. The interval is that of 1,000 resamples of the tested cells,
+of whole patients where they are known, the same for all rows; the difference is to the first embedding. `--shuffle`
+learns from shuffled labels, a control.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import permutations
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cellfeat.data.alignment import Alignment, aligned, standardised
+from cellfeat.evaluation import classifiers
+from cellfeat.evaluation.metrics import confusion_matrix, interval, scores
+from cellfeat.evaluation.protocol import EvaluationConfig
+from cellfeat.store import Store, read_embeddings
+
+CONFIG = EvaluationConfig()  # the paper's forest: 200 trees, depth 16
+METRICS = ("macro_f1", "accuracy")
+
+
+class Named(NamedTuple):
+    """What the tested cells are and what they were called, with what is drawn as a whole: a patient, or a cell."""
+
+    true: np.ndarray
+    predicted: np.ndarray
+    unit: np.ndarray
+
+
+def across(z: np.ndarray, cells: pd.DataFrame, learner: str, shuffle: bool) -> dict[tuple[str, str], Named]:
+    """Of each pair of domains (learned, tested): rows of `cells` are those of z, all of them labelled."""
+    named = {}
+    for one, other in permutations(sorted(set(cells["domain"])), 2):
+        here, there = (cells["domain"].to_numpy() == name for name in (one, other))
+        classes = set(cells["label"][here]) & set(cells["label"][there])
+        shared = cells["label"].isin(classes).to_numpy()
+        label = cells["label"].to_numpy(str)
+        learned = label[here & shared]
+        if shuffle:
+            learned = np.random.default_rng(0).permutation(learned)
+        model = classifiers.fit(learner, z[here & shared], learned, CONFIG, "shared", 0)
+        test = there & shared
+        named[one, other] = Named(label[test], model.predict(z[test]), cells["unit"].to_numpy()[test])
+    return named
+
+
+def within(z: np.ndarray, cells: pd.DataFrame, learner: str) -> dict[str, Named]:
+    """Of each domain by five folds."""
+    named = {}
+    for name in sorted(set(cells["domain"])):
+        rows = np.flatnonzero(cells["domain"] == name)
+        label, unit = cells["label"].to_numpy(str)[rows], cells["unit"].to_numpy()[rows]
+        predicted = label.copy()
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+        for learn, test in folds.split(rows, label, unit):
+            model = classifiers.fit(learner, z[rows[learn]], label[learn], CONFIG, "shared", 0)
+            predicted[test] = model.predict(z[rows[test]])
+        named[name] = Named(label, predicted, unit)
+    return named
+
+
+def score(named: Named, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
+    """The scores of the tested cells `rows`."""
+    classes = sorted({*named.true, *named.predicted})
+    return scores(confusion_matrix(named.true[rows], named.predicted[rows], classes))
+
+
+def mean_score(named: dict, metric: str) -> float:
+    """The mean over the pairs, or over the domains."""
+    return float(np.mean([score(one)[metric] for one in named.values()]))
+
+
+def resampled(named: dict[tuple[str, str], Named], metric: str, draws: int) -> np.ndarray:
+    """(draws,) means over the pairs, each of other tested cells; the draws depend on the cells alone."""
+    total = np.zeros(draws)
+    for one in named.values():
+        rng = np.random.default_rng(0)
+        members = pd.Series(np.arange(len(one.unit))).groupby(one.unit).apply(np.array).to_list()
+        for k in range(draws):
+            rows = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+            total[k] += score(one, rows)[metric]
+    return total / len(named)
+
+
+def transformed(z: np.ndarray, domain: np.ndarray, by: str) -> np.ndarray:
+    """The embeddings under an alignment, `standard` or none (""); all cells give the statistics, none its label."""
+    if by == "standard":
+        return standardised(z, domain)
+    if by in get_args(Alignment):
+        return aligned(z, domain, np.arange(len(z)), by, min(domain))  # type: ignore[arg-type]
+    if by:
+        raise SystemExit(f"alignment {by!r}: choose from standard, {', '.join(get_args(Alignment))}")
+    return z
+
+
+def main() -> None:
+    """Print one row an embedding and alignment."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("embeddings", nargs="+", metavar="NAME=FILE[,FILE][:ALIGNMENT]")
+    parser.add_argument("--classifiers", nargs="+", default=["forest", "linear"], choices=["forest", "linear", "knn"])
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--shuffle", action="store_true")
+    parser.add_argument("--within", action="store_true", help="also score within each domain; takes four times as long")
+    parser.add_argument("--pairs", action="store_true", help="also a line a pair")
+    given = parser.parse_args()
+    table = Store(given.store).table()
+    group = table["group"] if "group" in table else pd.Series("", table.index)
+    table["unit"] = group.where(group != "", table["image_id"])
+    labelled = (table["label"] != "").to_numpy()
+    cells = table[labelled].reset_index(drop=True)
+    print("| embedding | alignment | classifier | macro-F1 across | 95 % | difference | accuracy across | within |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    reference: dict[str, np.ndarray] = {}
+    for argument in given.embeddings:
+        name, _, described = argument.rpartition("=")
+        files, _, by = described.partition(":")
+        z = np.hstack([read_embeddings(file).of(table["cell_id"]) for file in files.split(",")])
+        moved = transformed(z, table["domain"].to_numpy(str), by)[labelled]
+        for learner in given.classifiers:
+            named = across(moved, cells, learner, given.shuffle)
+            inside = f"{mean_score(within(moved, cells, learner), 'accuracy'):.3f}" if given.within else "–"
+            draws = resampled(named, "macro_f1", given.draws)
+            low, high = interval(draws)
+            less, more = interval(draws - reference.setdefault(learner, draws))
+            f1, accuracy = (mean_score(named, metric) for metric in METRICS)
+            print(
+                f"| {name or files} | {by or 'none'} | {learner} | {f1:.3f} | {low:.3f} to {high:.3f} "
+                f"| {less:+.3f} to {more:+.3f} | {accuracy:.3f} | {inside} |",
+                flush=True,
+            )
+            for pair, one in named.items() if given.pairs else ():
+                print(
+                    f"    {' -> '.join(pair)}: " + ", ".join(f"{metric} {score(one)[metric]:.3f}" for metric in METRICS)
+                )
+
+
+if __name__ == "__main__":
+    main()
