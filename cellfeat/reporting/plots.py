@@ -20,6 +20,7 @@ from cellfeat.reporting.palette import class_style, domain_colours, in_reading_o
 WIDTH, DPI = 10.0, 110  # inches, dots per inch: sharp on a page of 1,000 px
 INK, FAINT = "#33383d", "#c9ced3"
 OUTLINE = np.array([0, 158, 115], np.float32)
+TITLE = 24  # letters of two names that fit above a matrix in one line
 
 
 def scatter(xy: np.ndarray, domain: np.ndarray, label: np.ndarray) -> bytes:
@@ -131,14 +132,15 @@ def confusions(entries: Sequence[Mapping]) -> bytes:
     side = (WIDTH - 1.5) / max(len(tested), 2)
     numbers = side / len(classes) > 0.22
     width = 1.5 + side * len(tested)
-    figure = Figure(figsize=(width, 1.4 + side * len(trained)), layout="constrained")
+    figure = Figure(figsize=(width, 2.0 + side * len(trained)), layout="constrained")
     grid = figure.subplots(len(trained), len(tested), squeeze=False, sharex=True, sharey=True)
     by_pair = {(entry["train"], entry["test"]): entry for entry in entries}
     for row, train in enumerate(trained):
         for column, test in enumerate(tested):
             axes = grid[row, column]
             _confusion(axes, by_pair.get((train, test)), classes, numbers)
-            axes.set_title(f"{train} → {test}", fontsize=9 if len(tested) < 4 else 7.5)
+            between = "\n→ " if len(train + test) > TITLE else " → "
+            axes.set_title(f"{train}{between}{test}", fontsize=9 if len(tested) < 4 else 7.5)
             axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=7)
             axes.set_yticks(range(len(classes)), names, fontsize=7)
             axes.tick_params(length=0)

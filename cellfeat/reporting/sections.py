@@ -14,7 +14,8 @@ import numpy as np
 
 from cellfeat.core.files import read_json
 from cellfeat.core.run_record import RECORD
-from cellfeat.evaluation.metrics import METRICS
+from cellfeat.evaluation.metrics import METRICS, confusion_matrix
+from cellfeat.evaluation.metrics import scores as score_counts
 from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.published import load_published, published_beside_ours
 from cellfeat.evaluation.table import align
@@ -78,6 +79,20 @@ def run(material: Material) -> dict[str, Any]:
     }
 
 
+def _detected_classes(material: Material) -> dict[str, Any]:
+    """By domain, how the classes that the detector itself predicts agree with the labels; nothing where it has one."""
+    known = material.cells[(material.cells["detected_class"] != "") & (material.cells["label"] != "")]
+    entries: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    for domain, cells in known.groupby("domain"):
+        true, predicted = (cells[name].to_numpy(str) for name in ("label", "detected_class"))
+        classes = sorted({*true, *predicted})
+        counts = confusion_matrix(true, predicted, classes)
+        entries.append({"train": "detector", "test": str(domain), "classes": classes, "counts": counts})
+        lines.append({"domain": str(domain), "cells": len(cells), **score_counts(counts)})
+    return {"classes": lines, "confusions": png_uri(plots.confusions(entries)) if entries else None}
+
+
 def _pooled(scores: Scores) -> list[str]:
     """What was learned from, where it is not each domain by itself."""
     return [] if scores.config.get("train", "each") == "each" else list(dict.fromkeys(scores.table["train"]))
@@ -128,7 +143,7 @@ def detection(material: Material) -> dict[str, Any] | None:
     if not rates and not precision:
         return None
     published = load_published("detection").set_index("metric").to_dict("index")
-    return {"rates": rates, "precision": precision, "published": published}
+    return {"rates": rates, "precision": precision, "published": published} | _detected_classes(material)
 
 
 def classes(material: Material) -> dict[str, Any] | None:

@@ -110,6 +110,13 @@ ELEMENTS = (
         unit="px of the original image",
         columns=("x0", "y0", "x1", "y1"),
     ),
+    Element(
+        "detected_class",
+        TEXT,
+        "class that the detector predicts; empty where it finds cells of one class",
+        columns=("detected_class",),
+        default="",
+    ),
     Element("images/image_id", TEXT, "unique in the store", columns=("image_id",)),
     Element("images/domain", TEXT, "name of the site", columns=("domain",)),
     Element("images/label", TEXT, "class of the image as a whole, empty where unknown", columns=("label",)),

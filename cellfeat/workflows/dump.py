@@ -21,6 +21,7 @@ from cellfeat.data.crops import crop_cell
 from cellfeat.data.images import UnreadableImage
 from cellfeat.detection import Detector, build_detector, detectron2_problem
 from cellfeat.detection.checkpoint import resolve_weights
+from cellfeat.detection.classes import class_names
 from cellfeat.detection.config import portable
 from cellfeat.detection.device import resolve_device
 from cellfeat.detection.structures import CellInstances
@@ -164,7 +165,7 @@ def _write(
         provenance[CLASSES] = classes
     with StoreWriter(output, detector.feature_shape, config.crop_size, provenance, config.feature_dtype) as writer:
         fields = find_fields(cfg, detector, listings, output, config)
-        _fill(writer, detector, _records(listings)[part], config, fields)
+        _fill(writer, detector, _records(listings)[part], config, fields, class_names(cfg))
 
 
 def _write_in_ranks(
@@ -233,8 +234,14 @@ def _fill(
     records: list[ImageRecord],
     config: DumpConfig,
     fields: Mapping[str, Field],
+    names: Sequence[str],
 ) -> None:
-    """Store the records' cells; `fields`: those of the images that are stored as tiles."""
+    """Store the records' cells.
+
+    Args:
+        fields: Those of the images that are stored as tiles.
+        names: The detector's classes.
+    """
     done = writer.done | {name for name, field in fields.items() if not field.missing(writer.done)}
     already, limit = sum(record.image_id in done for record in records), detector.max_detections
     with_more = at_limit = 0
@@ -249,13 +256,13 @@ def _fill(
                 if record.image_id in done:
                     continue
                 if image is None:
-                    _add_field(writer, detector, fields[record.image_id], config)
+                    _add_field(writer, detector, fields[record.image_id], config, names)
                 else:
                     cells = found.get(record.image_id)
                     good = 0 if cells is None else int((cells.scores >= config.score_threshold).sum())
                     with_more += good > 1
                     at_limit += good >= limit
-                    writer.add(_result(record, image, cells, config))
+                    writer.add(_result(record, image, cells, config, names))
                 progress.update()
             instances, found, cells = [], {}, None  # masks of whole images are not kept beside those of the next part
     if at_limit:
@@ -273,14 +280,14 @@ def _fill(
         )
 
 
-def _add_field(writer: StoreWriter, detector: Detector, field: Field, config: DumpConfig) -> None:
+def _add_field(writer: StoreWriter, detector: Detector, field: Field, config: DumpConfig, names: Sequence[str]) -> None:
     """Store the tiles of a field that are missing."""
     record = field.record
     try:
         for tile, rgb, cells in field_tiles(field, detector, writer.done, config.batch_size, config.score_threshold):
             result = ImageResult(
                 *(field.image_id(tile), record.domain, record.label, rgb.shape[1], rgb.shape[0]),
-                cells=[_row(rgb, cells, i, "", config) for i in range(len(cells))],
+                cells=[_row(rgb, cells, i, "", config, names) for i in range(len(cells))],
                 metadata=record.stored_metadata,
                 tile_of=record.image_id,
                 tile_x=tile.box[0],
@@ -288,11 +295,15 @@ def _add_field(writer: StoreWriter, detector: Detector, field: Field, config: Du
             )
             writer.add(result)
     except UnreadableImage as error:
-        writer.add(_result(record, error.reason, None, config))
+        writer.add(_result(record, error.reason, None, config, names))
 
 
 def _result(
-    record: ImageRecord, image: np.ndarray | str, cells: CellInstances | None, config: DumpConfig
+    record: ImageRecord,
+    image: np.ndarray | str,
+    cells: CellInstances | None,
+    config: DumpConfig,
+    names: Sequence[str],
 ) -> ImageResult:
     if isinstance(image, str):
         return ImageResult(
@@ -303,7 +314,7 @@ def _result(
     central = central_cell(cells, config.score_threshold)
     # The image's label is that of the cell in its centre; what else is in the picture nobody labelled.
     rows = [
-        _row(image, cells, i, record.label if i == central else "", config)
+        _row(image, cells, i, record.label if i == central else "", config, names)
         for i in select_cells(cells, config.select, config.score_threshold)
     ]
     return ImageResult(
@@ -311,11 +322,14 @@ def _result(
     )
 
 
-def _row(image: np.ndarray, cells: CellInstances, i: int, label: str, config: DumpConfig) -> CellRow:
-    """Cell `i` of an image (h, w, 3)."""
+def _row(
+    image: np.ndarray, cells: CellInstances, i: int, label: str, config: DumpConfig, names: Sequence[str]
+) -> CellRow:
+    """Cell `i` of an image (h, w, 3); a detector of one class predicts none."""
     mask = cells.masks[i] if len(cells.masks) else np.zeros(image.shape[:2], bool)
     crop, crop_mask = crop_cell(image, mask, cells.boxes[i], config.crop_size, config.crop_margin)
-    return CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label)
+    predicted = {"detected_class": names[cells.classes[i]]} if len(names) > 1 else {}
+    return CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label, predicted)
 
 
 def central_cell(cells: CellInstances, score_threshold: float) -> int | None:

@@ -61,9 +61,10 @@ def write_frozen(path):
     """The content of the frozen stores in data/, as this version writes it. Returns `path`."""
     ramp = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
 
-    def frozen(k, score, label=""):
+    def frozen(k, score, label="", predicted=""):
         crop = np.full((4, 4, 3), (50 + k, 60 + k, 69 + k), np.uint8)
-        return CellRow(ramp + k, crop, np.eye(4, dtype=np.uint8), np.float32([k, 2, 29 + k, 40]), score, label)
+        box, further = np.float32([k, 2, 29 + k, 40]), {"detected_class": predicted}
+        return CellRow(ramp + k, crop, np.eye(4, dtype=np.uint8), box, score, label, further)
 
     images = [
         ImageResult(
@@ -72,7 +73,7 @@ def write_frozen(path):
             "monocyte",
             90,
             60,
-            cells=[frozen(0, 0.9, "monocyte"), frozen(1, 0.8)],
+            cells=[frozen(0, 0.9, "monocyte", "monocyte"), frozen(1, 0.8, predicted="blast")],
             metadata={"group": "patient 1", "stain": "Wright"},
         ),
         ImageResult("north/001.jpg", "north", "", 90, 60, tile_of="north/000.jpg", tile_x=60, tile_y=30),

@@ -25,7 +25,7 @@ def test_round_trip(path):
     table = store.table()
     assert len(store) == len(table) == len(rows) == 18
     assert len(store.manifest["shards"]) > 2
-    assert list(table) == ["cell_id", "image_id", "domain", "label", "score", "x0", "y0", "x1", "y1"]
+    assert list(table) == ["cell_id", "image_id", "domain", "label", "score", "x0", "y0", "x1", "y1", "detected_class"]
     assert table["cell_id"].tolist() == [name for _, _, name in rows]
     assert table["image_id"].tolist() == [result.image_id for result, _, _ in rows]
     assert table["domain"].tolist() == [result.domain for result, _, _ in rows]

@@ -19,6 +19,8 @@ from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2
 from cellfeat.errors import CellfeatError, MissingWeights
+from cellfeat.reporting.material import gather
+from cellfeat.reporting.sections import detection
 from cellfeat.workflows.dump import DumpConfig, central_cell, dump, iou, select_cells
 from cellfeat.workflows.dump_images import _read
 
@@ -105,6 +107,25 @@ def test_a_store_of_two_sites(tmp_path, data_root, cfg, caplog):
     assert summary["site-a"]["detection_rate"] == summary["site-a"]["with_cell"] / 13
     assert store.verify() == []
     assert dump(cfg, data_root[:2], tmp_path / "store", options()).digest == store.digest  # again: nothing to do
+
+
+def test_the_class_that_the_detector_predicts_reaches_store_and_report(tmp_path, data_root, tiny):
+    """A random detector of three classes: what it calls each cell lies beside the label."""
+    names = ("basophil", "blast", "monocyte")
+    given = [*tiny, "MODEL.ROI_HEADS.NUM_CLASSES", "3", "MODEL.ROI_HEADS.CLASSES", str(names)]
+    given += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.MASK_ON", "False"]
+    torch.manual_seed(0)
+    state = to_detectron2(MaskRCNN(load_config(CONFIG, given)).state_dict())
+    save_checkpoint(tmp_path / "model.pth", {"model": state})
+    cfg = load_config(CONFIG, [*given, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+    store = dump(cfg, data_root[:1], tmp_path / "store", options())
+    table = store.table()
+    assert set(table["detected_class"]) <= set(names)
+    assert len(table) > 0
+    shown = detection(gather(store))
+    right = table["detected_class"] == table["label"]
+    assert shown["classes"][0]["accuracy"] == pytest.approx(right[table["label"] != ""].mean())
+    assert shown["confusions"].startswith("data:image/png")
 
 
 def test_with_all_cells_only_the_central_one_has_the_images_label(tmp_path, data_root, cfg):
