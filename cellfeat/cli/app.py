@@ -69,7 +69,7 @@ class _Group(TyperGroup):
 
 
 APP: dict[str, Any] = {
-    "add_completion": False,
+    "add_completion": False,  # of a single command
     "rich_markup_mode": None,  # plain text: rich takes longer to import than all else of `cellfeat --help`
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -78,9 +78,9 @@ app = typer.Typer(
     cls=_Group,
     help="Comparable features of single white blood cells from blood-smear images of any laboratory.",
     epilog="`cellfeat COMMAND -h` lists a command's options. An error is one line and exit status 2; --debug anywhere "
-    "shows its traceback, --allow-outside lets a dataset.yaml name paths outside of its folder. CELLFEAT_DATASETS "
-    "names the folder of the datasets, OMP_NUM_THREADS the number of threads.",
-    **APP,
+    "shows its traceback, --allow-outside lets a dataset.yaml name paths outside of its folder. --threads N anywhere "
+    "limits the threads of the CPU, as OMP_NUM_THREADS does. CELLFEAT_DATASETS names the folder of the datasets.",
+    **APP | {"add_completion": True},
 )
 
 
@@ -95,10 +95,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: with status 2 and one line for what the user can correct, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, outside = "--debug" in arguments, "--allow-outside" in arguments
+    threads, arguments = _threads(arguments)
     arguments = [argument for argument in arguments if argument not in ("--debug", "--allow-outside")] or ["--help"]
     if not sys.stderr.isatty():  # in a log file, a progress bar writes every 30 s instead of every 0.1 s
         os.environ.setdefault("TQDM_MININTERVAL", "30")
     try:
+        _limit_threads(threads)
         with _shown_log(), outside_paths(outside):
             status = app(arguments, prog_name="cellfeat", standalone_mode=False)
     except KeyboardInterrupt:
@@ -112,6 +114,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = ALL.get(arguments[0])
         print(f"cellfeat: interrupted; {command.interrupted if command else AGAIN}", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _threads(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The value of --threads, None where it is not given, and the arguments without it."""
+    for k, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--threads":
+            after = k + (1 if equals else 2)
+            return value if equals else "".join(arguments[k + 1 : after]), arguments[:k] + arguments[after:]
+    return None, arguments
+
+
+def _limit_threads(threads: str | None) -> None:
+    """Set the threads of NumPy's and PyTorch's libraries, which read this when they are imported.
+
+    Raises:
+        CellfeatError: It is no number of threads.
+    """
+    if threads is None:
+        return
+    if not threads.isascii() or not threads.isdecimal() or int(threads) < 1:
+        raise CellfeatError(f"--threads {threads}: no number of threads", "give 1 or more")
+    os.environ["OMP_NUM_THREADS"] = threads
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(threads))
 
 
 def _line(error: Exception, arguments: Sequence[str]) -> str:

@@ -8,20 +8,24 @@ from typing import Annotated
 import typer
 
 from cellfeat.cli.command import command
+from cellfeat.cli.options import AsJson, show
 
 
 @command()
-def datasets() -> None:
+def datasets(as_json: AsJson = False) -> None:
     """List the datasets that can be named, and whether their images are here."""
     from cellfeat.data.catalogue import DatasetSpec, data_root, describe_datasets
 
-    print(f"data root: {data_root()} (CELLFEAT_DATASETS)")
+    root, found, lines = data_root(), [], []
     for name, spec in describe_datasets().items():
         if isinstance(spec, DatasetSpec):
-            here = "here" if (data_root() / name).is_dir() else "absent"
-            print(f"{name:22} {here:7} {spec.domain:22} {spec.title}")
+            state = "here" if (root / name).is_dir() else "absent"
+            found.append({"name": name, "state": state, "domain": spec.domain, "title": spec.title})
+            lines.append(f"{name:22} {state:7} {spec.domain:22} {spec.title}")
         else:
-            print(f"{name:22} faulty  {spec}")
+            found.append({"name": name, "state": "faulty", "fault": str(spec)})
+            lines.append(f"{name:22} faulty  {spec}")
+    show({"data_root": root, "datasets": found}, [f"data root: {root} (CELLFEAT_DATASETS)", *lines], as_json)
 
 
 @command()

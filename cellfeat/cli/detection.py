@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import ConfigFile, Engine, KeyValues
+from cellfeat.cli.options import AsJson, ConfigFile, Engine, KeyValues, show
 
 
 @command(key_values=True, interrupted="run the same command with --resume: it continues from the last checkpoint")
@@ -43,9 +43,9 @@ def convert_weights(
 
 
 @command()
-def configs() -> None:
+def configs(as_json: AsJson = False) -> None:
     """List the detector configs that come with cellfeat, and what each is for."""
     from cellfeat.detection.config import shipped_configs
 
-    for path, purpose in shipped_configs().items():
-        print(f"{path.name}\n    {purpose}")
+    found = [{"name": path.name, "purpose": purpose} for path, purpose in shipped_configs().items()]
+    show(found, (f"{config['name']}\n    {config['purpose']}" for config in found), as_json)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import EmbeddingFiles, EmbeddingFilesIfAny, MoreEmbeddings, StorePath
+from cellfeat.cli.options import AsJson, EmbeddingFiles, EmbeddingFilesIfAny, MoreEmbeddings, StorePath, show
 from cellfeat.cli.writing import one_writer
 
 
@@ -22,14 +22,17 @@ def evaluate(
     labels: Annotated[
         Path | None, typer.Option(help="Labels in place of the store's: a table cell_id,label of `annotate`.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a classifier on each domain, test it on each: the cross-domain table."""
+    from cellfeat.core.files import read_json
     from cellfeat.evaluation import evaluate
     from cellfeat.store import Store
 
     opened = Store(store)
     with one_writer(output):
-        print(evaluate(opened, embeddings, output, settings, split, labels))
+        written = evaluate(opened, embeddings, output, settings, split, labels)
+    show({"file": written, **read_json(written)}, [str(written)], as_json)
 
 
 @command()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import StorePath
+from cellfeat.cli.options import AsJson, StorePath, show
 from cellfeat.cli.writing import one_writer
 from cellfeat.errors import CellfeatError
+
+if TYPE_CHECKING:
+    from cellfeat.methods.registry import MethodInfo
 
 WIDTH = 100  # columns of the description of a setting
 
@@ -96,14 +101,20 @@ def methods(
     method: Annotated[
         str | None, typer.Option(help="Show all settings of this method, such as psd or timm:<model>.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the methods that embed cells or predict classes: kind, title and needs; with --method its settings."""
     from cellfeat.methods import describe, list_methods
 
-    for info in [describe(method)] if method else list_methods():
+    found = [describe(method)] if method else list_methods()
+    show([asdict(info) for info in found], _lines(found, bool(method)), as_json)
+
+
+def _lines(found: Sequence[MethodInfo], with_settings: bool) -> Iterator[str]:
+    for info in found:
         needs = f" (needs {', '.join(info.needs)})" if info.needs else ""
-        print(f"{info.name:18} {info.kind:11} {info.title}{needs}")
-        for setting in info.settings if method else ():
+        yield f"{info.name:18} {info.kind:11} {info.title}{needs}"
+        for setting in info.settings if with_settings else ():
             default = f"default {setting.default}" if setting.default else "has to be given"
-            print(f"\n  {setting.name}: {setting.values}, {default}")
-            print(textwrap.indent(textwrap.fill(setting.description, WIDTH - 4), "    "))
+            yield f"\n  {setting.name}: {setting.values}, {default}"
+            yield textwrap.indent(textwrap.fill(setting.description, WIDTH - 4), "    ")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,7 +31,22 @@ Engine = Annotated[
     Literal["auto", "detectron2", "torchvision"],
     typer.Option(help="auto takes Detectron2 where it can be imported."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
+
+
+def show(data: Any, lines: Iterable[str], as_json: bool) -> None:
+    """Print what a command found: as JSON for programs, else as lines for people.
+
+    Args:
+        data: Dicts, lists, texts, numbers and paths.
+        lines: The same in words; taken only where they are printed.
+    """
+    if as_json:
+        print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    else:
+        for line in lines:
+            print(line, flush=True)
 
 
 CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import MoreEmbeddings, StorePath
+from cellfeat.cli.options import AsJson, MoreEmbeddings, StorePath, show
 from cellfeat.errors import CellfeatError
 
 Output = Annotated[Path, typer.Option(help="Folder of the new store.", show_default=False)]
@@ -18,16 +19,20 @@ Output = Annotated[Path, typer.Option(help="Folder of the new store.", show_defa
 def inspect(
     store: StorePath,
     montage: Annotated[Path | None, typer.Option(help="Write a picture of cells by class and domain here.")] = None,
+    provenance: Annotated[
+        bool, typer.Option("--provenance", help="Also the arrays with their layout, and what the store was made from.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a store holds: datasets, sizes, counts, provenance."""
+    """Show what a store holds: cells by class and domain, detection rate, images that could not be read."""
     from cellfeat.store import Store
     from cellfeat.store import inspect as inspection
 
     opened = Store(store)
-    print(inspection.describe(opened))
     if montage:
         inspection.montage(opened, montage)
-        print(f"montage: {montage}")
+    lines = [inspection.describe(opened, provenance), *([f"montage: {montage}"] if montage else [])]
+    show(inspection.facts(opened, provenance) if as_json else {}, lines, as_json)
 
 
 @command()
@@ -36,15 +41,16 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Set damaged shards aside; the next dump writes them again.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check every file and value of a store; problems exit with 1."""
     from cellfeat.store import Store
     from cellfeat.store.repair import repair as run_repair
 
-    if repair:
-        print("\n".join(run_repair(store).lines()))
+    repaired = list(run_repair(store).lines()) if repair else []
     problems = Store(store).verify(progress=True)
-    print("\n".join(problems) or "verified: every shard is what the manifest says")
+    lines = [*repaired, *(problems or ["verified: every shard is what the manifest says"])]
+    show({"repaired": repaired, "problems": problems}, lines, as_json)
     raise typer.Exit(1 if problems else 0)
 
 
@@ -53,13 +59,14 @@ def diff(
     first: StorePath,
     second: StorePath,
     tolerance: Annotated[float, typer.Option(help="Largest difference that does not count.")] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two stores cell by cell; differences exit with 1."""
     from cellfeat.store import Store
     from cellfeat.store.diff import diff
 
     found = diff(Store(first), Store(second), tolerance)
-    print("\n".join(found.lines()))
+    show(asdict(found), found.lines(), as_json)
     raise typer.Exit(1 if found else 0)
 
 

@@ -30,9 +30,39 @@ OUTLINE = (0, 230, 64)  # green: Giemsa leaves nothing of this hue, from eosin p
 INK, FAINT, PAPER = (20, 20, 20), (105, 105, 105), (255, 255, 255)
 
 
-def describe(store: Store) -> str:
-    """What a store holds, as text of at most 120 columns: datasets with shape, dtype, chunk, filters and size on disk,
-    cells per class and domain, detection rate, images that could not be read, provenance.
+def facts(store: Store, provenance: bool = False) -> dict[str, Any]:
+    """What a store holds, for programs: counts as numbers, tables as lists of rows.
+
+    Args:
+        store: The store.
+        provenance: With what it was made from.
+
+    Raises:
+        CellfeatError: A shard is missing or damaged.
+    """
+    images = store.images()
+    counts = class_counts(store.table()) if len(store) else pd.DataFrame()
+    return {
+        "store": str(store.path),
+        "version": store.manifest["version"],
+        "digest": store.digest,
+        "cells": len(store),
+        "images": len(images),
+        "shards": len(store.manifest["shards"]),
+        "classes": {name: {str(d): int(n) for d, n in row.items()} for name, row in counts.iterrows()},
+        "unreadable": {str(why): int(n) for why, n in images["reason"].value_counts().items() if why},
+        **({"provenance": store.provenance} if provenance else {}),
+    }
+
+
+def describe(store: Store, provenance: bool = True) -> str:
+    """What a store holds, as text of at most 120 columns: cells per class and domain, detection rate, images that could
+    not be read.
+
+    Args:
+        store: The store.
+        provenance: Also the arrays with shape, dtype, chunk, filters and size on disk, and what the store was made
+            from.
 
     Raises:
         CellfeatError: A shard is missing or damaged.
@@ -47,7 +77,8 @@ def describe(store: Store) -> str:
         f"{len(store):,} cells of {len(images):,} images in {len(manifest['shards']):,} shards, {_bytes(size)}; "
         f"digest {store.digest[:16]}\n"
     )
-    _print(console, "Datasets of a shard (n cells; images/ has one row an image)", _datasets(store))
+    if provenance:
+        _print(console, "Datasets of a shard (n cells; images/ has one row an image)", _datasets(store))
     if len(store):
         counts = class_counts(store.table())
         counts.loc["total"] = counts.sum()
@@ -59,9 +90,9 @@ def describe(store: Store) -> str:
     unreadable = images[images["reason"] != ""]
     if len(unreadable):
         _print(console, "Unreadable images", unreadable["reason"].value_counts().rename_axis("reason").reset_index())
-    provenance = pd.DataFrame(_flat(store.provenance), columns=["key", "value"])
-    if len(provenance):
-        _print(console, "Provenance", provenance)
+    made_from = pd.DataFrame(_flat(store.provenance), columns=["key", "value"])
+    if provenance and len(made_from):
+        _print(console, "Provenance", made_from)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
 
 

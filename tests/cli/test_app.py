@@ -4,10 +4,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from crop_stores import make_store
 
 from cellfeat.cli.app import ALL, COMMANDS, main
 from cellfeat.core.files import write_json
 from cellfeat.detection.config import config_dir
+from cellfeat.store import Store
 
 
 def run(capsys, *arguments):
@@ -162,7 +164,7 @@ def test_debug_shows_the_traceback():
         (["train-ae", "s", "--epochs", "many"], "'--epochs'"),
         (["evaluate", "s", "z", "--protocol", "other"], "--protocol: Input should be 'paper'"),
         (["train-ent"], "train-ent: no such command; did you mean train-net?"),
-        (["--no-such-option"], "--no-such-option; see cellfeat -h"),
+        (["--no-such-option"], "No such option: --no-such-option"),
     ],
 )
 def test_a_faulty_option_is_one_line_and_status_2(capsys, arguments, words):
@@ -228,3 +230,42 @@ def test_a_refusing_disk_is_one_line(capsys, monkeypatch):
         2,
         "cellfeat: summary.json: No space left on device; correct that and run again\n",
     )
+
+
+def test_tables_as_json(capsys, tmp_path, data_root):
+    path = make_store(tmp_path / "store", cells=4).path
+
+    def printed(*arguments):
+        return json.loads(run(capsys, *arguments, "--json")[1])
+
+    states = {found["name"]: found["state"] for found in printed("datasets")["datasets"]}
+    assert (states["site-a"], states["pbc-barcelona"]) == ("here", "absent")
+    assert set(printed("configs")[0]) == {"name", "purpose"}
+    [psd] = printed("methods", "--method", "psd")
+    assert psd["kind"] == "embedding"
+    assert psd["settings"]
+    found = printed("inspect", str(path))
+    assert (found["cells"], "provenance" in found) == (len(Store(path)), False)
+    assert printed("inspect", str(path), "--provenance")["provenance"] == Store(path).provenance
+    assert printed("verify", str(path)) == {"repaired": [], "problems": []}
+    assert printed("diff", str(path), str(path))["changed"] == {}
+
+
+def test_inspect_fits_a_screen(capsys, tmp_path):
+    path = make_store(tmp_path / "store", cells=4).path
+    _, out, _ = run(capsys, "inspect", str(path))
+    assert "Provenance" not in out
+    assert "Provenance" in run(capsys, "inspect", str(path), "--provenance")[1]
+
+
+def test_threads(capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert run(capsys, "--threads", "1", "configs")[0] == run(capsys, "configs", "--threads=1")[0] == 0
+    status, _, err = run(capsys, "configs", "--threads", "no")
+    assert (status, err) == (2, "cellfeat: --threads no: no number of threads; give 1 or more\n")
+
+
+def test_completion(capsys, monkeypatch):
+    for name, value in (("_CELLFEAT_COMPLETE", "complete_bash"), ("COMP_WORDS", "cellfeat ver"), ("COMP_CWORD", "1")):
+        monkeypatch.setenv(name, value)
+    assert run(capsys)[1].split() == ["verify"]
