@@ -6,7 +6,7 @@ import * as crosstab from "/static/crosstab.js";
 import * as gallery from "/static/gallery.js";
 import * as legend from "/static/legend.js";
 import * as plots from "/static/plots.js";
-import { change, column, listed, listen, select, selection, shown, start, state, store } from "/static/state.js";
+import { change, column, listed, listen, select, shown, start, state, store, tell } from "/static/state.js";
 
 const PANELS = { cells: gallery.show, card: card.show, table: crosstab.show };
 const IN_PANEL = ["said", "cell", "tab", "outline", "order", "page", "across", "down", "filters"];
@@ -97,10 +97,12 @@ if (location.search) history.replaceState(null, "", `${location.pathname}${locat
 await start();
 if (state.order >= 0) await column(state.order);
 controls();
-listen((what, from) => update(what, from).catch((error) => say(`Something went wrong: ${error.message}`)));
+// One after the other: a map that is still being drawn leaves a second call out.
+let last = Promise.resolve();
+listen((what, from) => {
+  last = last.then(() => update(what, from)).catch((error) => say(`Something went wrong: ${error.message}`));
+});
 await annotate.start();
-await legend.show();
-await showPanel();
-await plots.show("a");
-await plots.show("b");
+tell(new Set(["a", "b", "colour", "tab"]));
+await last;
 document.body.dataset.ready = "true";

@@ -86,7 +86,7 @@ function make(side, box) {
     scatter = createScatterplot({
       canvas, width: "auto", height: "auto", backgroundColor: "#ffffff", opacity: 0.8, pointSizeSelected: 1,
       pointOutlineWidth: 1, lassoColor: "#0072b2", pointColorActive: "#000000", pointColorHover: "#000000",
-      spatialIndexUseWorker: false, deselectOnEscape: false,
+      opacityInactiveScale: 0.25, spatialIndexUseWorker: false, deselectOnEscape: false,
     });
   } catch (error) {
     box.querySelector(".note").textContent = `This browser cannot draw maps (WebGL: ${error.message}). Cells and counts work.`;
@@ -98,6 +98,7 @@ function make(side, box) {
     const rows = indices.map((index) => plot.rows[index]);
     select(rows, plot);
     if (rows.length === 1) change({ cell: rows[0], tab: "card" });
+    else if (state.tab === "card") change({ tab: "cells", page: 0 });
   });
   scatter.subscribe("deselect", () => select([], plot));
   scatter.subscribe("pointover", (index) => tip(plot, index));
