@@ -52,6 +52,9 @@ def dump(
     output: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("store"),
     ranks: Annotated[int, typer.Option(min=1, help="Processes, one a GPU (needs Detectron2).")] = 1,
     engine: Engine = "auto",
+    pictures: Annotated[
+        bool, typer.Option(help="Also write a table, pictures and a page of the cells into the store's folder cells/.")
+    ] = True,
 ) -> None:
     """Find cells in images and store their features; run again after an interruption, it continues."""
     from cellfeat.cli.options import split_key_values
@@ -59,6 +62,8 @@ def dump(
     from cellfeat.data.catalogue import open_dataset
     from cellfeat.data.paths import check_datasets, open_paths
     from cellfeat.detection.checkpoint_config import config_of_checkpoint
+    from cellfeat.reporting.cells import FOLDER as CELLS
+    from cellfeat.reporting.cells import write_cells
     from cellfeat.workflows.dump import SUMMARY, dump, summary_table
 
     paths, opts = split_key_values(paths or [])
@@ -71,6 +76,9 @@ def dump(
     store = dump(cfg, datasets, output, settings, engine, ranks)
     print(summary_table(read_json(output / SUMMARY)))
     print(f"{output}: {len(store)} cells")
+    if pictures:
+        records = {record.image_id: record for one in datasets for record in one.records()}
+        print(f"look at {write_cells(store, records, output / CELLS)}")
 
 
 @command(interrupted=CONTINUES)

@@ -22,12 +22,13 @@ from cellfeat.detection.tiling import Tile, tile_grid
 
 # Pictures of one cell that the network sees at most this much smaller than they are stay whole: 575 px at 448 is 1.3.
 SHRUNK = 1.5
-# A white cell's diameter beside the picture's short edge: 0.25, 0.31 and 0.36 in Acevedo-20, Matek-19 and INT-20.
-CELL = 0.3
+# A white cell's diameter beside the picture's short edge: 0.25, 0.31 and 0.36 in Acevedo-20, Matek-19 and INT-20. The
+# smallest makes the fewest tiles.
+CELL = 0.25
 FITTING = 2.0  # factor between a cell's size and that, within which the detector is trusted
 CELL_UM = 12.0  # µm: white cells in smears are 7 to 20 µm wide
-OVERLAP_UM = 30.0  # µm: a cell of 25 µm at the edge of a core lies in the tile with a fifth of its size around it
-OVERLAP_CELLS = 2.5  # the same in diameters of CELL_UM
+OVERLAP_UM = 25.0  # µm: more than any white cell of a smear
+OVERLAP_CELLS = 1.5  # the same where the cells' own median diameter is all that is known
 ENLARGED = 8.0  # at most: a cell of 20 px is as large as the network wants it at a short edge of 448
 SMALLEST = (
     2  # an anchor of twice a box's side has an IoU of 0.25 with it, below the 0.3 from which RPN takes it for a cell
@@ -93,15 +94,15 @@ def choose_tiling(
     short = cfg.INPUT.MIN_SIZE_TEST
     if um_per_px:
         diameter = CELL_UM / um_per_px
-    if um_per_px and cfg.INPUT.UM_PER_PX:
-        scale = um_per_px / cfg.INPUT.UM_PER_PX
+    if um_per_px and cfg.INPUT.UM_PER_PX:  # the network takes any size at this scale
+        side = max(2, round(cfg.INPUT.MAX_SIZE_TEST * cfg.INPUT.UM_PER_PX / um_per_px))
     else:
         scale = min(CELL * short / diameter, ENLARGED) if diameter else 1.0
         if scale * max(size) / max(network_size(cfg, size, None)) <= SHRUNK:
             return None
-    side = max(2, round(short / scale))
-    cell = diameter or CELL * side
-    return Tiling(side, min(math.ceil(OVERLAP_CELLS * cell), side * 3 // 4))
+        side = max(2, round(short / scale))
+    overlap = OVERLAP_UM / um_per_px if um_per_px else OVERLAP_CELLS * (diameter or CELL * side)
+    return Tiling(side, min(math.ceil(overlap), side * 3 // 4))
 
 
 def cell_diameter(

@@ -29,17 +29,17 @@ def test_pictures_of_one_cell_are_no_fields(cfg, size, field):
 def test_the_size_of_cells_decides(cfg):
     assert choose_tiling(cfg, (1200, 1200), None, diameter=360) is None  # a large picture of one cell
     tiling = choose_tiling(cfg, (1200, 1200), None, diameter=60)
-    assert tiling.side == 200  # in which 60 px are 0.3 of the short edge
-    assert tiling.overlap >= 2 * 60
-    assert choose_tiling(cfg, (1200, 1200), 0.2, diameter=None).side == 200  # 12 µm are 60 px
+    assert tiling.side == 240  # in which 60 px are 0.25 of the short edge
+    assert tiling.overlap == 90
+    assert choose_tiling(cfg, (1200, 1200), 0.2, diameter=None).side == 240  # 12 µm are 60 px
     assert choose_tiling(cfg, (1200, 1200), None, diameter=None).side == 224
 
 
 def test_a_known_scale_decides_where_the_detector_has_one(physical):
     assert not is_field(physical, (400, 400), 0.2)
     assert is_field(physical, (1600, 1600), 0.2)
-    assert choose_tiling(physical, (1600, 1600), 0.1, None).side == 448
-    assert choose_tiling(physical, (1600, 1600), 0.1, None).overlap >= 300  # 30 µm
+    assert choose_tiling(physical, (1600, 1600), 0.1, None).side == 896
+    assert choose_tiling(physical, (1600, 1600), 0.1, None).overlap == 250  # 25 µm
 
 
 def test_cells_that_are_too_small_to_be_seen(cfg):
