@@ -239,8 +239,8 @@ def _file_column(table: Table, names: FileNames) -> str | None:
 def best_vocabulary(codes: Iterable[str]) -> Vocabulary | None:
     """The vocabulary of the package that knows most of the codes, at least half of them, and leaves none out.
 
-    Of several the one with the fewest codes. None where two that know equally many give a code different classes, and
-    for codes without letters, which may be numbers of patients as well.
+    Of several the one that gives most codes a class, then the one with the fewest codes. None where two that know
+    equally many give a code different classes, and for codes without letters, which may be numbers of patients.
     """
     codes = sorted({code for code in codes if code.strip()})
     if not any(letter.isalpha() for code in codes for letter in code):
@@ -249,9 +249,11 @@ def best_vocabulary(codes: Iterable[str]) -> Vocabulary | None:
     known = {one.name: len(codes) - len(one.unknown(codes)) for one in vocabularies if None not in one.translate(codes)}
     most = max(known.values(), default=0)
     best = [one for one in vocabularies if known.get(one.name) == most]
-    if not most or 2 * most < len(codes) or any(one.translate(codes) != best[0].translate(codes) for one in best):
+    meanings = [one.translate(codes) for one in best]
+    contradicted = any(len(set(classes) - {""}) > 1 for classes in zip(*meanings))  # "": no class, which denies none
+    if not most or 2 * most < len(codes) or contradicted:
         return None
-    return best[0]
+    return max(best, key=lambda one: sum(map(bool, one.translate(codes))))
 
 
 def _some(names: Iterable[str], count: int = 6) -> str:

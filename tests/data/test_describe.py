@@ -16,6 +16,13 @@ def keys(folder):
     return spec_of(describe_folder(folder), "site").model_dump(exclude_defaults=True, exclude={"name", "domain"})
 
 
+def test_a_vocabulary_without_a_class_for_a_code_does_not_contradict_one_that_has(tmp_path):
+    images(tmp_path, "neutrophil/1.png", "lymphocyte/2.png", "monocyte/3.png")
+    found = describe_folder(tmp_path)
+    assert found.vocabulary.name == "five-part"
+    assert found.meaning("neutrophil") == "neutrophil"
+
+
 def test_class_folders_are_labels_where_a_vocabulary_knows_them(tmp_path):
     images(tmp_path, "BAS/1.png", "LYT/2.png", "other/3.png")
     assert keys(tmp_path) == {"labels": {"kind": "folder", "vocabulary": "matek-19"}}
