@@ -18,7 +18,7 @@ from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection.structures import CellInstances
 from cellfeat.methods import build, describe, registry
 from cellfeat.methods.base import embed_with
-from cellfeat.store import Store, StoreWriter, read_embeddings, schema
+from cellfeat.store import ImageResult, Store, StoreWriter, read_embeddings, schema
 from cellfeat.workflows import dump
 from cellfeat.workflows.dump_config import DumpConfig
 
@@ -58,9 +58,9 @@ def test_a_column_of_the_store(tmp_path, monkeypatch):
     line, row = examples("A column of the store")
     monkeypatch.setattr(schema, "ELEMENTS", (*schema.ELEMENTS, eval(line, vars(schema))))
     source, count = re.subn(
-        r"^( +)rows\.append\(CellRow\(.*\)\)$",
+        r"^( +)return CellRow\(.*\)$",
         lambda found: "\n".join(found[1] + part for part in row.splitlines()),
-        inspect.getsource(dump._result),
+        inspect.getsource(dump._row),
         flags=re.MULTILINE,
     )
     assert count == 1
@@ -71,11 +71,8 @@ def test_a_column_of_the_store(tmp_path, monkeypatch):
     found = CellInstances(
         (20, 20), np.array([[5, 5, 10, 9]], np.float32), np.ones(1, np.float32), masks, np.zeros((1, 2, 1, 1))
     )
-    image = tmp_path / "a.png"
-    Image.new("RGB", (20, 20)).save(image)
-    (tmp_path / "dataset.yaml").write_text("licence: CC0")
-    [record] = open_dataset(tmp_path.name, tmp_path.parent).records()
-    result = names["_result"](record, np.zeros((20, 20, 3), np.uint8), found, DumpConfig(crop_size=16))
+    cell = names["_row"](np.zeros((20, 20, 3), np.uint8), found, 0, "", DumpConfig(crop_size=16), [])
+    result = ImageResult("a.png", "site", "", 20, 20, cells=[cell])
     with StoreWriter(tmp_path / "store", (2, 1, 1), 16, {}) as writer:
         writer.add(result)
     assert Store(tmp_path / "store").table()["mask_area"].tolist() == [20]

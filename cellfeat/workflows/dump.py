@@ -328,8 +328,8 @@ def _row(
     """Cell `i` of an image (h, w, 3); a detector of one class predicts none."""
     mask = cells.masks[i] if len(cells.masks) else np.zeros(image.shape[:2], bool)
     crop, crop_mask = crop_cell(image, mask, cells.boxes[i], config.crop_size, config.crop_margin)
-    predicted = {"detected_class": names[cells.classes[i]]} if len(names) > 1 else {}
-    return CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label, predicted)
+    further = {"detected_class": names[cells.classes[i]]} if len(names) > 1 else {}
+    return CellRow(cells.roi_features[i], crop, crop_mask, cells.boxes[i], float(cells.scores[i]), label, further)
 
 
 def central_cell(cells: CellInstances, score_threshold: float) -> int | None:

@@ -98,9 +98,9 @@ def test_segmentation_wbc(tmp_path, download, run):
         (folder.parent / f"Class Labels of Dataset {number}.csv").write_text("image ID,class label\n1,2\n2,1\n")
     status, printed = run("prepare_segmentation_wbc.py")
     assert status == 0
-    assert printed.splitlines()[1] == "segmentation-wbc-2: 2 images, 1 labelled in 1 classes, 2 reference cells"
+    assert printed.splitlines()[1] == "segmentation-wbc-2: 2 images, 2 labelled in 2 classes, 2 reference cells"
     dataset = open_dataset("segmentation-wbc-1", tmp_path / "root")
-    assert [record.label for record in dataset.records()] == ["lymphocyte", ""]
+    assert [record.label for record in dataset.records()] == ["lymphocyte", "neutrophil"]
     assert dataset.coco()["annotations"][0]["bbox"] == [10, 10, 30, 30]
 
 
@@ -174,7 +174,7 @@ def test_damaged_fields_are_named(download, run, content, message):
 @pytest.mark.parametrize(
     ("table", "result"),
     [
-        ("image ID;class label\n1.0;2.0\n;\n2;1\n", "2 images, 1 labelled in 1 classes, 2 reference cells\n"),
+        ("image ID;class label\n1.0;2.0\n;\n2;1\n", "2 images, 2 labelled in 2 classes, 2 reference cells\n"),
         ("image ID,class label\n001.bmp,2\n002.BMP,3\n", "2 images, 2 labelled in 2 classes, 2 reference cells\n"),
         ("image ID,class label\none,1\n", "line 2: image ID 'one' is no number"),
         ("image ID\n1\n", "needs two columns"),
