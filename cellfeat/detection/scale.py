@@ -122,7 +122,7 @@ def cell_diameter(
     sides, weights = [], []
     for field in fields:
         found = [_cells_at(detector, cfg, field, scale, score_threshold) for scale in _scales(cfg, field.shape[:2])]
-        best = max(found, key=lambda cells: float((cells[1] ** 2).sum()))
+        best = max(found, key=lambda cells: float((cells[1] ** 2).mean()) if len(cells[1]) else 0.0)
         sides.append(best[0])
         weights.append(best[1])
     return _weighted_median(np.concatenate(sides), np.concatenate(weights)) if sum(map(len, sides)) else None
