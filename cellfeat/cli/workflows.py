@@ -19,7 +19,7 @@ def demo(
     ),
     start: FromStage = None,
 ) -> None:
-    """Draw three synthetic laboratories and take all steps to report.html (5 to 40 minutes on two cores)."""
+    """Draw three synthetic laboratories and take all steps to report.html: some minutes on two cores."""
     from cellfeat.workflows.demo import run_demo
 
     print(f"report: {run_demo(folder, start)}")
