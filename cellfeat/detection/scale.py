@@ -30,9 +30,8 @@ CELL_UM = 12.0  # µm: white cells in smears are 7 to 20 µm wide
 OVERLAP_UM = 25.0  # µm: more than any white cell of a smear
 OVERLAP_CELLS = 1.5  # the same where the cells' own median diameter is all that is known
 ENLARGED = 8.0  # at most: a cell of 20 px is as large as the network wants it at a short edge of 448
-SMALLEST = (
-    2  # an anchor of twice a box's side has an IoU of 0.25 with it, below the 0.3 from which RPN takes it for a cell
-)
+# An anchor of twice a box's side has an IoU of 0.25 with it, below the 0.3 from which RPN takes it for a cell.
+SMALLEST = 2
 PROBED = 4  # tiles of a field at each scale: those with the darkest spots, where nuclei are
 SMALL = 512  # px, long edge of the picture in which dark spots are looked for
 
@@ -50,8 +49,10 @@ class Tiling:
     overlap: int
 
 
-def shrinking(cfg: CfgNode, size: tuple[int, int], um_per_px: float | None) -> float:
-    """How much smaller the network sees a picture than it is, or than INPUT.UM_PER_PX asks for.
+def is_field(cfg: CfgNode, size: tuple[int, int], um_per_px: float | None) -> bool:
+    """Whether a picture is so large that its cells may be too small for the detector.
+
+    The network then sees it more than `SHRUNK` times smaller than it is, or than INPUT.UM_PER_PX asks for.
 
     Args:
         cfg: The detector's config.
@@ -59,12 +60,7 @@ def shrinking(cfg: CfgNode, size: tuple[int, int], um_per_px: float | None) -> f
         um_per_px: The picture's scale, if known.
     """
     wanted = um_per_px / cfg.INPUT.UM_PER_PX if cfg.INPUT.UM_PER_PX and um_per_px else 1.0
-    return wanted * max(size) / max(network_size(cfg, size, um_per_px))
-
-
-def is_field(cfg: CfgNode, size: tuple[int, int], um_per_px: float | None) -> bool:
-    """Whether a picture is so large that its cells may be too small for the detector; see `shrinking`."""
-    return shrinking(cfg, size, um_per_px) > SHRUNK
+    return wanted * max(size) / max(network_size(cfg, size, um_per_px)) > SHRUNK
 
 
 def too_small(cfg: CfgNode, size: tuple[int, int], um_per_px: float | None) -> bool:
