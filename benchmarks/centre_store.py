@@ -87,26 +87,30 @@ def centre(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outline(crop: np.ndarray) -> np.ndarray:
-    """The cell in the centre, (SIZE, SIZE) 0/1: its nucleus by Otsu's threshold, and around it GrabCut."""
-    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-    distance = np.hypot(x, y) / SIZE
-    green = cv2.GaussianBlur(crop[..., 1], (0, 0), 1)
+    """The cell in the centre of a crop (S, S, 3), as (S, S) 0/1: its nucleus by Otsu's threshold, then GrabCut."""
+    side = len(crop)
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    distance = np.hypot(x, y) / side
+    green = cv2.GaussianBlur(crop[..., 1], (0, 0), side / 96)
     threshold, _ = cv2.threshold(green[distance < 0.45], 0, 255, cv2.THRESH_OTSU)
     nucleus = _near_centre((green <= threshold) & (distance < 0.46), distance < 0.25)
-    if nucleus.sum() < 0.01 * SIZE**2:
+    if nucleus.sum() < 0.01 * side**2:
         return (distance < 0.38).astype(np.uint8)
-    hull = np.zeros((SIZE, SIZE), np.uint8)
+    hull = np.zeros((side, side), np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(nucleus)[:, ::-1].astype(np.int32)), 1)
-    away = cv2.distanceTransform(1 - hull, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    guess = np.full((SIZE, SIZE), cv2.GC_BGD, np.uint8)
-    guess[(away < 24) & (distance < 0.49)] = cv2.GC_PR_BGD
-    guess[(away < 9) & (distance < 0.49)] = cv2.GC_PR_FGD
+    away = cv2.distanceTransform(1 - hull, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / side
+    guess = np.full((side, side), cv2.GC_BGD, np.uint8)
+    guess[(away < 0.25) & (distance < 0.49)] = cv2.GC_PR_BGD
+    guess[(away < 0.094) & (distance < 0.49)] = cv2.GC_PR_FGD
     guess[nucleus] = cv2.GC_FGD
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(np.ascontiguousarray(crop[..., ::-1]), guess, None, *models, 3, cv2.GC_INIT_WITH_MASK)
     cell = np.isin(guess, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    cell = cv2.morphologyEx(cell, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))) | nucleus
+    width = round(0.094 * side)  # edges of red cells are no wider, and are cut off
+    cell = (
+        cv2.morphologyEx(cell, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))) | nucleus
+    )
     outlines, _ = cv2.findContours(
         _near_centre(cell > 0, nucleus).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )

@@ -1,4 +1,4 @@
-"""What a training image may undergo: resize, turn, flip, rotate, recolour; the masks follow exactly."""
+"""What a training image may undergo: resize, turn, flip, rotate, recolour, restain; the masks follow exactly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 from fvcore.common.config import CfgNode
 from torchvision.transforms.v2 import functional as F
 
+from cellfeat.data.restain import blurred, restained
 from cellfeat.detection.resize import physical_size, resize_image, shortest_edge_size
+
+JPEG_QUALITY = (30, 95)
 
 
 def augment(
@@ -36,7 +39,7 @@ def augment(
     image, masks = _flip_and_turn(image, masks, cfg, rng)
     if cfg.INPUT.AUG.ROTATION:
         image, masks = _rotate(image, masks, rng.uniform(-1, 1) * cfg.INPUT.AUG.ROTATION)
-    return _recolour(image, cfg, rng), masks
+    return _photographed(_recolour(image, cfg, rng), cfg, rng), masks
 
 
 def _training_size(size, um_per_px, cfg, rng):  # type: ignore[no-untyped-def]
@@ -94,3 +97,29 @@ def _recolour(image: np.ndarray, cfg: CfgNode, rng: np.random.Generator) -> np.n
         if spread:
             tensor = adjust(tensor, centre + rng.uniform(-spread, spread))
     return tensor.numpy().transpose(1, 2, 0)
+
+
+def _photographed(image: np.ndarray, cfg: CfgNode, rng: np.random.Generator) -> np.ndarray:
+    """By another laboratory: its stain and focus, light from one side, another compression."""
+    aug = cfg.INPUT.AUG
+    if not (aug.STAIN or aug.BLUR or aug.SHADE or aug.JPEG):
+        return image
+    light = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    if rng.random() < aug.STAIN:
+        light = restained(light, generator)
+    light = blurred(light, generator, aug.BLUR)
+    image = light[0].permute(1, 2, 0).numpy() * _shade(image.shape[:2], aug.SHADE, rng)
+    image = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+    if rng.random() < aug.JPEG:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*JPEG_QUALITY))]
+        image = np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR))
+    return image
+
+
+def _shade(size: tuple[int, int], most: float, rng: np.random.Generator) -> np.ndarray:
+    """Relative light (h, w, 1) float32 that falls evenly in a random direction, by up to `most`."""
+    angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, most)
+    y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in size)
+    along = (np.cos(angle) * x[None] + np.sin(angle) * y[:, None]) / np.sqrt(2)
+    return (1 - fall * (along + 1) / 2)[..., None].astype(np.float32)

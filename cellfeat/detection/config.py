@@ -7,6 +7,7 @@ that cellfeat adds. `supported_keys` lists what the torchvision engine supports;
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ OTHER_ARCHITECTURES = (
 
 # What Detectron2's tree does not have.
 ADDED = ("MODEL.WEIGHTS_SHA256", "MODEL.NEW_HEADS", "MODEL.ROI_HEADS.CLASSES", "INPUT.UM_PER_PX", "INPUT.AUG")
+
+# Those of them that came after a release: at their default, which is empty, they are not written.
+LATER: tuple[tuple[Callable[[CfgNode], CfgNode], str], ...] = (
+    (lambda cfg: cfg.MODEL, "NEW_HEADS"),
+    (lambda cfg: cfg.MODEL.ROI_HEADS, "CLASSES"),
+    *((lambda cfg: cfg.INPUT.AUG, key) for key in ("STAIN", "BLUR", "SHADE", "JPEG")),
+)
 
 DEFAULTS: dict[str, Any] = {
     "VERSION": 2,
@@ -161,6 +169,10 @@ DEFAULTS: dict[str, Any] = {
             "CONTRAST": 0.0,
             "SATURATION": 0.0,
             "HUE": 0.0,  # fraction of the colour circle, uniform in ±HUE
+            "STAIN": 0.0,  # share of the images that are stained anew, see cellfeat.data.restain
+            "BLUR": 0.0,  # share of the images out of focus
+            "SHADE": 0.0,  # the light falls by up to this share from one side to the other
+            "JPEG": 0.0,  # share of the images that are compressed once more, quality 30 to 95
         },
     },
     "DATASETS": {
@@ -294,10 +306,9 @@ def portable(cfg: CfgNode) -> str:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS_SHA256 = ""
-    if not cfg.MODEL.NEW_HEADS:  # as in what was made before this key was
-        del cfg.MODEL["NEW_HEADS"]
-    if not cfg.MODEL.ROI_HEADS.CLASSES:
-        del cfg.MODEL.ROI_HEADS["CLASSES"]
+    for section, key in LATER:  # as in what was made before these keys were
+        if not section(cfg)[key]:
+            del section(cfg)[key]
     return cfg.dump()
 
 

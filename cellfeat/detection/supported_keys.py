@@ -10,6 +10,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from cellfeat.detection.config import flatten, get_cfg
+from cellfeat.detection.torchvision_engine.backbone import NARROW
 from cellfeat.errors import CellfeatError
 
 # Keys whose every sensible value is supported.
@@ -31,7 +32,8 @@ FREE = {
     "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "MODEL.ROI_MASK_HEAD.NUM_CONV", "MODEL.ROI_MASK_HEAD.CONV_DIM",
     "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TEST",
     "INPUT.MAX_SIZE_TEST", "INPUT.UM_PER_PX", "INPUT.AUG.ROT90", "INPUT.AUG.ROTATION", "INPUT.AUG.BRIGHTNESS",
-    "INPUT.AUG.CONTRAST", "INPUT.AUG.SATURATION", "INPUT.AUG.HUE", "DATASETS.TRAIN", "DATASETS.TEST",
+    "INPUT.AUG.CONTRAST", "INPUT.AUG.SATURATION", "INPUT.AUG.HUE", "INPUT.AUG.STAIN", "INPUT.AUG.BLUR",
+    "INPUT.AUG.SHADE", "INPUT.AUG.JPEG", "DATASETS.TRAIN", "DATASETS.TEST",
     "DATALOADER.NUM_WORKERS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.MAX_ITER", "SOLVER.BASE_LR",
     "SOLVER.BASE_LR_END", "SOLVER.MOMENTUM", "SOLVER.NESTEROV", "SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM",
     "SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.BIAS_LR_FACTOR", "SOLVER.GAMMA", "SOLVER.STEPS", "SOLVER.WARMUP_FACTOR",
@@ -42,14 +44,18 @@ FREE = {
 
 # Keys of which this engine knows some values. The annotations' bitmaps serve both mask formats.
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "MODEL.BACKBONE.NAME": ("build_resnet_fpn_backbone", "build_vgg16_fpn_backbone"),
+    "MODEL.BACKBONE.NAME": (
+        "build_resnet_fpn_backbone",
+        "build_narrow_resnet_fpn_backbone",
+        "build_vgg16_fpn_backbone",
+    ),
     "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
     "MODEL.RESNETS.OUT_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": (64, 256),
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": (16, 32, 64, 256),
     "MODEL.FPN.IN_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.FPN.NORM": ("", "BN", "GN"),
-    "MODEL.RPN.IN_FEATURES": (["p2", "p3", "p4", "p5", "p6"],),
+    "MODEL.RPN.IN_FEATURES": (["p2", "p3", "p4", "p5", "p6"], ["p3", "p4", "p5", "p6"]),
     "MODEL.ROI_HEADS.NAME": ("StandardROIHeads", "CellROIHeads"),
     "MODEL.ROI_HEADS.IN_FEATURES": (["p2", "p3", "p4", "p5"],),
     "MODEL.ROI_BOX_HEAD.NAME": ("FastRCNNConvFCHead",),
@@ -85,8 +91,11 @@ def check_supported(cfg: CfgNode) -> None:
     """
     _check(cfg, ("",), "the torchvision engine does not support", " (Detectron2 may know more)")
     depth, width = cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
-    if width != (64 if depth < 50 else 256):
-        raise CellfeatError(f"MODEL.RESNETS.RES2_OUT_CHANNELS: {width} does not go with depth {depth}")
+    name = cfg.MODEL.BACKBONE.NAME
+    if name == NARROW and depth >= 50:
+        raise CellfeatError(f"MODEL.BACKBONE.NAME {name}: knows the depths 18 and 34, not {depth}")
+    if width not in (((16, 32) if name == NARROW else (64,)) if depth < 50 else (256,)):
+        raise CellfeatError(f"MODEL.RESNETS.RES2_OUT_CHANNELS: {width} does not go with depth {depth} and {name}")
     for key in ("SIZES", "ASPECT_RATIOS"):
         levels = len(cfg.MODEL.ANCHOR_GENERATOR[key])
         if levels not in (1, len(cfg.MODEL.RPN.IN_FEATURES)):

@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 
 from cellfeat.core.files import read_json, sha256_file
 from cellfeat.data.spec import load_spec
-from cellfeat.data.synthetic import SITES, draw_cell_image, write_sites
+from cellfeat.data.synthetic import SITES, draw_cell_image, draw_field, random_site, write_sites
 from cellfeat.data.synthetic.cells import draw_leucocyte
 from cellfeat.data.synthetic.recipes import RECIPES
 from cellfeat.data.vocabulary import CLASSES
@@ -36,6 +36,17 @@ def labels_of(folder: Path) -> dict[str, str]:
 
 def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): sha256_file(path) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_a_field_has_as_many_cells_as_fit_and_none_where_none_is_asked_for() -> None:
+    rng = np.random.default_rng(5)
+    site = random_site(96, 128, 0.5, rng)
+    image, masks = draw_field(site, ["lymphocyte"] * 4, rng)
+    assert image.shape == (96, 128, 3)
+    assert 3 <= len(masks) <= 4
+    assert (masks.sum(0) <= 1).all()
+    assert draw_field(site, [], rng)[1].shape == (0, 96, 128)
+    assert random_site(96, 128, 0.5, rng) != site
 
 
 def test_recipes_are_the_vocabulary() -> None:

@@ -60,6 +60,13 @@ def test_learning_rate_is_detectron2s(to_detectron2_cfg, settings):
         ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True"],
         ["MODEL.RPN.SMOOTH_L1_BETA", "0.1", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "0.5", "MODEL.RPN.LOSS_WEIGHT", "2.0"],
         ["MODEL.ROI_HEADS.NUM_CLASSES", "3"],
+        ["MODEL.BACKBONE.NAME", "build_narrow_resnet_fpn_backbone", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"],
+        [
+            "MODEL.RPN.IN_FEATURES",
+            "['p3', 'p4', 'p5', 'p6']",
+            "MODEL.ANCHOR_GENERATOR.SIZES",
+            "[[24], [48], [96], [192]]",
+        ],
     ],
 )
 def test_training_losses_are_detectron2s(to_detectron2_cfg, settings):

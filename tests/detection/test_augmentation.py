@@ -64,8 +64,20 @@ def test_colour_changes_the_picture_but_not_the_mask():
     assert np.abs(plain.astype(int) - coloured).mean() > 2
 
 
+@pytest.mark.parametrize("key", ["STAIN", "BLUR", "SHADE", "JPEG"])
+def test_another_laboratorys_photograph_shows_the_same_cell(key):
+    plain, masks = draw([])
+    other, same = draw([f"INPUT.AUG.{key}", "1.0"])
+    np.testing.assert_array_equal(masks, same)
+    assert other.dtype == np.uint8
+    assert (other != plain).any()
+    luminance = other.mean(2)
+    assert luminance[masks[0] == 1].mean() < luminance[masks[0] == 0].mean()
+
+
 def test_the_same_seed_draws_the_same():
     everything = ["INPUT.AUG.ROT90", "True", "INPUT.AUG.ROTATION", "20.0", "INPUT.AUG.CONTRAST", "0.3"]
+    everything += ["INPUT.AUG.STAIN", "0.5", "INPUT.AUG.BLUR", "0.5", "INPUT.AUG.SHADE", "0.2", "INPUT.AUG.JPEG", "0.5"]
     np.testing.assert_array_equal(draw(everything, 3)[0], draw(everything, 3)[0])
     assert not np.array_equal(draw(everything, 3)[0], draw(everything, 4)[0])
 

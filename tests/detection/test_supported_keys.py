@@ -32,5 +32,12 @@ def test_what_is_not_supported_is_refused_by_name(key, value):
         check_supported(cfg)
 
 
+def test_a_narrow_resnet_has_18_or_34_layers():
+    narrow = ["MODEL.BACKBONE.NAME", "build_narrow_resnet_fpn_backbone"]
+    for wrong in ([], ["MODEL.RESNETS.DEPTH", "18"]):
+        with pytest.raises(CellfeatError, match=r"depth"):
+            check_supported(load_config(config_dir() / "Base-RCNN-FPN.yaml", [*narrow, *wrong]))
+
+
 def test_every_listed_key_exists():
     assert FREE | set(CHOICES) | WITHOUT_EFFECT <= set(flatten(get_cfg()))

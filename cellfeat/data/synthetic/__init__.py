@@ -6,8 +6,8 @@
 cell looks like, `cells` draws one, `scene` lays a field of blood and photographs it, `write` makes dataset folders.
 """
 
-from cellfeat.data.synthetic.scene import draw_cell_image
-from cellfeat.data.synthetic.sites import SITES, Site
+from cellfeat.data.synthetic.scene import draw_cell_image, draw_field
+from cellfeat.data.synthetic.sites import SITES, Site, random_site
 from cellfeat.data.synthetic.write import write_sites
 
-__all__ = ["SITES", "Site", "draw_cell_image", "write_sites"]
+__all__ = ["SITES", "Site", "draw_cell_image", "draw_field", "random_site", "write_sites"]

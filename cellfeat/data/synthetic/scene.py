@@ -1,9 +1,14 @@
-"""A field of a smear: one white cell near the centre, perhaps a second one cut by the border, red cells around them.
+"""A field of a smear: white cells and red cells around them.
+
+`draw_cell_image` has one white cell near the centre and perhaps a second one cut by the border, `draw_field` any
+number.
 
 Red cells have the 7 to 8 µm of a textbook; the other numbers were chosen by eye, beside photographs of smears.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,9 +20,13 @@ from cellfeat.data.synthetic.sites import Site
 from cellfeat.errors import CellfeatError
 
 SUPERSAMPLING = 2  # drawn at twice the site's resolution, then averaged: smooth edges
+CLOSEST = -0.6  # µm between two cells of a field; below 0 they overlap a little
 SECOND_CELL_CHANCE = 0.25  # enough that training sees cells cut by the border
 PLATELET = np.array((0.06, 0.30, 0.10), np.float32)
 PRECIPITATE = np.array((0.0, 1.0, 0.5), np.float32)
+
+Placed = tuple[Leucocyte, np.ndarray]
+"""A cell and its centre (x, y) in µm."""
 
 
 def draw_cell_image(site: Site, label: str, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +47,26 @@ def draw_cell_image(site: Site, label: str, rng: Generator) -> tuple[np.ndarray,
     if label not in RECIPES:
         raise CellfeatError(f"{label!r} is not a class of the synthetic smears; choose one of {', '.join(RECIPES)}")
     field = Field(site)
-    cells = field.place_leucocytes(label, rng)
+    return _laid(field, field.place_leucocytes(label, rng), rng)
+
+
+def draw_field(site: Site, labels: Sequence[str], rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw white cells anywhere on a field, touching or cut by the border.
+
+    Args:
+        site: The laboratory.
+        labels: Their classes; a cell for which no free place is found is left out.
+        rng: Random generator; the same state gives the same image.
+
+    Returns:
+        As `draw_cell_image`; (0, h, w) masks without cells.
+    """
+    field = Field(site)
+    return _laid(field, field.scatter_leucocytes(labels, rng), rng)
+
+
+def _laid(field: Field, cells: list[Placed], rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    site = field.site
     field.add_red_cells(cells, rng)
     field.add_platelets(cells, rng)
     coverages = [field.add_leucocyte(cell, centre) for cell, centre in reversed(cells)][::-1]
@@ -59,11 +87,11 @@ class Field:
         self.dyes = np.zeros((site.height * SUPERSAMPLING, site.width * SUPERSAMPLING, 3), np.float32)
         self.size_um = np.array([site.width, site.height]) * site.um_per_px
 
-    def place_leucocytes(self, label: str, rng: Generator) -> list[tuple[Leucocyte, np.ndarray]]:
+    def place_leucocytes(self, label: str, rng: Generator) -> list[Placed]:
         """The labelled cell near the centre and, by chance, one that the border cuts.
 
         Returns:
-            Pairs of a cell and its centre (x, y) in µm.
+            The cells, the labelled one first.
         """
         first = draw_leucocyte(label, self.px_per_um, rng)
         centre = self.size_um / 2 + np.clip(rng.normal(0, 0.7, 2), -1.6, 1.6)
@@ -80,7 +108,23 @@ class Field:
                     break
         return cells
 
-    def add_red_cells(self, cells: list[tuple[Leucocyte, np.ndarray]], rng: Generator) -> None:
+    def scatter_leucocytes(self, labels: Sequence[str], rng: Generator) -> list[Placed]:
+        """Cells anywhere on the field, as `place_leucocytes` returns them; the nearest ones touch."""
+        cells: list[Placed] = []
+        for label in labels:
+            cell = draw_leucocyte(label, self.px_per_um, rng)
+            for _ in range(20):
+                there = rng.uniform(-1, self.size_um + 1)
+                gaps = (
+                    np.hypot(*(away := there - other)) - placed.reach(away) - cell.reach(-away)
+                    for placed, other in cells
+                )
+                if all(gap > CLOSEST for gap in gaps):
+                    cells.append((cell, there))
+                    break
+        return cells
+
+    def add_red_cells(self, cells: list[Placed], rng: Generator) -> None:
         """Scatter red cells; those too near a white cell are pushed away until they touch it."""
         margin = 4.0
         area = np.prod(self.size_um + 2 * margin)
@@ -104,7 +148,7 @@ class Field:
         for centre, radius in placed:
             self._add(_red_cell(radius, pallor, self.px_per_um, rng), centre)
 
-    def add_platelets(self, cells: list[tuple[Leucocyte, np.ndarray]], rng: Generator) -> None:
+    def add_platelets(self, cells: list[Placed], rng: Generator) -> None:
         """Lay down a few platelets, away from the white cells."""
         for _ in range(rng.poisson(self.size_um.prod() / 700)):
             radius = rng.uniform(0.7, 1.5)
@@ -196,4 +240,4 @@ def _disjoint_masks(coverages: list[np.ndarray], site: Site) -> np.ndarray:
         taken |= mask
         if mask.any():
             masks.append(mask)
-    return np.stack(masks)
+    return np.stack(masks) if masks else np.zeros((0, site.height, site.width), bool)

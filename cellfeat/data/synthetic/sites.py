@@ -8,7 +8,9 @@ of azure B alone on ribonucleic acid. The camera sees ground · 10^(-dyes @ dens
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 Rgb = tuple[float, float, float]
 
@@ -114,3 +116,44 @@ SITES: tuple[Site, ...] = (
         jpeg_quality=80,
     ),
 )
+
+
+def random_site(height: int, width: int, um_per_px: float, rng: np.random.Generator) -> Site:
+    """A laboratory that there is not: the stain of one of SITES mixed anew, any lamp, optics and camera.
+
+    The ranges were chosen by eye, wider than what photographs of smears show.
+
+    Args:
+        height, width: Image size, px.
+        um_per_px: Scale of its images.
+        rng: Random number generator.
+    """
+    base = SITES[rng.integers(len(SITES))]
+    mixture = np.eye(3) + rng.normal(0, 0.10, (3, 3))  # another camera
+    dyes = np.clip(
+        [np.array(dye) @ mixture * rng.uniform(0.6, 1.5) for dye in (base.eosin, base.purple, base.blue)], 0, 2
+    )
+    lamp = rng.uniform(130, 255) * (1 - rng.uniform(0, 0.35) * rng.random(3))
+    return replace(
+        base,
+        name="random",
+        height=height,
+        width=width,
+        um_per_px=um_per_px,
+        ground=_rgb(lamp),
+        eosin=_rgb(dyes[0]),
+        purple=_rgb(dyes[1]),
+        blue=_rgb(dyes[2]),
+        stain_spread=0.1,
+        red_cells_per_um2=float(rng.choice((0.0, 0.005, 0.012, 0.018))),
+        blur_um=float(rng.uniform(0.1, 0.4)),
+        defocus_um=float(rng.uniform(0.0, 0.6)),
+        vignetting=float(rng.uniform(0, 0.3)),
+        tilt=float(rng.uniform(0, 0.3)),
+        noise=float(rng.uniform(0.5, 6)),
+    )
+
+
+def _rgb(values: np.ndarray) -> Rgb:
+    red, green, blue = map(float, values)
+    return red, green, blue

@@ -7,7 +7,7 @@ from detectron2.config import get_cfg as detectron2_cfg
 from fvcore.common.config import CfgNode as PlainCfgNode
 
 from cellfeat.detection.config import ADDED, get_cfg
-from cellfeat.detection.detectron2_engine import roi_heads, vgg  # noqa: F401 - they register what configs name
+from cellfeat.detection.detectron2_engine import narrow_resnet, roi_heads, vgg  # noqa: F401 - they register what configs name
 from cellfeat.detection.supported_keys import check_data_keys
 from cellfeat.errors import CellfeatError
 

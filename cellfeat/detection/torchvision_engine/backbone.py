@@ -13,6 +13,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from cellfeat.detection.vgg import BACKBONE, CHANNELS, VGG16
 
+NARROW = "build_narrow_resnet_fpn_backbone"  # MODEL.BACKBONE.NAME; Detectron2 builds ResNet-18 and 34 at one width
 BLOCKS = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
@@ -66,8 +67,10 @@ class ResNetFPN(nn.Module):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        self.body = bottom_up(cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.NORM)
-        if cfg.MODEL.RESNETS.STRIDE_IN_1X1:
+        resnet = cfg.MODEL.RESNETS
+        width = resnet.RES2_OUT_CHANNELS if resnet.DEPTH < 50 else 64
+        self.body = bottom_up(resnet.DEPTH, resnet.NORM, width)
+        if resnet.STRIDE_IN_1X1:
             _stride_in_1x1(self.body)
         self.fpn = FeaturePyramidNetwork(
             [self.body.layer1[-1].conv1.in_channels * 2**i for i in range(4)],

@@ -21,7 +21,9 @@ class Anchors(nn.Module):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         generator = cfg.MODEL.ANCHOR_GENERATOR
-        sizes, ratios = (list(levels) * (5 // len(levels)) for levels in (generator.SIZES, generator.ASPECT_RATIOS))
+        self.strides = STRIDES[-len(cfg.MODEL.RPN.IN_FEATURES) :]
+        count = len(self.strides)
+        sizes, ratios = (list(levels) * (count // len(levels)) for levels in (generator.SIZES, generator.ASPECT_RATIOS))
         self.cells = [_cell_anchors(*level) for level in zip(sizes, ratios, strict=True)]
         self.offset = generator.OFFSET
 
@@ -31,7 +33,7 @@ class Anchors(nn.Module):
     def forward(self, images: ImageList, maps: list[Tensor]) -> list[Tensor]:
         """All levels' anchors, XYXY px of the network's input: one (sum of h × w × A, 4) for each image."""
         levels = []
-        for cell, stride, feature in zip(self.cells, STRIDES, maps, strict=True):
+        for cell, stride, feature in zip(self.cells, self.strides, maps, strict=True):
             height, width = feature.shape[-2:]
             y, x = (
                 torch.arange(self.offset * stride, n * stride, step=stride, dtype=torch.float32, device=feature.device)
@@ -74,6 +76,7 @@ class RPN(RegionProposalNetwork):
             post_nms_top_n={"training": rpn.POST_NMS_TOPK_TRAIN, "testing": rpn.POST_NMS_TOPK_TEST},
             nms_thresh=rpn.NMS_THRESH,
         )
+        self.in_features = rpn.IN_FEATURES
         self.box_coder.weights = tuple(rpn.BBOX_REG_WEIGHTS)
         self.min_size = cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE
         self.batch_size_per_image = rpn.BATCH_SIZE_PER_IMAGE
@@ -82,7 +85,7 @@ class RPN(RegionProposalNetwork):
 
     def forward(self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None):  # type: ignore[override]
         """Proposals, one (R, 4) XYXY in px of the network's input for each image, and in training the two losses."""
-        proposals, losses = super().forward(images, features, targets)
+        proposals, losses = super().forward(images, {name: features[name] for name in self.in_features}, targets)
         names = {"loss_objectness": "loss_rpn_cls", "loss_rpn_box_reg": "loss_rpn_loc"}
         return proposals, {names[name]: value for name, value in losses.items()}
 

@@ -1,0 +1,187 @@
+"""The pictures that the built-in detector learned from, beside BCCD's: synthetic smears and real single-cell pictures.
+
+    python benchmarks/detector_training_set.py DATA_ROOT --set acevedo-20 FOLDER --set matek-19 FOLDER
+        [--leave-out FOLDER] [--synthetic 2500] [--real 2500]
+
+Writes two datasets of 256 px squares below DATA_ROOT. `builtin-synthetic`: laboratories that there are not, any scale.
+`builtin-real`: single-cell pictures outlined by GrabCut, as close views and as mosaics of up to 16; pictures whose
+outline is doubtful and those of the examination part are left out. Run again, it goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+from centre_store import SETS, of_examination, outline
+from tqdm import tqdm
+
+from cellfeat.core.files import atomic_path, read_json, sha256_file, write_json, write_text
+from cellfeat.data.annotations.geometry import encode
+from cellfeat.data.images import read_rgb
+from cellfeat.data.listing import find_images
+from cellfeat.data.masks import CATEGORIES, annotation
+from cellfeat.data.synthetic import draw_field, random_site
+from cellfeat.data.synthetic.recipes import RECIPES
+
+SIDE = 256  # px of a training picture
+CELL_UM = 12.0  # a usual diameter
+CELL_PX = (18, 190)  # that a cell has in the synthetic pictures
+SMALLEST = 60  # px of a mask: less is a rim that nobody could call a cell
+PART = 200  # pictures between two savings
+POOL = 2000  # outlined cells that the pictures are made of: GrabCut takes most of the time
+Picture = tuple[np.ndarray, list[np.ndarray]]
+"""A picture (h, w, 3) uint8 RGB and the masks (h, w) 0/1 of its cells."""
+
+
+def synthetic(rng: np.random.Generator) -> Picture:
+    """A field of a random laboratory; one in twelve without a cell."""
+    px = np.exp(rng.uniform(*np.log(CELL_PX)))
+    site = random_site(SIDE, SIDE, CELL_UM / px, rng)
+    cells = 0 if rng.random() < 1 / 12 else 1 + rng.poisson(min(30.0, (SIDE / px) ** 2 * rng.uniform(0, 0.35)))
+    image, masks = draw_field(site, list(rng.choice(list(RECIPES), cells)), rng)
+    return image, list(masks.astype(np.uint8))
+
+
+class RealCells:
+    """Outlined single-cell pictures of some sets, and pictures without a white cell."""
+
+    def __init__(self, sets: list[tuple[str, Path]], left_out: set[str]) -> None:
+        cells: list[tuple[Path, int]] = []
+        self.empty: list[Path] = []
+        for name, folder in sets:
+            for path in find_images(folder).files.values():
+                if not path.name.startswith(SETS[name].only) or of_examination(path.name):
+                    continue
+                if sha256_file(path) in left_out:
+                    continue
+                if path.name.startswith("PLATELET"):  # Acevedo-20's eighth folder
+                    self.empty.append(path)
+                else:
+                    cells.append((path, SETS[name].side))
+        self.pool: list[tuple[Path, np.ndarray]] = []
+        order = np.random.default_rng(0).permutation(len(cells))
+        with tqdm(total=POOL, desc="outlines") as progress:
+            for k in order:
+                if len(self.pool) == POOL:
+                    break
+                if (mask := _outlined(*cells[k])) is not None:
+                    self.pool.append((cells[k][0], mask))
+                    progress.update()
+
+    def picture(self, rng: np.random.Generator) -> Picture:
+        """A close view of one cell, a mosaic of several, or a picture of platelets."""
+        kind = rng.random()
+        if kind < 0.06 and self.empty:
+            image = read_rgb(self.empty[rng.integers(len(self.empty))])
+            return _turned(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), [], rng)
+        if kind < 0.5:
+            return self._close(rng)
+        return self._mosaic(int(rng.choice((2, 2, 3, 4))), rng)
+
+    def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A whole picture and the mask of its only cell, at its own size."""
+        path, mask = self.pool[rng.integers(len(self.pool))]
+        return read_rgb(path), mask
+
+    def _close(self, rng: np.random.Generator) -> Picture:
+        image, mask = self._one(rng)
+        view = int(min(image.shape[:2]) * np.exp(rng.uniform(np.log(0.4), 0)))
+        y, x = (int(rng.integers(0, length - view + 1)) for length in image.shape[:2])
+        window = slice(y, y + view), slice(x, x + view)
+        image = cv2.resize(image[window], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        return _turned(image, [cv2.resize(mask[window], (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)], rng)
+
+    def _mosaic(self, parts: int, rng: np.random.Generator) -> Picture:
+        field = np.zeros((SIDE, SIDE, 3), np.uint8)
+        masks = []
+        edges = np.linspace(0, SIDE, parts + 1).round().astype(int)
+        for top, bottom in pairwise(edges):
+            for left, right in pairwise(edges):
+                image, mask = self._one(rng)
+                image, (mask,) = _turned(image, [mask], rng)
+                size = right - left, bottom - top
+                field[top:bottom, left:right] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                whole = np.zeros((SIDE, SIDE), np.uint8)
+                whole[top:bottom, left:right] = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+                masks.append(whole)
+        return field, masks
+
+
+def _turned(image: np.ndarray, masks: list[np.ndarray], rng: np.random.Generator) -> Picture:
+    turns = int(rng.integers(4))
+    return np.ascontiguousarray(np.rot90(image, turns)), [np.ascontiguousarray(np.rot90(m, turns)) for m in masks]
+
+
+def _outlined(path: Path, side: int) -> np.ndarray | None:
+    """The mask (h, w) of the cell in the centre; None where it is doubtful."""
+    image = read_rgb(path)
+    height, width = image.shape[:2]
+    side = min(side, height, width)
+    y, x = (height - side) // 2, (width - side) // 2
+    mask = np.zeros((height, width), np.uint8)
+    mask[y : y + side, x : x + side] = outline(image[y : y + side, x : x + side])
+    return mask if _is_sound(image, mask, side) else None
+
+
+def _is_sound(image: np.ndarray, mask: np.ndarray, side: int) -> bool:
+    """Whether the outline is round enough to be one cell, inside the square, and no other nucleus lies outside it."""
+    area = int(mask.sum())
+    if not 0.06 < area / side**2 < 0.7:
+        return False
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = cv2.contourArea(cv2.convexHull(contours[0]))
+    if len(contours) != 1 or area < 0.92 * hull:
+        return False
+    green = image[..., 1]
+    dark = np.percentile(green[mask > 0], 40)
+    around = cv2.dilate(mask, np.ones((9, 9), np.uint8)) == 0
+    return bool(((green <= dark) & around).mean() < 0.004)
+
+
+def write_set(folder: Path, number: int, seed: int, draw: Callable[[np.random.Generator], Picture]) -> None:
+    """Write `number` pictures, coco.json and dataset.yaml; what is there already is kept."""
+    coco = {"images": [], "annotations": [], "categories": CATEGORIES}
+    if (folder / "coco.json").exists():
+        coco = read_json(folder / "coco.json")
+    for i in tqdm(range(len(coco["images"]), number), desc=folder.name):
+        image, masks = draw(np.random.default_rng([seed, i]))
+        name = f"{i:05d}.jpg"
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        with atomic_path(folder / "images" / name) as partial:
+            partial.write_bytes(data.tobytes())
+        coco["images"].append({"id": i + 1, "file_name": name, "height": SIDE, "width": SIDE})
+        for mask in masks:
+            if mask.sum() >= SMALLEST:
+                coco["annotations"].append(annotation(len(coco["annotations"]) + 1, i + 1, encode(mask)))
+        if (i + 1) % PART == 0 or i + 1 == number:
+            write_json(folder / "coco.json", coco)
+    write_text(
+        folder / "dataset.yaml", f"name: {folder.name}\ndomain: {folder.name}\nimages: images\ncoco: coco.json\n"
+    )
+
+
+def main() -> None:
+    """Write both sets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_root", type=Path)
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("NAME", "FOLDER"), dest="sets")
+    parser.add_argument("--leave-out", type=Path, action="append", default=[], metavar="FOLDER")
+    parser.add_argument("--synthetic", type=int, default=2500)
+    parser.add_argument("--real", type=int, default=2500)
+    given = parser.parse_args()
+    write_set(given.data_root / "builtin-synthetic", given.synthetic, 0, synthetic)
+    if given.sets:
+        left_out = {sha256_file(path) for folder in given.leave_out for path in find_images(folder).files.values()}
+        cells = RealCells([(name, Path(folder)) for name, folder in given.sets], left_out)
+        write_set(given.data_root / "builtin-real", given.real, 1, cells.picture)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    main()
