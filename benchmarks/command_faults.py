@@ -22,7 +22,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +60,8 @@ class Bench:
     def whole(self, command: Command) -> Whole:
         """What an undisturbed run leaves, takes and does."""
         if command.name not in self._whole:
+            if not command.trains:
+                self.warm(command)
             output, steps = self.fresh(command), Steps()
             started = time.monotonic()
             status, said = self.run(command, output, lambda: inject(output.parent, steps))
@@ -68,6 +70,12 @@ class Bench:
             size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
             self._whole[command.name] = Whole(contents(output), steps.count, time.monotonic() - started, size)
         return self._whole[command.name]
+
+    def warm(self, command: Command) -> None:
+        """Run a command in this process: what it imports, compiles and has looked at is there for all its children."""
+        output, log = self.fresh(command), self.folder / "log.txt"
+        with open(log, "w") as file, redirect_stdout(file), redirect_stderr(file), suppress(SystemExit):
+            run_in(output, command.argv(self.inputs, output))
 
     def fresh(self, command: Command) -> Path:
         """An output folder of a command with what it needs, and nothing else."""
@@ -94,12 +102,7 @@ class Bench:
             handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, 1), os.dup2(handle, 2)
             output.parent.mkdir(exist_ok=True)
-            if any(f"{output}{os.sep}" in argument for argument in argv):
-                output.mkdir(exist_ok=True)
-            before()
-            from cellfeat.cli import main
-
-            main(argv)
+            run_in(output, argv, before)
             status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1 if error.code else 0
@@ -233,6 +236,16 @@ class Bench:
             return f"again: {_outcome(status, said)}"
         different = differences(contents(output), self.whole(command).contents)
         return f"again: {different}" if different else ""
+
+
+def run_in(output: Path, argv: list[str], before: Callable[[], object] = lambda: None) -> None:
+    """Run a command in this process; a folder for the file that it writes is made."""
+    from cellfeat.cli import main
+
+    if any(f"{output}{os.sep}" in argument for argument in argv):
+        output.mkdir(exist_ok=True)
+    before()
+    main(argv)
 
 
 def _a_year_earlier() -> None:

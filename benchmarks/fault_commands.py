@@ -41,12 +41,14 @@ class Command:
         argv: Gives its arguments, of the folder of inputs and of the folder that it writes to.
         prepare: Makes what must be there before, given the same folders.
         slow: It takes seconds: it gets fewer faults.
+        trains: It trains networks, which must not be done in the process that forks commands.
     """
 
     name: str
     argv: Callable[[Path, Path], list[str]]
     prepare: Callable[[Path, Path], object] = lambda inputs, output: None
     slow: bool = False
+    trains: bool = False
 
 
 def make_inputs(folder: Path) -> Path:
@@ -187,10 +189,11 @@ COMMANDS = {
                 *("--image-fraction", "0.2", "--anchor", "a"),
             ],
             slow=True,
+            trains=True,
         ),
-        Command("train-net", _train_net, slow=True),
+        Command("train-net", _train_net, slow=True, trains=True),
         Command("compare", lambda i, o: ["compare", f"{o.with_suffix('.yaml')}"], _configured("compare.yaml"), True),
-        Command("run", lambda i, o: ["run", f"{o.with_suffix('.yaml')}"], _configured("pipeline.yaml"), True),
+        Command("run", lambda i, o: ["run", f"{o.with_suffix('.yaml')}"], _configured("pipeline.yaml"), True, True),
     )
 }
 

@@ -25,6 +25,7 @@ import time
 import traceback
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from docs_page import put
@@ -145,9 +146,11 @@ def _child(reader: Reader, seeds: list[bytes], first: int, count: int, shared: m
     os.dup2(quiet, 1), os.dup2(quiet, 2)
     refused = tracebacks = 0
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
-        reader.prepare(Path(folder), [case(reader, seeds, first + k) for k in range(count)])
-        for k in range(count):
-            content = case(reader, seeds, first + k)
+        contents: Iterable[bytes] = (case(reader, seeds, first + k) for k in range(count))
+        if reader.prepare is not None:
+            contents = list(contents)
+            reader.prepare(Path(folder), contents)
+        for k, content in enumerate(contents):
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             signal.alarm(WAITS)
             try:

@@ -63,7 +63,7 @@ class Reader:
     read: Callable[[Path, bytes, int], object]
     split: Callable[[bytes], list[bytes]] | None = None
     words: list[bytes] = field(default_factory=list)
-    prepare: Callable[[Path, list[bytes]], object] = lambda folder, contents: None
+    prepare: Callable[[Path, list[bytes]], object] | None = None
     batch: int = 0
 
 

@@ -3,6 +3,7 @@
     python benchmarks/scale.py                                # 10,000 and 100,000 cells
     python benchmarks/scale.py --cells 10000 100000 1000000
     python benchmarks/scale.py --images 100000                # images dumped in a row: memory and open files
+    python benchmarks/scale.py --sides 200 4000 8000 9999     # pictures so large: peak memory of a dump
 
 Cells are small (features of 4 x 2 x 2, crops and masks of 8 x 8 px), so that what is measured is the cost of a row and
 not of its bytes. Every step runs in a process of its own on files that the page cache holds; its processor time and its
@@ -19,6 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,24 +145,109 @@ def status(key: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
-def images_in_a_row(folder: Path, count: int) -> None:
-    """Memory and open files while many images are written one after the other."""
-    from cellfeat.store import StoreWriter
+# The smallest Mask R-CNN with FPN, one cell a picture.
+TINY = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 20,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 4,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 32,
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
+    "INPUT.MIN_SIZE_TEST": 32,
+    "TEST.DETECTIONS_PER_IMAGE": 1,
+}
+CONFIG = "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
 
+
+def detector(folder: Path) -> list[str]:
+    """Write the weights of an untrained detector: the arguments by which a dump uses it."""
+    import torch
+
+    from cellfeat.core.tensors import save_checkpoint
+    from cellfeat.detection.config import config_dir, load_config
+    from cellfeat.detection.torchvision_engine.model import MaskRCNN
+    from cellfeat.detection.torchvision_engine.names import to_detectron2
+
+    torch.manual_seed(0)
+    overrides = [str(part) for pair in TINY.items() for part in pair]
+    model = MaskRCNN(load_config(config_dir() / CONFIG, overrides))
+    save_checkpoint(folder / "model.pth", {"model": to_detectron2(model.state_dict())})
+    return [*overrides, "MODEL.WEIGHTS", str(folder / "model.pth")]
+
+
+def images_in_a_row(folder: Path, count: int) -> None:
+    """Memory and open files of one dump of many small pictures, at each fifth of them."""
+    import cv2
+
+    from cellfeat.data.paths import open_paths
+    from cellfeat.detection.config import config_dir, load_config
+    from cellfeat.workflows.dump import dump
+    from cellfeat.workflows.dump_config import DumpConfig
+
+    for k in range(count):
+        if k % 1000 == 0:
+            (pictures := folder / "pictures" / f"{k // 1000:04d}").mkdir(parents=True)
+        picture = np.full((32, 32, 3), 230, np.uint8)
+        cv2.circle(picture, (10 + k % 12, 10 + k // 12 % 12), 6, (k % 200, 60, 120), -1)
+        cv2.imwrite(str(pictures / f"{k:06d}.png"), picture)
+    cfg = load_config(config_dir() / CONFIG, detector(folder))
+    settings = DumpConfig(score_threshold=0, crop_size=16, batch_size=64, fields="whole")
+    watch = threading.Thread(target=_watch, args=(folder / "row", count), daemon=True)
+    watch.start()
+    store = dump(cfg, open_paths([str(folder / "pictures")]), folder / "row", settings, "torchvision")
+    watch.join()
+    assert len(store.images()) == count
+    assert store.verify() == []
+
+
+def _watch(store: Path, count: int) -> None:
     print(f"{'images':>9}{'memory MiB':>12}{'open files':>12}{'seconds':>9}")
     start = time.perf_counter()
-    with StoreWriter(folder / "row", SHAPE, SIDE, {}) as writer:
-        for k in range(count):
-            writer.add(small_image(k))
-            if (k + 1) % (count // 5) == 0:
-                files = len(os.listdir("/proc/self/fd"))
-                print(f"{k + 1:9}{status('VmRSS'):12.0f}{files:12}{time.perf_counter() - start:9.1f}", flush=True)
+    for fifth in range(1, 6):
+        while _listed(store) < count * fifth // 5:
+            time.sleep(0.2)
+        files = len(os.listdir("/proc/self/fd"))
+        print(f"{_listed(store):9}{status('VmRSS'):12.0f}{files:12}{time.perf_counter() - start:9.1f}", flush=True)
+
+
+def _listed(store: Path) -> int:
+    """Images in the shards that a store lists."""
+    manifest = store / "manifest.json"
+    return sum(shard["images"] for shard in json.loads(manifest.read_text())["shards"]) if manifest.exists() else 0
+
+
+def large_pictures(folder: Path, sides: list[int]) -> None:
+    """Peak memory of dumps of one square picture each, as noise (JPEG) and as one colour (PNG)."""
+    import cv2
+
+    network = detector(folder)
+    command = [sys.executable, "-m", "cellfeat", "dump", "--config-file", CONFIG, "--score-threshold", "0"]
+    print(f"{'px':>6}  {'content':8}{'file kB':>9}{'peak MiB':>10}  exit status")
+    for side in sides:
+        coarse = np.random.default_rng(side).integers(0, 256, (side // 8 + 1, side // 8 + 1, 3), np.uint8)
+        noise = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+        for name, picture in (("noise", noise), ("colour", np.full((side, side, 3), 200, np.uint8))):
+            file = folder / f"{side}-{name}" / ("a.jpg" if name == "noise" else "a.png")
+            file.parent.mkdir()
+            cv2.imwrite(str(file), picture)
+            argv = [*command, "--no-pictures", "--output", str(folder / f"store-{side}-{name}"), str(file.parent)]
+            child = subprocess.Popen([*argv, *network], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            _, ended, used = os.wait4(child.pid, 0)
+            size = file.stat().st_size / 1000
+            print(
+                f"{side:6}  {name:8}{size:9.0f}{used.ru_maxrss / 1024:10.0f}  {os.waitstatus_to_exitcode(ended)}",
+                flush=True,
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--images", type=int, help="instead: write so many images and watch memory and open files")
+    parser.add_argument("--images", type=int, help="instead: dump so many images and watch memory and open files")
+    parser.add_argument(
+        "--sides", type=int, nargs="+", help="instead: dump a picture of each side and measure the peak"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs/scale-benchmark"))
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -171,6 +258,9 @@ def main() -> None:
     options.folder.mkdir(parents=True)
     if options.images:
         images_in_a_row(options.folder, options.images)
+        return
+    if options.sides:
+        large_pictures(options.folder, options.sides)
         return
     taken: dict[str, list[float]] = {name: [] for name in STEPS}
     print(f"{'step':20}{'cells':>9}{'seconds':>9}{'cpu s':>8}{'us/cell':>9}{'peak MiB':>10}")

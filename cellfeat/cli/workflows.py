@@ -27,7 +27,9 @@ def demo(
 
 @command(interrupted=CONTINUES)
 def run(
-    pipeline: Annotated[Path, typer.Argument(help="Pipeline YAML; see examples/.", show_default=False)],
+    pipeline: Annotated[
+        Path, typer.Argument(help="Pipeline YAML; `cellfeat schema pipeline` lists its keys.", show_default=False)
+    ],
     start: FromStage = None,
 ) -> None:
     """Run a pipeline from images to a report; stages that are already done are skipped."""
@@ -83,7 +85,9 @@ def dump(
 
 @command(interrupted=CONTINUES)
 def compare(
-    comparison: Annotated[Path, typer.Argument(help="Comparison YAML; see examples/.", show_default=False)],
+    comparison: Annotated[
+        Path, typer.Argument(help="Comparison YAML; `cellfeat schema compare` lists its keys.", show_default=False)
+    ],
 ) -> None:
     """Run methods on one store and score them alike: leaderboard and report; results that are there are kept."""
     from cellfeat.workflows.comparison import run_compare

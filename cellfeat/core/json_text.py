@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from cellfeat.core.memory import available_memory
+from cellfeat.core.text import SAVE_AS
 from cellfeat.errors import CellfeatError
 
 MAX_DIGITS = 300  # of an integer: as many as a float can hold
@@ -35,7 +36,9 @@ def parse_json(content: bytes, source: str) -> Any:
         return json.loads(content, object_pairs_hook=_unique, parse_int=parse_int)
     except RecursionError:
         raise CellfeatError(f"{source}: not a JSON file (nested too deep); restore it or make it again") from None
-    except ValueError as error:  # not utf-8, not JSON
+    except UnicodeDecodeError as error:
+        raise CellfeatError(f"{source}: not UTF-8 (byte 0x{content[error.start]:02x})", SAVE_AS) from None
+    except ValueError as error:  # not JSON
         raise CellfeatError(f"{source}: not a JSON file ({error}); restore it or make it again") from None
 
 

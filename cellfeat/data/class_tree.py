@@ -11,6 +11,8 @@ finest level that both have: see `ClassTree.shared`.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -141,12 +143,20 @@ def joined_classes(trees: Mapping[str, ClassTree]) -> ClassTree:
 
 
 def _parents(table: Table) -> dict[str, str]:
+    """Class to parent; names that differ in spelling alone are one, as in vocabularies."""
+    spelled = {fold(name): name for name in CLASSES}
     parents: dict[str, str] = {}
     above = table.values("parent") if table.has(["parent"]) else [""] * len(table.rows)
-    for name, parent, line in zip(table.values("class"), above, table.lines):
-        if not name or name in (DROP, UNLABELLED):
-            raise CellfeatError(f"{table.source}, line {line}: {name!r} cannot be a class", "give it a name")
+    for written, parent, line in zip(table.values("class"), above, table.lines):
+        if not fold(written) or fold(written) in (DROP, UNLABELLED):
+            raise CellfeatError(f"{table.source}, line {line}: {written!r} cannot be a class", "give it a name")
+        name = spelled.setdefault(fold(written), unicodedata.normalize("NFC", written))
         if name in parents:
             raise CellfeatError(f"{table.source}, line {line}: class {name!r} occurs twice", "keep one of the lines")
         parents[name] = parent
-    return parents
+    return {name: spelled.get(fold(parent), parent) for name, parent in parents.items()}
+
+
+def fold(name: str) -> str:
+    """A class or code without what does not count: case, white space, hyphens, underscores and Unicode form."""
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", name)).casefold()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import repeat
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from cellfeat.core.text import printable
@@ -19,6 +19,7 @@ from cellfeat.data.class_tree import THE_CLASSES, ClassTree, load_classes
 from cellfeat.data.image_facts import ImageFacts
 from cellfeat.data.images import UnreadableImage, image_orientation
 from cellfeat.data.listing import NOT_UNICODE, SYSTEM, Listing, find_images
+from cellfeat.data.mask_files import MaskFiles
 from cellfeat.data.masks import MaskItem, masks_to_coco
 from cellfeat.data.reference import ReferenceCells
 from cellfeat.data.spec import DatasetSpec, MaskSource
@@ -140,8 +141,9 @@ class Dataset:
             found[f"rows of {table} without a picture"] = names
         for table, names in self._facts.unlisted.items():
             found[f"images that {table} does not list"] = names
-        if self.spec.group is not None and self.spec.group.column is None:
-            found["images without a group"] = [key for key in self._files if key not in groups]
+        if self.spec.group is not None:
+            unlisted = set().union(*self._facts.unlisted.values()) if self.spec.group.column is not None else set()
+            found["images without a group"] = [key for key in self._files if key not in groups and key not in unlisted]
         unknown = set(self._vocabulary.unknown(codes.values()))
         found[f"images unlabelled, their code is not in vocabulary {self._vocabulary.name}"] = [
             f"{key} with {code!r}" for key, code in codes.items() if code in unknown
@@ -228,8 +230,10 @@ class Dataset:
         if self.spec.masks is None and self._reference is None:
             return Summary(self.name, len(self._kept), 0, 0, 0, self._dropped_by_code)
         if self.spec.masks is not None and not read_masks:
-            annotated = sum(path.is_file() for path in self._mask_files(self.spec.masks).values())
-            return Summary(self.name, len(self._kept), annotated, None, None, self._dropped_by_code)
+            masks = self._mask_files(self.spec.masks)
+            annotated = sum(masks.find(key) is not None for key in self._kept)
+            reasons = LeftOut(absent=masks.without_image()).reasons() | self._dropped_by_code
+            return Summary(self.name, len(self._kept), annotated, None, None, reasons)
         return self._annotated[1]
 
     @property
@@ -381,16 +385,15 @@ class Dataset:
         images, cells = len(coco["images"]), len(coco["annotations"])
         return coco, Summary(self.name, len(self._kept), images, cells, masks, reasons | self._dropped_by_code)
 
-    def _mask_files(self, source: MaskSource) -> dict[str, Path]:
-        """Where the mask of each image would be."""
-        return {key: self.folder / source.folder / mask_name(key, source.name) for key in self._kept}
+    def _mask_files(self, source: MaskSource) -> MaskFiles:
+        return MaskFiles(self.folder / source.folder, source.name, self._files)
 
     def _coco_from_masks(self, source: MaskSource) -> tuple[dict[str, Any], LeftOut]:
-        folder, left_out = self.folder / source.folder, LeftOut()
         masks = self._mask_files(source)
-        items = []
-        for key, mask in masks.items():
-            if not mask.is_file():
+        left_out, items = LeftOut(absent=masks.without_image()), []
+        for key in self._kept:
+            mask = masks.find(key)
+            if mask is None:
                 continue
             if self.spec.orientation != "stored" and _is_turned(self._files[key]):
                 left_out.turned.append(key)
@@ -400,8 +403,9 @@ class Dataset:
             raise CellfeatError(f"dataset {self.name}: left out: {listed(left_out.reasons())}")
         if not items:
             raise CellfeatError(
-                f"dataset {self.name}: no mask {source.name!r} in {folder} for any of {len(masks)} images, "
-                f"first looked for {next(iter(masks.values()))}; correct masks.folder or masks.name"
+                f"dataset {self.name}: no mask {source.name!r} in {self.folder / source.folder} for any of "
+                f"{len(self._kept)} images, first looked for {masks.place(next(iter(self._kept)))}",
+                "correct masks.folder or masks.name",
             )
         return masks_to_coco(items, source.threshold, source.min_area, source.kind), left_out
 
@@ -431,11 +435,3 @@ def split_of(unit: str) -> str:
     """
     number = int(hashlib.sha256(unit.encode()).hexdigest(), 16)
     return "val" if number % 5 == 0 else "train"
-
-
-def mask_name(key: str, pattern: str) -> str:
-    """Path of the mask of an image: `{stem}` is its name without suffix, `{number}` the digits at the stem's end."""
-    path = PurePosixPath(key)
-    digits = path.stem[len(path.stem.rstrip("0123456789")) :]
-    name = pattern.replace("{stem}", path.stem).replace("{number}", digits)
-    return (path.parent / name).as_posix()

@@ -90,6 +90,11 @@ class ImageFacts:
         """Columns of a table of images: column to the value of each image that the table lists."""
         path = self._folder / name
         table = read_table(path)
+        if not table.has([self._spec.labels.file_column]):
+            raise CellfeatError(
+                f"{path}: no column {self._spec.labels.file_column!r}; it has {printable(', '.join(table.columns))}",
+                "name the column of image files in labels.file_column",
+            )
         written, values = table.values(self._spec.labels.file_column), [table.values(column) for column in columns]
         found: dict[str, int] = {}
         absent = self.absent[name] = []
@@ -110,7 +115,7 @@ class ImageFacts:
             )
         self.unlisted[name] = [key for key in self._files if key not in found]
         return {
-            column: {key: column_values[row] for key, row in found.items()}
+            column: {key: unicodedata.normalize("NFC", column_values[row]) for key, row in found.items()}
             for column, column_values in zip(columns, values)
         }
 

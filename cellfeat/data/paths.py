@@ -47,7 +47,8 @@ def open_paths(paths: Sequence[str], root: Path | None = None) -> list[Dataset]:
         else:
             others.append(path)
     if others and not folders and not files:
-        raise CellfeatError(f"{others[0]}: no folder and no image that is read", "docs/inputs.md lists the formats")
+        known = f"images end in {' '.join(sorted(SUFFIXES))}"
+        raise CellfeatError(f"{others[0]}: no folder and no image that is read", known)
     if others:
         log.warning("left out: %d files that are no images (first %s)", len(others), escaped(str(others[0])))
     datasets = [_open_folder(folder, root) for folder in folders]

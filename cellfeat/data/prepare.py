@@ -27,6 +27,7 @@ from cellfeat.data.masks import CATEGORIES, MaskItem, box_annotation, image_entr
 from cellfeat.data.tables import Table, read_table
 from cellfeat.errors import CellfeatError
 
+GIVE_DOWNLOAD = "give the folder of the unpacked download, as it was packed"
 RAABIN_NO_CELL = frozenset({"Artifact"})
 
 
@@ -103,7 +104,7 @@ def prepare_raabin(download: Path, root: Path) -> list[str]:
     if _below(download, "jsons"):
         summaries.append(_raabin_fields(download, root))
     if not summaries:
-        raise CellfeatError(f"{download}: neither a folder GrTh nor a folder jsons below it; see datasets/README.md")
+        raise CellfeatError(f"{download}: neither a folder GrTh nor a folder jsons below it", GIVE_DOWNLOAD)
     return summaries
 
 
@@ -167,9 +168,7 @@ def _box_inside(cell: dict[str, float], entry: dict[str, Any], what: str) -> tup
     x0, x1 = sorted(min(max(cell[key], 0.0), entry["width"]) for key in ("x1", "x2"))
     y0, y1 = sorted(min(max(cell[key], 0.0), entry["height"]) for key in ("y1", "y2"))
     if x0 == x1 or y0 == y1:
-        raise CellfeatError(
-            f"{what} lies outside its image; are the boxes given for a turned image? (datasets/README.md)"
-        )
+        raise CellfeatError(f"{what} lies outside its image; are the boxes given for a turned image?")
     return x0, y0, x1, y1
 
 
@@ -185,7 +184,7 @@ def find_folder(download: Path, marker: str) -> Path:
         return download
     found = sorted((path.parent for path in _below(download, marker)), key=lambda path: len(path.parts))
     if not found:
-        raise CellfeatError(f"{download}: no {marker!r} below it; is this the right download? (datasets/README.md)")
+        raise CellfeatError(f"{download}: no {marker!r} below it; is this the right download?", GIVE_DOWNLOAD)
     return found[0]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cellfeat.data.tables import read_table
 from cellfeat.errors import CellfeatError
 
 
@@ -152,7 +153,7 @@ def divided_groups(table: pd.DataFrame, split: pd.Series) -> list[tuple[str, str
 
 
 def read_split(path: str | Path) -> pd.Series:
-    """Read a split that was written as CSV with the columns cell_id and part.
+    """Read a split: a table with the columns cell_id and part.
 
     Returns:
         "train" or "test" of each cell, indexed by cell_id.
@@ -160,14 +161,8 @@ def read_split(path: str | Path) -> pd.Series:
     Raises:
         CellfeatError: The file is missing, lacks a column, names a cell twice or a part other than train and test.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise CellfeatError(f"{path}: not a CSV file ({str(error).strip()})") from None
-    if missing := {"cell_id", "part"} - set(table.columns):
-        raise CellfeatError(f"{path}: lacks the column {sorted(missing)[0]}; a split has the columns cell_id,part")
+    read = read_table(Path(path))
+    table = pd.DataFrame({name: read.values(name) for name in ("cell_id", "part")}, dtype=object)
     if unknown := set(table["part"]) - {"train", "test"}:
         raise CellfeatError(f"{path}: part {sorted(unknown)[0]!r} is neither train nor test")
     if table["cell_id"].duplicated().any():

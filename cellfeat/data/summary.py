@@ -74,7 +74,7 @@ class LeftOut:
             found[f"annotated images that are not there (first {printable(self.absent[0])})"] = len(self.absent)
         if self.turned:
             what = "turn the files, or say orientation: stored if the annotations follow the stored raster"
-            found[f"annotated images that EXIF turns ({what}; first {self.turned[0]})"] = len(self.turned)
+            found[f"annotated images that EXIF turns ({what}; first {printable(self.turned[0])})"] = len(self.turned)
         return {reason: count for reason, count in found.items() if count}
 
     def reasons(self) -> dict[str, int]:

@@ -71,7 +71,7 @@ def read_table(path: Path, comments: bool = False) -> Table:
             values than columns, or a quote that is not closed.
     """
     if not path.exists():
-        raise CellfeatError(f"{path}: no such table; correct its name, or run the set's prepare script")
+        raise CellfeatError(f"{path}: no such table", "correct its name, or run the prepare script of a public dataset")
     return parse_table(read_text(path), str(path), comments)
 
 

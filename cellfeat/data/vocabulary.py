@@ -14,7 +14,6 @@ class if all of them have the same, else nobody knows which cell is which, and i
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from cellfeat.data.class_tree import (
     VOCABULARIES,
     ClassTree,
     class_tree,
+    fold,
     joined_classes,
 )
 from cellfeat.data.tables import Table, parse_table, read_table
@@ -36,7 +36,7 @@ from cellfeat.errors import CellfeatError
 
 __all__ = ["CLASSES", "Vocabulary", "classes_of", "load_vocabulary", "vocabulary_names"]
 
-BETWEEN_CODES = re.compile(r"[,;/|&+]")
+BETWEEN_CODES = re.compile(r"[,;/|&+]|\sand\s")
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ class Vocabulary:
 
     def _single(self, code: str) -> str | None:
         """The meaning of one code."""
-        return self.meaning.get(_squeeze(code), self._folded.get(_fold(code)))
+        return self.meaning.get(_squeeze(code), self._folded.get(fold(code)))
 
     @cached_property
     def _folded(self) -> dict[str, str]:
         """Meanings by folded code, where these do not contradict each other."""
         found: dict[str, set[str]] = {}
         for code, meaning in self.meaning.items():
-            found.setdefault(_fold(code), set()).add(meaning)
+            found.setdefault(fold(code), set()).add(meaning)
         return {code: next(iter(meanings)) for code, meanings in found.items() if len(meanings) == 1}
 
 
@@ -162,7 +162,7 @@ def load_vocabulary(name: str | Path, classes: ClassTree = THE_CLASSES) -> Vocab
 def _vocabulary(name: str, table: Table, classes: ClassTree) -> Vocabulary:
     if not table.has(["code", "class"]):
         raise CellfeatError(f"{table.source}: the first line must name the columns code,class,note")
-    by_fold = {_fold(one): one for one in (*classes, DROP, UNLABELLED)}
+    by_fold = {fold(one): one for one in (*classes, DROP, UNLABELLED)}
     written = table.values("note") if table.has(["note"]) else [""] * len(table.rows)
     meaning: dict[str, str] = {}
     notes: dict[str, str] = {}
@@ -170,22 +170,17 @@ def _vocabulary(name: str, table: Table, classes: ClassTree) -> Vocabulary:
         key = _squeeze(code)
         if key in meaning:
             raise CellfeatError(f"{table.source}: code {code!r} is written down twice; keep one of the lines")
-        if _fold(named) not in by_fold:
+        if fold(named) not in by_fold:
             raise CellfeatError(
                 f"{table.source}: code {code!r} has class {named!r}; use drop, unlabelled or one of "
                 f"{', '.join(classes)}, or write it into a table of your own classes (labels.classes)"
             )
-        meaning[key], notes[key] = by_fold[_fold(named)], note
+        meaning[key], notes[key] = by_fold[fold(named)], note
     return Vocabulary(name, meaning, notes)
 
 
 def _squeeze(code: str) -> str:
     return "".join(code.split())
-
-
-def _fold(code: str) -> str:
-    """A code without what does not count."""
-    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", code)).casefold()
 
 
 def code_parts(code: str) -> list[str]:

@@ -25,7 +25,6 @@ def test_json_of_any_unicode(coding):
         (b"[" + 5000 * b"9" + b"]", "an integer of 5000 digits, which begins with 999999999999"),
         (b"[" + 400 * b"9" + b"]", "an integer of 400 digits"),  # float() of it would overflow
         (b'{"a": 1, "b": {"a": 1, "a": 2}}', "the key 'a' occurs twice"),
-        (b'{"a": "\xe4"}', "can't decode byte 0xe4"),
         (b"{", "line 1 column 2"),
         (b"", "Expecting value"),
     ],
@@ -35,6 +34,11 @@ def test_other_texts_are_one_line(content, words):
         parse_json(content, "some.json")
     assert str(error.value).startswith("some.json: not a JSON file (")
     assert "\n" not in str(error.value)
+
+
+def test_other_encodings_are_refused_with_the_way_out():
+    with pytest.raises(CellfeatError, match=r"some\.json: not UTF-8 \(byte 0xe4\); save it as UTF-8"):
+        parse_json('{"a": "ä"}'.encode("cp1252"), "some.json")
 
 
 def test_long_texts_of_digits_are_no_integers():

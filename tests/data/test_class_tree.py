@@ -29,6 +29,11 @@ def test_the_thirteen_are_always_there(tree):
     assert THE_CLASSES.with_ancestors("neutrophil_band") == ["neutrophil_band"]
 
 
+def test_names_in_another_spelling_are_one_class(tmp_path):
+    (tmp_path / "classes.csv").write_text("class,parent\nMonocyte,Mononuclear Cell\nmononuclear_cell,\n")
+    assert load_classes(tmp_path / "classes.csv").own == {"monocyte": "mononuclear_cell", "mononuclear_cell": ""}
+
+
 BAND, SEGMENTED, NEUTROPHIL = "neutrophil_band", "neutrophil_segmented", "neutrophil"
 
 
@@ -73,6 +78,8 @@ def test_sites_that_share_a_tree(tree):
         ("class,parent\na,b\nb,a\n", "is its own ancestor"),
         ("class,parent\na,a\n", "'a' is its own ancestor"),
         ("class\na\na\n", "line 3: class 'a' occurs twice"),
+        ("class\nhairy cell\nHairy_Cell\n", "line 3: class 'hairy cell' occurs twice"),
+        ("class\nDrop\n", "'Drop' cannot be a class"),
         ("class\ndrop\n", "'drop' cannot be a class"),
         ("class,parent\n,blast\n", "'' cannot be a class"),
         ("name\na\n", "no column 'class'"),

@@ -8,7 +8,7 @@ from described import coco_file, describe
 from PIL import Image
 
 from cellfeat.data.catalogue import dataset_names, open_dataset
-from cellfeat.data.dataset import mask_name, split_of
+from cellfeat.data.dataset import split_of
 from cellfeat.errors import CellfeatError
 
 
@@ -79,6 +79,15 @@ def test_groups_stay_on_one_side(root, keys, group):
     train = {record.image_id for record in open_dataset("many@train").records()}
     assert val | train == set(records)
     assert not {records[name] for name in val} & {records[name] for name in train}
+
+
+def test_groups_are_compared_in_one_unicode_form_and_missing_ones_said(root):
+    dataset = many(root, group="patient", table="table.csv")
+    names = ["Müller", unicodedata.normalize("NFD", "Müller"), ""]
+    rows = [f"P{n}/{n % 2}-{n}.png,{name}\n" for n, name in enumerate(names)]
+    (root / "many" / "table.csv").write_text("file,patient\n" + "".join(rows), encoding="utf-8")
+    assert {record.group for record in dataset.records()} == {unicodedata.normalize("NFC", "Müller"), ""}
+    assert dataset.left_out["images without a group"] == ["P2/0-2.png"]
 
 
 def test_metadata_go_with_the_images(root):
@@ -169,11 +178,6 @@ def test_stated_bits_go_with_the_images(site):
     assert [image["bits"] for image in dataset.coco()["images"]] == [10]
 
 
-def test_mask_names():
-    assert mask_name("sub/Blood_00012.jpg", "Mask_{number}.png") == "sub/Mask_00012.png"
-    assert mask_name("a.b.jpg", "{stem}_m.png") == "a.b_m.png"
-
-
 def test_links_within_the_folder_are_followed(site, tmp_path):
     (site / "images").rename(tmp_path / "elsewhere")
     (site / "images").symlink_to(tmp_path / "elsewhere")
@@ -183,6 +187,7 @@ def test_links_within_the_folder_are_followed(site, tmp_path):
 def test_faulty_label_tables(site):
     faults = {
         "no column 'class'; it has file, kind": "file,kind\na.png,BAS\n",
+        "no column 'file'; it has image, class; name .* in labels.file_column": "image,class\na.png,BAS\n",
         "a.png is listed twice": "file,class\na.png,BAS\na.png,BAS\n",
         "a.png is listed twice, in lines 2 and 4": "file;class\na.png;BAS\n;\n./A.png;MOB\n",
         "none of its 2 images is in .*first x.png": "file,class\nx.png,BAS\ny.png,BAS\n",

@@ -120,15 +120,18 @@ def test_split_survives_the_file(tmp_path):
     part = stratified_split(cells("NA", {"x": 5}))
     part.rename_axis("cell_id").reset_index().to_csv(tmp_path / "split.csv", index=False)
     assert read_split(tmp_path / "split.csv").to_dict() == part.to_dict()
+    text = (tmp_path / "split.csv").read_text().replace(",", ";")
+    (tmp_path / "split.csv").write_text(text, encoding="utf-16")  # as a spreadsheet may save it
+    assert read_split(tmp_path / "split.csv").to_dict() == part.to_dict()
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("cell_id,fold\na,0\n", "lacks the column part"),
+        ("cell_id,fold\na,0\n", "no column 'part'; it has cell_id, fold"),
         ("cell_id,part\na,validation\n", "'validation' is neither"),
         ("cell_id,part\na,train\na,test\n", "'a' twice"),
-        ("", "not a CSV file"),
+        ("", "an empty table"),
     ],
 )
 def test_bad_split_files_are_refused(tmp_path, text, says):
@@ -138,5 +141,5 @@ def test_bad_split_files_are_refused(tmp_path, text, says):
 
 
 def test_missing_split_file_is_named(tmp_path):
-    with pytest.raises(CellfeatError, match=r"split\.csv: no such file"):
+    with pytest.raises(CellfeatError, match=r"split\.csv: no such table"):
         read_split(tmp_path / "split.csv")

@@ -53,7 +53,7 @@ def test_neutrophils_of_unknown_stage_are_a_class_of_their_own():
         classes_of("five-part", class_tree({"neutrophil_band": "band", "band": ""}, "own"))
 
 
-@pytest.mark.parametrize("between", [",", ", ", ";", " / ", "&"])
+@pytest.mark.parametrize("between", [",", ", ", ";", " / ", "&", " and "])
 def test_any_pair_of_cells_follows_a_rule(between):
     vocabulary = load_vocabulary("five-part")
     names = ["neutrophil", "eosinophil", "Lymphocyte", "MONOCYTE", "basophil"]

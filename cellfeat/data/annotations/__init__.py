@@ -7,8 +7,7 @@ COCO files know the sizes of their images and become records at once (`records`)
 shapes (`shapes`), and these become records when the image's size is known. Every number passes through `geometry`.
 """
 
-from cellfeat.data.annotations.box_table import read_table
 from cellfeat.data.annotations.coco import read_coco
 from cellfeat.data.annotations.records import AnnotatedImage, Box, Cell, Rle
 
-__all__ = ["AnnotatedImage", "Box", "Cell", "Rle", "read_coco", "read_table"]
+__all__ = ["AnnotatedImage", "Box", "Cell", "Rle", "read_coco"]

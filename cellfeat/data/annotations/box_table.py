@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from cellfeat.data import tables
 from cellfeat.data.annotations.geometry import checked_box, show
 from cellfeat.data.annotations.records import Box
 from cellfeat.data.annotations.shapes import Shape, Sheet
+from cellfeat.data.tables import read_table
 from cellfeat.errors import CellfeatError
 
 FRACTION_COLUMNS = ("x_center", "y_center", "width", "height")
@@ -26,7 +25,7 @@ def read_box_table(path: Path) -> list[Sheet]:
     Raises:
         CellfeatError: The file or its columns are missing, or a value is no finite number.
     """
-    table = tables.read_table(path)
+    table = read_table(path)
     fractions = table.has(FRACTION_COLUMNS)
     names = FRACTION_COLUMNS if fractions else PIXEL_COLUMNS
     if not table.has(("file", *names)):
@@ -45,28 +44,11 @@ def read_box_table(path: Path) -> list[Sheet]:
     return [Sheet(file_name, str(path), tuple(found)) for file_name, found in shapes.items()]
 
 
-def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Rows and column names of a CSV file.
-
-    Raises:
-        CellfeatError: The file is missing or is not a utf-8 table.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            return [{key: value or "" for key, value in row.items() if key} for row in reader], list(
-                reader.fieldnames or []
-            )
-    except FileNotFoundError:
-        raise CellfeatError(f"{path}: no such table; correct its name, or run the set's prepare script") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CellfeatError(f"{path}: not a utf-8 CSV table ({error})") from None
-
-
 def _box(words: list[str], where: str, fractions: bool) -> Box:
     try:
         values = [float(word) for word in words]
     except ValueError:
-        raise CellfeatError(f"{where}: {show(' '.join(words))} are not four numbers", "correct the line") from None
+        remedy = "write decimals with a point" if any("," in word for word in words) else "correct the line"
+        raise CellfeatError(f"{where}: {show(' '.join(words))} are not four numbers", remedy) from None
     a, b, c, d = checked_box(values, where, ",".join(FRACTION_COLUMNS if fractions else PIXEL_COLUMNS), fractions)
     return (a - c / 2, b - d / 2, a + c / 2, b + d / 2) if fractions else (a, b, c, d)

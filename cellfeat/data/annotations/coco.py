@@ -18,7 +18,7 @@ from cellfeat.data.annotations.geometry import (
     cut,
     image_size,
     iou,
-    is_number,
+    is_whole,
     mask_area,
     mask_box,
     polygons_to_mask,
@@ -126,7 +126,7 @@ def _id(entry: dict[str, Any], key: str, where: str) -> str:
     value = entry[key]
     if isinstance(value, str) and value.strip():
         return re.sub(r"^(-?\d+)\.0+$", r"\1", value.strip())
-    if (is_number(value) and value == int(value)) or (isinstance(value, int) and not isinstance(value, bool)):
+    if is_whole(value):
         return str(int(value))
     raise CellfeatError(f"{where} has {key} {show(value)}", "it must be a whole number or a text")
 

@@ -38,6 +38,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -MAX_COORDINATE <= value <= MAX_COORDINATE
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value read from JSON is a whole number of any size, no truth value; 7.0 is one."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
+
+
 def image_size(height: Any, width: Any, where: str) -> Size:
     """Checked (height, width) in px as a file states them.
 
@@ -259,7 +264,7 @@ def checked_rle(segmentation: dict[str, Any], size: Size, where: str) -> Rle:
     counts = segmentation.get("counts")
     if isinstance(counts, str):
         runs = _decompress(counts, where)
-    elif isinstance(counts, list) and all(_is_whole(run) for run in counts):
+    elif isinstance(counts, list) and all(is_whole(run) for run in counts):
         runs = [int(run) for run in counts]
     else:
         raise CellfeatError(
@@ -272,10 +277,6 @@ def checked_rle(segmentation: dict[str, Any], size: Size, where: str) -> Rle:
     if not any(runs[1::2]):
         raise CellfeatError(f"{where} has an empty mask", "remove it")
     return _text(coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width))
-
-
-def _is_whole(value: Any) -> bool:
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 def _decompress(text: str, where: str) -> list[int]:

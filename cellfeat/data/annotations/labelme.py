@@ -19,6 +19,7 @@ from cellfeat.data.annotations.shapes import Shape, Sheet
 from cellfeat.data.images import MAX_PIXELS
 from cellfeat.errors import CellfeatError
 
+OUTLINES = ("polygon", "oriented_rectangle", "rotation")  # the last is X-AnyLabeling's turned rectangle
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
 
@@ -57,7 +58,10 @@ def _shape(entry: Any, where: str) -> Shape:
     flat = [value for point in points for value in point]
     if kind in WITHOUT_AREA:
         return Shape(where, name, kind=kind)
-    if kind in ("polygon", "oriented_rectangle"):
+    if kind == "rectangle" and len(points) == 4:  # X-AnyLabeling writes the corners
+        corners = checked_polygon(flat, where)
+        return Shape(where, name, box=(*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()))
+    if kind in OUTLINES:
         return Shape(where, name, polygons=(checked_polygon(flat, where),))
     if kind not in ("rectangle", "circle", "mask"):
         raise CellfeatError(f"{where} has the shape_type {show(kind)}", "draw rectangles, polygons, circles or masks")

@@ -144,10 +144,10 @@ def test_crowds_are_counted(tmp_path, flag):
 
 
 def test_ids_are_compared_by_value(tmp_path):
-    images = [IMAGE | {"id": "1"}, IMAGE | {"id": "b", "file_name": "b.png"}]
-    annotations = [BOX | {"image_id": 1.0, "category_id": "1"}, BOX | {"id": "2", "image_id": "b"}]
-    found = read(tmp_path, *annotations, images=images)
-    assert {name: len(image.cells) for name, image in found.items()} == {"a.png": 1, "b.png": 1}
+    images = [IMAGE | {"id": "1"}, IMAGE | {"id": "b", "file_name": "b.png"}, IMAGE | {"id": 3e7, "file_name": "c.png"}]
+    of_images = [{"image_id": 1.0, "category_id": "1"}, {"id": "2", "image_id": "b"}, {"id": 3, "image_id": 30_000_000}]
+    found = read(tmp_path, *(BOX | more for more in of_images), images=images)
+    assert {name: len(image.cells) for name, image in found.items()} == {"a.png": 1, "b.png": 1, "c.png": 1}
     with pytest.raises(CellfeatError, match="id 1 occurs twice"):
         read(tmp_path, images=[IMAGE, IMAGE | {"id": "1", "file_name": "b.png"}])
 
