@@ -14,7 +14,7 @@ EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
 DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"]  # the site; scanpy for a notebook
 VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
 TEST = [*EXPORT, *EXPLAIN, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
-TEST += ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
+TEST += ["pycytominer>=1.2", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
 TEST += ["scikit-image>=0.22", "torchmetrics>=1.4"]  # what SSIM is compared with
 
 setup(
@@ -49,6 +49,7 @@ setup(
         "opencv-python-headless>=4.9",
         "pandas>=2.1",
         "pillow>=10.3",
+        "pooch>=1.8",  # downloads weights
         "pycocotools>=2.0.8",
         "pydantic>=2.6",
         "pyyaml>=6",

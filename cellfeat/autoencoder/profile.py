@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from cellfeat.autoencoder.network import FEATURE_SHAPE
+from cellfeat.core.progress import Progress
 
 if TYPE_CHECKING:
     from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
@@ -92,7 +92,7 @@ def measure(
         (n, 539) and (n, 512) float32.
     """
     profiles, pooled = [], []
-    with tqdm(total=len(rows), desc="profiles", unit="cell", disable=None) as bar:
+    with Progress(total=len(rows), desc="profiles", unit="cell") as bar:
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             features = store.read("features", batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ import typer
 from typer.core import TyperGroup
 
 from cellfeat import __version__
-from cellfeat.cli import data, detection, evaluation, methods, schema, store, view, workflows
+from cellfeat.cli import data, detection, evaluation, methods, schema, store, view, weights, workflows
 from cellfeat.cli.command import AGAIN, Command
+from cellfeat.cli.machine import choose_device, limit_threads, taken_out
 from cellfeat.data.outside import outside_paths
 from cellfeat.errors import CellfeatError
 
@@ -29,6 +29,7 @@ GROUPS = {
     "Methods": methods,
     "Results": evaluation,
     "Page": view,
+    "Weights": weights,
     "Files": schema,
 }
 COMMANDS: dict[str, dict[str, Command]] = {
@@ -47,6 +48,25 @@ DISK = {
     )
     if hasattr(errno, name)  # Windows lacks some
 }
+
+
+EPILOG = """\
+`cellfeat COMMAND -h` lists a command's options. An error is one line and exit status 2.
+
+\b
+Options that may stand anywhere:
+  --device cpu|cuda|cuda:N  Where networks run; default: the first GPU if there is one.
+  --threads N               Threads of the CPU, as OMP_NUM_THREADS.
+  --debug                   Show the traceback of an error.
+  --allow-outside           Let a dataset.yaml name paths outside of its folder.
+
+\b
+Environment variables:
+  CELLFEAT_DATASETS         Folder of the datasets; default: datasets.
+  CELLFEAT_CACHE            Folder of downloaded weights; default: the system's folder for caches.
+  CELLFEAT_OFFLINE          1 forbids downloads.
+  CELLFEAT_MIRROR           Folder or address from which weights are taken in place of their own address.
+"""
 
 
 class _Group(TyperGroup):
@@ -77,9 +97,7 @@ APP: dict[str, Any] = {
 app = typer.Typer(
     cls=_Group,
     help="Comparable features of single white blood cells from blood-smear images of any laboratory.",
-    epilog="`cellfeat COMMAND -h` lists a command's options. An error is one line and exit status 2; --debug anywhere "
-    "shows its traceback, --allow-outside lets a dataset.yaml name paths outside of its folder. --threads N anywhere "
-    "limits the threads of the CPU, as OMP_NUM_THREADS does. CELLFEAT_DATASETS names the folder of the datasets.",
+    epilog=EPILOG,
     **APP | {"add_completion": True},
 )
 
@@ -95,12 +113,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: with status 2 and one line for what the user can correct, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, outside = "--debug" in arguments, "--allow-outside" in arguments
-    threads, arguments = _threads(arguments)
+    threads, arguments = taken_out(arguments, "--threads")
+    device, arguments = taken_out(arguments, "--device")
     arguments = [argument for argument in arguments if argument not in ("--debug", "--allow-outside")] or ["--help"]
-    if not sys.stderr.isatty():  # in a log file, a progress bar writes every 30 s instead of every 0.1 s
-        os.environ.setdefault("TQDM_MININTERVAL", "30")
     try:
-        _limit_threads(threads)
+        limit_threads(threads)
+        choose_device(device)
         with _shown_log(), outside_paths(outside):
             status = app(arguments, prog_name="cellfeat", standalone_mode=False)
     except KeyboardInterrupt:
@@ -114,31 +132,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = ALL.get(arguments[0])
         print(f"cellfeat: interrupted; {command.interrupted if command else AGAIN}", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _threads(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """The value of --threads, None where it is not given, and the arguments without it."""
-    for k, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--threads":
-            after = k + (1 if equals else 2)
-            return value if equals else "".join(arguments[k + 1 : after]), arguments[:k] + arguments[after:]
-    return None, arguments
-
-
-def _limit_threads(threads: str | None) -> None:
-    """Set the threads of NumPy's and PyTorch's libraries, which read this when they are imported.
-
-    Raises:
-        CellfeatError: It is no number of threads.
-    """
-    if threads is None:
-        return
-    if not threads.isascii() or not threads.isdecimal() or int(threads) < 1:
-        raise CellfeatError(f"--threads {threads}: no number of threads", "give 1 or more")
-    os.environ["OMP_NUM_THREADS"] = threads
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(int(threads))
 
 
 def _line(error: Exception, arguments: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,18 +36,23 @@ def check(
     picture: Annotated[
         Path | None, typer.Option(help="Draw some images with the outlines of their reference cells into this PNG.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a dataset holds: images, labels, groups, reference cells, and what is not used and why."""
     from cellfeat.data.catalogue import data_root, dataset_names, open_dataset
     from cellfeat.data.paths import open_paths
-    from cellfeat.reporting.dataset_sheet import describe_dataset, draw_dataset
+    from cellfeat.reporting.dataset_sheet import draw_dataset, examine_dataset
 
     folder = Path(dataset).is_dir() and dataset not in dataset_names(data_root())
     (opened,) = open_paths([dataset]) if folder else [open_dataset(dataset)]
-    for line in describe_dataset(opened):
-        print(line, flush=True)
+    found: dict[str, Any] = {}
+    for facts, line in examine_dataset(opened):  # a line at a time: reading masks may take long, or end in an error
+        found |= facts
+        if not as_json:
+            print(line, flush=True)
     if picture:
-        print(f"picture: {draw_dataset(opened, picture)}")
+        found["picture"] = draw_dataset(opened, picture)
+    show(found, [f"picture: {picture}"] if picture else [], as_json)
 
 
 @command()

@@ -22,13 +22,15 @@ def train_net(
     machine_rank: Annotated[int, typer.Option(help="This machine's number among them.")] = 0,
     dist_url: Annotated[str, typer.Option(help="Where machines meet: tcp://HOST:PORT.")] = "auto",
     engine: Engine = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Train or evaluate a detector (Detectron2's arguments)."""
     from cellfeat.detection.train_net import scores_table, train_net
 
     machines = (num_machines, machine_rank, dist_url)
     config = Path(config_file) if config_file else None
-    print(scores_table(train_net(config, opts or [], resume, eval_only, num_gpus, engine, *machines)))
+    scores = train_net(config, opts or [], resume, eval_only, num_gpus, engine, *machines)
+    show(scores, [scores_table(scores)], as_json)
 
 
 @command()

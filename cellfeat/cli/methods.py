@@ -43,7 +43,10 @@ def embed(
         Path | None, typer.Option(help="autoencoder.safetensors, for aecfe; other methods' own weights.")
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Take torchvision's ImageNet weights, downloaded once; of resnet.")
+        bool,
+        typer.Option(
+            "--pretrained", help="Take published weights, downloaded once; of resnet, and of dinobloom with model=s."
+        ),
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Default: STORE/embeddings/METHOD.h5.", show_default=False)

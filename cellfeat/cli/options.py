@@ -32,6 +32,9 @@ Engine = Annotated[
     typer.Option(help="auto takes Detectron2 where it can be imported."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and say what would be done; nothing is written.")
+]
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
 
 

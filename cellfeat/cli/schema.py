@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellfeat.cli.command import command
+from cellfeat.cli.options import show
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -32,9 +32,11 @@ def schema(
     ] = False,
 ) -> None:
     """List the keys of a YAML file: values, defaults and meaning."""
+    from cellfeat.core.settings import json_schema
+
     module, _, kind = MODELS[file].partition(":")
     model: type[BaseModel] = getattr(import_module(module), kind)
-    print(json.dumps(model.model_json_schema(), indent=2) if as_json else "\n".join(_keys(model)))
+    show(json_schema(model) if as_json else None, _keys(model), as_json)
 
 
 def _keys(model: type[BaseModel], indent: str = "") -> Iterator[str]:

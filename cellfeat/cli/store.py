@@ -72,7 +72,7 @@ def diff(
 
 @command()
 def merge(stores: Annotated[list[Path], typer.Argument(help="Stores.", show_default=False)], output: Output) -> None:
-    """Write several stores of one layout as one."""
+    """Write several stores of one layout as one; embeddings that were made alike go along."""
     from cellfeat.store import Store
     from cellfeat.store.copying import merge
 
@@ -87,7 +87,7 @@ def subset(
     label: Annotated[list[str] | None, typer.Option(help="Keep this class; may be given again.")] = None,
     score: Annotated[float | None, typer.Option(help="Lowest score.")] = None,
 ) -> None:
-    """Write a part of a store as a new one; cells keep their names."""
+    """Write a part of a store as a new one; cells keep their names, and embeddings go along."""
     from cellfeat.store import Store
     from cellfeat.store.copying import subset
 
@@ -98,18 +98,23 @@ def subset(
 def export(
     store: StorePath,
     output: Annotated[
-        Path, typer.Option(help="File .h5ad, .parquet, .csv, .npz or .json (COCO), or a folder.", show_default=False)
+        Path,
+        typer.Option(help="File .h5ad, .parquet, .csv, .npz, .h5sc or .json (COCO), or a folder.", show_default=False),
     ],
     to: Annotated[
-        Literal["h5ad", "parquet", "csv", "npz", "coco", "geojson", "yolo", "labels"] | None,
-        typer.Option(help="geojson (QuPath), yolo or labels for a folder; else the output's suffix tells the format."),
+        Literal["h5ad", "parquet", "csv", "npz", "cytomining", "h5sc", "genbloom", "coco", "geojson", "yolo", "labels"]
+        | None,
+        typer.Option(
+            help="geojson (QuPath), yolo, labels or genbloom (a file a patient) for a folder, cytomining for Parquet "
+            "with Metadata_ columns; else the output's suffix tells the format."
+        ),
     ] = None,
     embeddings: MoreEmbeddings = None,
     crop_margin: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of the crops, where the store does not tell it.")
     ] = None,
 ) -> None:
-    """Write a store's table and embeddings for scanpy, pandas or R, or its detections for annotation tools."""
+    """Write a store's table and embeddings for scanpy, pandas or R, its pictures for scPortrait, or its detections."""
     from cellfeat.store import Store
     from cellfeat.store.export import export
 

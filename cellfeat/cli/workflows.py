@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import ConfigFile, Engine, FromStage
+from cellfeat.cli.options import AsJson, ConfigFile, DryRun, Engine, FromStage, show
 from cellfeat.errors import CellfeatError
 
 
@@ -31,11 +31,18 @@ def run(
         Path, typer.Argument(help="Pipeline YAML; `cellfeat schema pipeline` lists its keys.", show_default=False)
     ],
     start: FromStage = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a pipeline from images to a report; stages that are already done are skipped."""
-    from cellfeat.workflows.pipeline import run_pipeline
+    from cellfeat.workflows.pipeline import plan_pipeline, run_pipeline
 
-    print(f"report: {run_pipeline(pipeline, start)}")
+    if dry_run:
+        stages = plan_pipeline(pipeline, start)
+        show(stages, (f"{stage['stage']:12} {stage['state']:10} {stage['work']}" for stage in stages), as_json)
+        return
+    report = run_pipeline(pipeline, start)
+    show({"report": report}, [f"report: {report}"], as_json)
 
 
 @command(settings="cellfeat.workflows.dump_config:DumpConfig", key_values=True, interrupted=CONTINUES)
@@ -57,6 +64,8 @@ def dump(
     pictures: Annotated[
         bool, typer.Option(help="Also write a table, pictures and a page of the cells into the store's folder cells/.")
     ] = True,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find cells in images and store their features; run again after an interruption, it continues."""
     from cellfeat.cli.options import split_key_values
@@ -67,6 +76,7 @@ def dump(
     from cellfeat.reporting.cells import FOLDER as CELLS
     from cellfeat.reporting.cells import write_cells
     from cellfeat.workflows.dump import SUMMARY, dump, summary_table
+    from cellfeat.workflows.dump_plan import dump_plan_lines, plan_dump
 
     paths, opts = split_key_values(paths or [])
     if not dataset and not paths:
@@ -75,12 +85,17 @@ def dump(
     datasets = [*open_paths(paths), *(open_dataset(name) for name in dataset or [])]
     if paths:
         check_datasets(datasets)
+    if dry_run:
+        planned = plan_dump(cfg, datasets, output, settings)
+        show(planned, dump_plan_lines(planned), as_json)
+        return
     store = dump(cfg, datasets, output, settings, engine, ranks)
-    print(summary_table(read_json(output / SUMMARY)))
-    print(f"{output}: {len(store)} cells")
+    summary, page = read_json(output / SUMMARY), None
     if pictures:
         records = {record.image_id: record for one in datasets for record in one.records()}
-        print(f"look at {write_cells(store, records, output / CELLS)}")
+        page = write_cells(store, records, output / CELLS)
+    lines = [summary_table(summary), f"{output}: {len(store)} cells", *([f"look at {page}"] if page else [])]
+    show({"store": output, "cells": len(store), "page": page, "domains": summary}, lines, as_json)
 
 
 @command(interrupted=CONTINUES)
@@ -88,16 +103,24 @@ def compare(
     comparison: Annotated[
         Path, typer.Argument(help="Comparison YAML; `cellfeat schema compare` lists its keys.", show_default=False)
     ],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run methods on one store and score them alike: leaderboard and report; results that are there are kept."""
-    from cellfeat.workflows.comparison import run_compare
+    from cellfeat.workflows.comparison import plan_compare, run_compare
 
-    print(f"report: {run_compare(comparison)}")
+    if dry_run:
+        methods = plan_compare(comparison)
+        show(methods, (f"{one['method']:24} {one['state']}" for one in methods), as_json)
+        return
+    report = run_compare(comparison)
+    show({"report": report}, [f"report: {report}"], as_json)
 
 
 @command()
-def doctor() -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Show versions, devices, which detector engine runs and why, and the line that installs what is missing."""
-    from cellfeat.workflows.doctor import report
+    from cellfeat.workflows.doctor import examine, report
 
-    print(report())
+    found = examine()
+    show(found, report(found), as_json)

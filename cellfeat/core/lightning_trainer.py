@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
-from tqdm import tqdm
 
 from cellfeat.core.precision import usable
-from cellfeat.core.tensors import best_device, load_checkpoint, save_checkpoint
+from cellfeat.core.progress import Progress
+from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint
 from cellfeat.errors import CellfeatError
+
+log = logging.getLogger(__name__)
 
 
 def fit(
@@ -51,6 +53,8 @@ def fit(
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets these
     world = int(os.environ.get("WORLD_SIZE", 1))
     last = checkpoints / "last.ckpt"
+    if is_first_process():
+        log.info("%s: trains up to %d epochs of %d cells on %s", title, epochs, cells, device_name())
     with _quiet_lightning():
         trainer = lightning.Trainer(
             devices=local_world,
@@ -173,12 +177,13 @@ class _Progress(Callback):
         self._cells = cells
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._bar = tqdm(
+        self._bar = Progress(
             total=self._epochs * self._cells,
             initial=trainer.current_epoch * self._cells,
             desc=self._title,
             unit="cell",
             disable=not trainer.is_global_zero,
+            announce=True,
         )
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, _: int) -> None:

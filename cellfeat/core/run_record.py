@@ -67,7 +67,7 @@ class RunRecord:
         if found is None or found.get("discarded"):
             return False
         changed = list(differences(found["inputs"], self.inputs))
-        if changed and not self._cheap and (found["done"] or self._begun()):
+        if changed and not self._cheap and (found["done"] or self.begun()):
             raise different(self.folder, changed)
         return bool(found["done"]) and not changed
 
@@ -136,7 +136,8 @@ class RunRecord:
         found = self.folder.iterdir() if self.folder.is_dir() else ()
         return [entry for entry in found if entry.name not in (self.path.name, STAGE)]
 
-    def _begun(self) -> bool:
+    def begun(self) -> bool:
+        """Whether an unfinished run left something to go on from."""
         return any(True for pattern in self._resumable for _ in self.folder.glob(pattern))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -105,6 +105,20 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
     return {name: field.description or found.get(name, "") for name, field in model.model_fields.items()}
 
 
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a model, with the description of every field, wherever it is written."""
+    schema = model.model_json_schema()
+    parts = {model.__name__: schema} | schema.get("$defs", {})
+    models = [model]
+    for one in models:  # it grows
+        for name, text in descriptions(one).items():
+            if text and name in parts[one.__name__]["properties"]:
+                parts[one.__name__]["properties"][name]["description"] = text
+        inner = [nested_model(field) for field in one.model_fields.values()]
+        models += [found for found in inner if found is not None and found not in models]
+    return schema
+
+
 def nested_model(field: FieldInfo) -> type[BaseModel] | None:
     """The model that a field holds, alone, in a list or as one of several."""
     kinds = [field.annotation]
@@ -127,6 +141,9 @@ def _type(annotation: Any) -> str:
         return " | ".join(str(choice) for choice in get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(_type(part) for part in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
     if get_origin(annotation) is not None:
-        return f"{_type(get_origin(annotation))} of {', '.join(_type(part) for part in get_args(annotation))}"
+        parts = [_type(part) for part in get_args(annotation) if part is not ...]
+        return f"{_type(get_origin(annotation))} of {', '.join(parts)}"
     return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))

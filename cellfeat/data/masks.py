@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy import ndimage
-from tqdm import tqdm
 
+from cellfeat.core.progress import Progress
 from cellfeat.data.annotations import Rle
 from cellfeat.data.annotations.geometry import from_pixels, mask_area, mask_box
 from cellfeat.data.images import UnreadableImage, image_size
@@ -76,7 +76,7 @@ def masks_to_coco(
     coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
     problems: list[str] = []
     small = 0
-    for item in tqdm(items, desc="masks", unit="mask", delay=5):
+    for item in Progress(items, desc="masks", unit="mask", delay=5):
         try:
             entry = image_entry(len(coco["images"]) + 1, item.image_id, item.image, item.file_name, item.um_per_px)
             size = entry["height"], entry["width"]

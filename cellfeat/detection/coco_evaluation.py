@@ -13,8 +13,8 @@ import numpy as np
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from tqdm import tqdm
 
+from cellfeat.core.progress import Progress
 from cellfeat.data.images import read_rgb
 from cellfeat.detection.classes import ANY_CELL, reference_coco
 from cellfeat.detection.detector import Detector
@@ -55,7 +55,7 @@ def evaluate_dataset(
     truth = reference_coco(dataset, classes, data_root)
     results: list[dict[str, Any]] = []
     images = truth["images"]
-    for start in tqdm(range(0, len(images), batch_size), desc=f"evaluate {dataset}", unit="batch", leave=False):
+    for start in Progress(range(0, len(images), batch_size), desc=f"evaluate {dataset}", unit="batch", leave=False):
         batch = images[start : start + batch_size]
         instances = detector.detect(
             [read_rgb(image["file_name"], bits=image.get("bits")) for image in batch],

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from cellfeat.core.progress import Progress
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.class_tree import THE_CLASSES, ClassTree
 from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
@@ -209,7 +209,7 @@ def score_pairs(
     pairs: list[Pair] = []
     planned = trainings(domain.tolist(), config)
     total = sum(len(one.tests) for one in planned) * len(config.classifiers)
-    with tqdm(total=total, desc=f"{method}, protocol {protocol}", unit="pair") as progress:
+    with Progress(total=total, desc=f"{method}, protocol {protocol}", unit="pair") as progress:
         for name in config.classifiers:
             seeds = config.run_seeds(protocol)
             if name != "forest":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel
 
+from cellfeat.core.files import digest, sha256_file
 from cellfeat.errors import MissingRequirement, MissingWeights
 from cellfeat.store import write_embeddings, write_predictions
 
@@ -181,7 +182,9 @@ def predict_with(
 def _attributes(method: Any, store: Store, folder: Path) -> dict[str, Any]:
     config = json.dumps(method.config.model_dump(mode="json"), sort_keys=True)
     further = method.provenance(folder) if hasattr(method, "provenance") else {}
-    return {"method": method.name, "config": config, "store_digest": store.digest} | further
+    weights = [sha256_file(path) for path in sorted(folder.rglob("*.safetensors"))]
+    fitted = {"fitted_sha256": digest(weights) if weights else ""}  # which vectors can be compared
+    return {"method": method.name, "config": config, "store_digest": store.digest} | fitted | further
 
 
 def _has_masks(store: Store, rows: np.ndarray, looked_at: int = 64) -> bool:

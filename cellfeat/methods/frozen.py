@@ -1,7 +1,7 @@
 """Frozen networks that others trained: ImageNet's ResNet-101, whatever timm has, and DinoBloom.
 
-`weights` is a local file, and a method without it says where the file is to be had; ResNet-101's are downloaded where
-`pretrained` asks for it.
+`weights` is a local file, and a method without it says where the file is to be had; ResNet-101's and DinoBloom-S's are
+downloaded where `pretrained` asks for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from cellfeat.core.tensors import best_device
+from cellfeat.core.weights import REGISTRY, get_weights
 from cellfeat.errors import CellfeatError, MissingRequirement, MissingWeights
 from cellfeat.methods.backbones import (
     IMAGENET_MEAN,
@@ -56,7 +57,7 @@ class FrozenConfig(BaseModel):
 
 
 class ResNetConfig(FrozenConfig):
-    """Settings of `ResNet`: a file or the hub's."""
+    """Settings of `ResNet`: a file or torchvision's."""
 
     pretrained: bool = Field(
         False,
@@ -115,7 +116,8 @@ class ResNet:
         Raises:
             MissingWeights: It is not named, or cannot be downloaded.
         """
-        path = local_weights("resnet101", self.config.weights, getattr(self.config, "pretrained", False))
+        pretrained = getattr(self.config, "pretrained", False)  # not of timm, whose files carry no published digest
+        path = local_weights("resnet101", self.config.weights, pretrained)
         if path is None:
             raise MissingWeights(f"{self.name}: lacks weights: {self.weights_hint}", lacking="weights")
         return path
@@ -123,7 +125,7 @@ class ResNet:
     def network(self, weights: dict[str, Any]) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
         """The network with these weights, (n, 3, size, size) to (n, d); the mean and sd of its input's channels."""
         body = torchvision_model("resnet101", self.config.size)
-        load_weights(body, self.config.weights or "the hub's file", weights, ignore="fc.")
+        load_weights(body, self.config.weights or "torchvision's file", weights, ignore="fc.")
         cut_head(body)
         return body, IMAGENET_MEAN, IMAGENET_SD
 
@@ -165,6 +167,9 @@ class DinoBloomConfig(FrozenConfig):
     """Settings of `DinoBloom`: those of all, and `model`, the size of the vision transformer."""
 
     model: Literal["s", "b", "l", "g"] = Field("b", description="Size of the vision transformer.")
+    pretrained: bool = Field(
+        False, description="Without `weights`: take those that `cellfeat weights list` has, of the model s."
+    )
 
 
 class DinoBloom(ResNet):
@@ -182,6 +187,19 @@ class DinoBloom(ResNet):
     def weights_hint(self) -> str:
         """Where the file is to be had."""
         return _hint(f"DinoBloom-{self.config.model.upper()} from https://zenodo.org/records/10908163")
+
+    def weights_file(self) -> str:
+        """The local file of the weights.
+
+        Raises:
+            MissingWeights: It is not named and cannot be downloaded, or is not listed because no digest is published.
+        """
+        if self.config.weights is not None or not self.config.pretrained:
+            return super().weights_file()
+        name = f"dinobloom-{self.config.model}"
+        if name not in REGISTRY:
+            raise MissingWeights(f"{name}: not listed by `cellfeat weights`", self.weights_hint, "weights")
+        return str(get_weights(name))
 
     def network(self, weights: dict[str, Any]) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
         """See `ResNet.network`."""

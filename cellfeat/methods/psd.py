@@ -19,11 +19,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import check_finite
-from cellfeat.core.tensors import best_device, load_checkpoint, save_checkpoint, save_tensors
+from cellfeat.core.progress import Progress
+from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint, save_tensors
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
@@ -159,7 +159,9 @@ class PSD:
             learner.load(state["learner"])
             history = state["history"]
         title, cell_id = f"{self.name} layer {number}", store.table()["cell_id"].to_numpy(str)
-        with tqdm(total=config.iterations, initial=len(history), desc=title, unit="batch") as progress:
+        log.info("%s: trains %d iterations on %s", title, config.iterations, device_name())
+        bar = {"desc": title, "unit": "batch", "initial": len(history), "total": config.iterations}
+        with Progress(**bar, announce=True) as progress:
             for iteration in range(len(history), config.iterations):
                 order = torch.Generator().manual_seed(config.seed * config.iterations + iteration)
                 vectors, cells = draw(iteration + 1)

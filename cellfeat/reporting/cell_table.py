@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 from skimage.measure import regionprops
-from tqdm import tqdm
 
+from cellfeat.core.progress import Progress
 from cellfeat.data.crops import crop_window
 from cellfeat.data.measurements import find_nucleus
 from cellfeat.store import Store
@@ -49,7 +49,7 @@ def cell_table(store: Store, margin: float, um_per_px: Mapping[str, float] | Non
 
 
 def _measured(store: Store, boxes: np.ndarray, margin: float) -> Iterator[tuple[float, ...]]:
-    for start in tqdm(range(0, len(store), BATCH), desc="measure", unit="batch", disable=None):
+    for start in Progress(range(0, len(store), BATCH), desc="measure", unit="batch"):
         rows = slice(start, start + BATCH)
         for crop, mask, box in zip(store.read("crops", rows), store.read("masks", rows), boxes[rows], strict=True):
             yield _measure(crop, mask > 0, crop_window(box, margin)[2] / len(crop))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cellfeat.core.files import atomic_path, slug
+from cellfeat.core.progress import Progress
 from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.data.dataset import ImageRecord
 from cellfeat.data.images import UnreadableImage, read_rgb
@@ -78,7 +78,7 @@ def _overlays(
     with_cells = images[(images["cells"] > 0) & images["image_id"].isin(set(records))]
     chosen = with_cells.iloc[_spread(len(with_cells), OVERLAYS)]
     rows_of, drawn = cells.groupby("image_id").indices, []
-    progress = tqdm(chosen.itertuples(), total=len(chosen), desc="overlays", unit="image", disable=None)
+    progress = Progress(chosen.itertuples(), total=len(chosen), desc="overlays", unit="image")
     for k, image in enumerate(progress):
         record, rows = records[image.image_id], rows_of[image.image_id]
         try:

@@ -28,28 +28,39 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
     Raises:
         CellfeatError: Its files cannot be used; the message says which and why.
     """
+    return (line for _, line in examine_dataset(dataset))
+
+
+def examine_dataset(dataset: Dataset) -> Iterator[tuple[dict[str, Any], str]]:
+    """Facts on a dataset as JSON values, and the line that says them; see `describe_dataset`."""
     spec = dataset.spec
     scale = f"{spec.um_per_px} µm a pixel" if spec.um_per_px else "scale unknown"
-    yield f"{dataset.name}: {spec.title}".removesuffix(": ")
-    yield f"folder: {dataset.folder}"
-    yield f"domain {spec.domain}, {scale}, licence {spec.licence}"
-    yield f"citation: {spec.citation}"
+    yield {"name": dataset.name, "title": spec.title}, f"{dataset.name}: {spec.title}".removesuffix(": ")
+    yield {"folder": str(dataset.folder)}, f"folder: {dataset.folder}"
+    origin = {"domain": spec.domain, "um_per_px": spec.um_per_px, "licence": spec.licence}
+    yield origin, f"domain {spec.domain}, {scale}, licence {spec.licence}"
+    yield {"citation": spec.citation}, f"citation: {spec.citation}"
     records = dataset.records()
-    yield f"images: {len(records)}"
+    yield {"images": len(records)}, f"images: {len(records)}"
     labels = Counter(record.label for record in records)
     unlabelled = labels.pop("", 0)
     shown = ", ".join(f"{label} {count}" for label, count in labels.most_common())
-    yield f"labels: {shown or 'none'}{f', unlabelled {unlabelled}' if unlabelled and shown else ''}"
-    groups = {record.group for record in records} - {""}
-    yield f"groups (patients): {len(groups) or 'unknown, so a split may divide one patient between training and test'}"
+    yield (
+        {"labels": dict(labels.most_common()), "unlabelled": unlabelled},
+        f"labels: {shown or 'none'}{f', unlabelled {unlabelled}' if unlabelled and shown else ''}",
+    )
+    groups = len({record.group for record in records} - {""})
+    unknown = "unknown, so a split may divide one patient between training and test"
+    yield {"groups": groups}, f"groups (patients): {groups or unknown}"
     summary = dataset.summary()
     yield (
+        {"reference_cells": summary.cells, "annotated_images": summary.annotated, "masks": summary.masks},
         f"reference cells: {summary.cells} in {summary.annotated} annotated images, {summary.masks} with a mask"
         if summary.cells
-        else "reference cells: none, so a detector can neither learn from it nor be evaluated on it"
+        else "reference cells: none, so a detector can neither learn from it nor be evaluated on it",
     )
     left = [*counted(dataset.left_out), *(f"{count} {reason}" for reason, count in summary.left_out.items())]
-    yield f"not used: {'; '.join(left) or 'nothing'}"
+    yield {"not_used": left}, f"not used: {'; '.join(left) or 'nothing'}"
 
 
 def draw_dataset(dataset: Dataset, output: Path, images: int = IMAGES) -> Path:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cellfeat.core.files import atomic_path, slug
+from cellfeat.core.progress import Progress
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.run import read_all
@@ -78,7 +78,7 @@ def _maps(vectors: Mapping[str, np.ndarray], table: pd.DataFrame) -> tuple[dict[
     domain, label = table["domain"].to_numpy(str), table["label"].to_numpy(str)
     pictures: dict[str, bytes] = {}
     shown = []
-    with tqdm(total=2 * len(vectors), desc="maps", unit="map", disable=not vectors) as progress:
+    with Progress(total=2 * len(vectors), desc="maps", unit="map", disable=not vectors) as progress:
         for method, z in vectors.items():
             said: dict[str, Any] = {"method": method_name(method), "d": z.shape[1], "of": len(z)}
             for dimensions, place, draw in ((2, "flat", plots.scatter), (3, "solid", explore_plots.scatter_3d)):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
+
+from cellfeat.core.progress import Progress
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -38,7 +39,7 @@ def read_pixels(store: Store, batch: int = BATCH) -> Pixels:
     total: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros((), np.int64))
     crop: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, BINS), np.int64))
     mask: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, BINS), np.int64))
-    with tqdm(total=len(store), desc="pixels", unit="cell") as progress:
+    with Progress(total=len(store), desc="pixels", unit="cell") as progress:
         for start in range(0, len(store), batch):
             rows = slice(start, start + batch)
             crops, masks = store.read("crops", rows), store.read("masks", rows).astype(bool)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from cellfeat.core.progress import Progress
 from cellfeat.data.class_tree import joined_classes
 from cellfeat.errors import CellfeatError
+from cellfeat.store.carry import carry_into_merged, carry_into_subset
 from cellfeat.store.indexing import columns_of
 from cellfeat.store.reader import Store
 from cellfeat.store.rows import Block
@@ -31,7 +32,8 @@ def subset(
     """Write the cells that pass `Store.select`'s filters into a new store; run again, it goes on.
 
     Images of the domains stay, also those without a cell. With a label or a score asked for, images of which no cell
-    stays are left out, so that the subset's detection rate is not that of the dump.
+    stays are left out, so that the subset's detection rate is not that of the dump. Embeddings in the folder
+    `embeddings` of the store go along.
 
     Raises:
         CellfeatError: No cell passes, or `output` is another store.
@@ -53,11 +55,15 @@ def subset(
         _copy(
             store, writer, np.isin(np.arange(len(store)), rows), domains if label is None and score is None else set()
         )
-    return Store(output)
+    part = Store(output)
+    carry_into_subset(store, part)
+    return part
 
 
 def merge(stores: Sequence[Store], output: str | Path) -> Store:
     """Write several stores of one layout into a new one, in their order; run again, it goes on.
+
+    Embeddings in the folders `embeddings` go along where all stores have them; see `carry_into_merged`.
 
     Raises:
         CellfeatError: Another layout, an image that two of them have, a class whose parents contradict each other, or
@@ -83,7 +89,9 @@ def merge(stores: Sequence[Store], output: str | Path) -> Store:
     with _writer_like(first, output, provenance) as writer:
         for store in stores:
             _copy(store, writer, np.ones(len(store), bool), set(store.images()["domain"]))
-    return Store(output)
+    merged = Store(output)
+    carry_into_merged(stores, merged)
+    return merged
 
 
 def _writer_like(store: Store, output: str | Path, provenance: dict[str, Any]) -> StoreWriter:
@@ -101,7 +109,7 @@ def _copy(store: Store, writer: StoreWriter, keep: np.ndarray, empty_domains: se
         empty_domains: Images without a cell are copied if they are of one of these.
     """
     shards = store.shards
-    with tqdm(total=int(keep.sum()), desc=f"copy {store.path.name}", unit="cell", disable=None) as progress:
+    with Progress(total=int(keep.sum()), desc=f"copy {store.path.name}", unit="cell") as progress:
         for number, end in enumerate(shards.ends.tolist()):
             kept = np.flatnonzero(keep[end - shards.manifest["shards"][number]["cells"] : end])
             for block in _blocks(shards, number, kept, writer.done, empty_domains):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
+from cellfeat.core.progress import Progress
 from cellfeat.data.cell_ids import rows_of
 from cellfeat.store.cell_matrix import Kind, read_matrix, write_matrix
 
@@ -84,7 +84,7 @@ def embed_batches(store: Store, title: str, size: int, embed: Callable[[np.ndarr
         (len(store), d) float32, in the order of the store.
     """
     z = np.empty((0, 0), np.float32)
-    with tqdm(total=len(store), desc=title, unit="cell") as progress:
+    with Progress(total=len(store), desc=title, unit="cell") as progress:
         for start in range(0, len(store), size):
             rows = np.arange(start, min(start + size, len(store)))
             batch = embed(rows)

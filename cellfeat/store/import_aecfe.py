@@ -15,10 +15,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from cellfeat.core.files import sha256_file
 from cellfeat.core.pickle_file import read_pickle
+from cellfeat.core.progress import Progress
 from cellfeat.data.crops import crop_cell
 from cellfeat.data.vocabulary import load_vocabulary
 from cellfeat.errors import CellfeatError
@@ -75,7 +75,7 @@ def import_aecfe(
         "crop": {"size": CROP_SIZE, "margin": CROP_MARGIN},
     }
     with StoreWriter(output, (256, 14, 14), CROP_SIZE, provenance, "float16") as writer:
-        for key, label in zip(tqdm(keys, desc="import", unit="image", disable=None), labels):
+        for key, label in zip(Progress(keys, desc="import", unit="image"), labels):
             image_id = f"{domain}/{key}"
             if label is None or image_id in writer.done:
                 continue

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cellfeat.core.files import sha256_file
 from cellfeat.core.lock import LOCK
+from cellfeat.core.progress import Progress
 from cellfeat.errors import CellfeatError, Damaged, one_line
 from cellfeat.store.guard import damage_named
 from cellfeat.store.index import INDEX, read_index
@@ -52,7 +52,7 @@ def problems(shards: Shards, progress: bool = False) -> list[Problem]:
     found = manifest_problems(shards.path)
     found += [Problem(f"{SHARDS}/{file}", "not listed in the manifest") for file in _unlisted(shards)]
     ids: dict[str, list[pd.Series]] = {"cell_id": [], "images/image_id": []}
-    for number in tqdm(range(len(shards)), desc="verify", unit="shard", disable=not progress):
+    for number in Progress(range(len(shards)), desc="verify", unit="shard", disable=not progress):
         if number % AHEAD == 0:
             changed = {k: wrong_digest(shards, k) for k in range(number, min(number + AHEAD, len(shards)))}
             shards.look_at(k for k in changed if not changed[k])

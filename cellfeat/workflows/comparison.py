@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -67,6 +68,37 @@ def run_compare(path: str | Path) -> Path:
         return comparison.run()
 
 
+def plan_compare(path: str | Path) -> list[dict[str, Any]]:
+    """What `run_compare` would do, without writing; see `Comparison.plan`."""
+    return Comparison(load_compare(path), read_text(path)).plan()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One run of a method.
+
+    Attributes:
+        record: Of its folder.
+        target: What it writes.
+        make: Writes it.
+        pairs: Of a classifier, what it was trained on and the domains that it is tested on.
+    """
+
+    record: RunRecord
+    target: Path
+    make: Callable[[], Any]
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether its result is there.
+
+        Raises:
+            DifferentInputs: It was made, or begun, from other inputs.
+        """
+        return self.record.check() and self.target.is_file()
+
+
 class Comparison:
     """A comparison in its output folder."""
 
@@ -78,6 +110,7 @@ class Comparison:
         given = read_split(config.split) if config.split else None
         self.split, _ = complete_split(self.table, given, config.evaluation)
         self.part = parts_of(self.split, self.table["cell_id"])
+        self.learned = np.flatnonzero(self.part == "train")
         for key, name in (("anchor", config.anchor), ("adapt", config.adapt)):
             if name is not None and name not in set(self.table["domain"]):
                 raise CellfeatError(f"{key}: {name!r} is no domain of {config.store}")
@@ -105,21 +138,46 @@ class Comparison:
                 self._leave_out(entry.title, reason)
         return self._finish()
 
-    def _embedding(self, entry: Entry) -> None:
-        learned, seeds = np.flatnonzero(self.part == "train"), self._seeds(entry)
-        self._ready(entry, learned)
-        files: dict[str, list[Path]] = {}
-        seconds = 0.0
-        for seed in seeds:
+    def plan(self) -> list[dict[str, Any]]:
+        """What `run` would do, without writing: of each method its runs, those that are done, and its state in words.
+
+        Raises:
+            CellfeatError: As `run` before its first method.
+        """
+        planned = []
+        for entry in self.config.methods:
+            try:
+                fits = list(self._fits(entry))
+                done = sum(fit.done for fit in fits)
+                runs = f"{len(fits)} run{'' if len(fits) == 1 else 's'}"
+                state = f"{runs}, {'all' if done == len(fits) else done} done" if done else runs
+                planned.append({"method": entry.title, "runs": len(fits), "done": done, "state": state})
+            except MissingRequirement as reason:
+                planned.append({"method": entry.title, "runs": 0, "done": 0, "state": f"not run: {reason}"})
+        return planned
+
+    def _fits(self, entry: Entry) -> Iterator[Fit]:
+        embeds = self.methods[entry.title].kind == "embedding"
+        return self._embedding_fits(entry) if embeds else self._prediction_fits(entry)
+
+    def _embedding_fits(self, entry: Entry) -> Iterator[Fit]:
+        self._ready(entry, self.learned)
+        for seed in self._seeds(entry):
             folder, method = self._folder(entry, seed), self._build(entry, seed)
             target = folder / "embeddings.h5"
-            make = partial(embed_with, method, self.store, learned, folder / "fit", target)
-            seconds += _once(RunRecord(folder, self._inputs(method), RESUMABLE), target, make)
-            files.setdefault(entry.title, []).append(target)
+            make = partial(embed_with, method, self.store, self.learned, folder / "fit", target)
+            yield Fit(RunRecord(folder, self._inputs(method), RESUMABLE), target, make)
+
+    def _embedding(self, entry: Entry) -> None:
+        files: dict[str, list[Path]] = {}
+        seconds, seeds = 0.0, self._seeds(entry)
+        for fit in self._embedding_fits(entry):
+            seconds += _once(fit)
+            files.setdefault(entry.title, []).append(fit.target)
         for by in self.config.align:
             title = f"{entry.title}+{by}"
             try:
-                files[title] = [self._aligned(path, by, learned) for path in files[entry.title]]
+                files[title] = [self._aligned(path, by) for path in files[entry.title]]
             except MissingRequirement as reason:
                 self._leave_out(title, reason)
         for title, paths in files.items():
@@ -129,20 +187,18 @@ class Comparison:
             fitted = self._folder(entry, seeds[0]) / "fit"
             self.pictures[entry.title] = method.reconstruct(self.store, self._examples(), fitted)
 
-    def _aligned(self, source: Path, by: Any, learned: np.ndarray) -> Path:
+    def _aligned(self, source: Path, by: Any) -> Path:
         folder = source.parent / slug(f"{by}-{self.anchor}")
         target = folder / "embeddings.h5"
         inputs = {"embeddings": sha256_file(source), "anchor": self.anchor}
-        make = partial(align_embeddings, source, target, self.table, learned, by, self.anchor)
-        _once(RunRecord(folder, inputs, cheap=True), target, make)
+        make = partial(align_embeddings, source, target, self.table, self.learned, by, self.anchor)
+        _once(Fit(RunRecord(folder, inputs, cheap=True), target, make))
         return target
 
-    def _prediction(self, entry: Entry) -> None:
+    def _prediction_fits(self, entry: Entry) -> Iterator[Fit]:
         domain, label = self.table["domain"].to_numpy(str), self.table["label"].to_numpy(str)
         learned = (label != "") & (self.part == "train") & np.isin(domain, involved_domains(self.trainings))
         self._ready(entry, np.flatnonzero(learned))
-        files: dict[tuple[str, str], list[Path]] = {}
-        seconds = 0.0
         for seed, training in product(self._seeds(entry), self.trainings):
             rows, method = np.flatnonzero(learned & np.isin(domain, training.sources)), self._build(entry, seed)
             if len(set(label[rows])) < 2:  # nothing that it trains can be evaluated
@@ -155,9 +211,16 @@ class Comparison:
                 inputs = self._inputs(method) | {"train": training.name, "tests": list(tests)}
                 inputs |= {"adapt": target} if target and self.config.adapt else {}
                 make = partial(predict_with, method, self.store, rows, seen, asked, folder / "fit", path)
-                seconds += _once(RunRecord(folder, inputs, RESUMABLE), path, make)
-                for test in tests:
-                    files.setdefault((training.name, test), []).append(path)
+                pairs = tuple((training.name, test) for test in tests)
+                yield Fit(RunRecord(folder, inputs, RESUMABLE), path, make, pairs)
+
+    def _prediction(self, entry: Entry) -> None:
+        files: dict[tuple[str, str], list[Path]] = {}
+        seconds = 0.0
+        for fit in self._prediction_fits(entry):
+            seconds += _once(fit)
+            for pair in fit.pairs:
+                files.setdefault(pair, []).append(fit.target)
         inputs = {"predictions": sorted({sha256_file(path) for paths in files.values() for path in paths})}
         self._score(entry.title, inputs, partial(self._score_predictions, entry.title, files), seconds)
 
@@ -252,17 +315,17 @@ class Comparison:
         )
 
 
-def _once(record: RunRecord, target: Path, make: Callable[[], Any]) -> float:
-    """Make `target`, in the record's folder, unless it is there; returns the seconds that it took, then or now.
+def _once(fit: Fit) -> float:
+    """Make a fit's target unless it is there; returns the seconds that it took, then or now.
 
     Raises:
         DifferentInputs: It was made, or begun, from other inputs.
         MissingRequirement: The method lacks what it needs.
     """
-    if not (record.check() and target.is_file()):
-        record.begin()
+    if not fit.done:
+        fit.record.begin()
         start = time.monotonic()
-        make()
-        record.done(seconds=time.monotonic() - start)
-    found = record.read()
+        fit.make()
+        fit.record.done(seconds=time.monotonic() - start)
+    found = fit.record.read()
     return float(found["seconds"]) if found else 0.0

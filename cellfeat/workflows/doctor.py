@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib import metadata
+from typing import Any
 
 from cellfeat import __version__
 from cellfeat.data.catalogue import data_root, dataset_names
@@ -26,61 +27,90 @@ OPTIONS = {
 }
 
 
-def report() -> str:
-    """Versions, devices, engine, data and missing options as lines for a terminal or a bug report."""
-    return "\n".join([*_versions(), "", *_devices(), "", *_engine(), "", *_data(), "", *_options()])
-
-
-def _versions() -> Iterator[str]:
-    yield f"cellfeat      {__version__}"
-    yield f"python        {platform.python_version()} on {platform.platform()}"
-    for name in PACKAGES:
-        try:
-            yield f"{name:13} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            yield f"{name:13} missing: pip install {name}"
-
-
-def _devices() -> Iterator[str]:
+def examine() -> dict[str, Any]:
+    """Versions, devices, engine, data and missing options, as JSON values."""
     import torch
 
-    yield f"CPU: {os.cpu_count()} cores, {torch.get_num_threads()} threads (OMP_NUM_THREADS)"
-    for i in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(i)
-        yield f"GPU {i}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-    if not torch.cuda.is_available():
-        built = f"for CUDA {torch.version.cuda}, but finds none" if torch.version.cuda else "for the CPU"
-        yield f"no GPU: torch is built {built}; detectors run on the CPU whatever MODEL.DEVICE says"
-
-
-def _engine() -> Iterator[str]:
     problem = detectron2_problem()
-    yield f"engine: {choose_engine('auto')} ({problem or 'Detectron2 can be imported'})"
-    if problem:
+    root = data_root()
+    return {
+        "cellfeat": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [_gpu(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "engine": {"name": choose_engine("auto"), "detectron2_problem": problem} | ({} if problem else _detectron2()),
+        "data_root": str(root),
+        "datasets": [name for name in dataset_names() if (root / name).is_dir()] if root.is_dir() else None,
+        "options": list(_options()),
+    }
+
+
+def report(found: dict[str, Any]) -> Iterator[str]:
+    """What `examine` found, as lines for a terminal or a bug report."""
+    yield f"cellfeat      {found['cellfeat']}"
+    yield f"python        {found['python']} on {found['platform']}"
+    for name, version in found["packages"].items():
+        yield f"{name:13} {version or f'missing: pip install {name}'}"
+    yield ""
+    yield f"CPU: {found['cores']} cores, {found['threads']} threads (OMP_NUM_THREADS)"
+    for i, gpu in enumerate(found["gpus"]):
+        yield f"GPU {i}: {gpu['name']}, {gpu['gib']} GiB"
+    if not found["gpus"]:
+        built = f"for CUDA {found['cuda']}, but finds none" if found["cuda"] else "for the CPU"
+        yield f"no GPU: torch is built {built}; detectors run on the CPU whatever MODEL.DEVICE says"
+    yield ""
+    engine = found["engine"]
+    yield f"engine: {engine['name']} ({engine['detectron2_problem'] or 'Detectron2 can be imported'})"
+    if engine["detectron2_problem"]:
         yield "  the torchvision engine reads the same configs and checkpoints and gives the same numbers"
     else:
-        import detectron2
+        yield f"  detectron2 {engine['detectron2']} at {engine['folder']}"
+    yield ""
+    here = found["datasets"]
+    if here is None:
+        yield f"data root: {found['data_root']}, which does not exist: export CELLFEAT_DATASETS=/folder/of/datasets"
+    else:
+        names = ", ".join(here) or "none; see `cellfeat datasets`"
+        yield f"data root: {found['data_root']}, {len(here)} datasets ({names})"
+    yield ""
+    for option in found["options"]:
+        name = f"{option['module']} ({option['purpose']})"
+        yield f"missing: {name}: {option['install']}" if option["install"] else f"found:   {name}"
 
-        yield f"  detectron2 {detectron2.__version__} at {os.path.dirname(detectron2.__file__)}"
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
-def _data() -> Iterator[str]:
-    root = data_root()
-    if not root.is_dir():
-        yield f"data root: {root}, which does not exist: export CELLFEAT_DATASETS=/folder/of/datasets"
-        return
-    here = [name for name in dataset_names() if (root / name).is_dir()]
-    yield f"data root: {root}, {len(here)} datasets ({', '.join(here) or 'none; see `cellfeat datasets`'})"
+def _gpu(number: int) -> dict[str, Any]:
+    import torch
+
+    properties = torch.cuda.get_device_properties(number)
+    return {"name": properties.name, "gib": round(properties.total_memory / 2**30)}
 
 
-def _options() -> Iterator[str]:
+def _detectron2() -> dict[str, str]:
+    import detectron2
+
+    return {"detectron2": detectron2.__version__, "folder": os.path.dirname(detectron2.__file__)}
+
+
+def _options() -> Iterator[dict[str, str | None]]:
+    """What can be installed besides; `install` is None where it is there."""
     for module, (purpose, line) in OPTIONS.items():
+        install = None
         try:
             importlib.import_module(module)
         except Exception as error:  # absent, or broken
-            yield f"missing: {module} ({purpose}): {_repair(module, line, error)}"
-        else:
-            yield f"found:   {module} ({purpose})"
+            install = _repair(module, line, error)
+        yield {"module": module, "purpose": purpose, "install": install}
 
 
 def _repair(module: str, line: str, error: Exception) -> str:

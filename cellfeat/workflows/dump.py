@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fvcore.common.config import CfgNode
-from tqdm import tqdm
 
 from cellfeat.core.files import digest, sha256_file, write_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.precision import usable
+from cellfeat.core.progress import Progress
 from cellfeat.data.catalogue import Dataset, ImageRecord, open_dataset
 from cellfeat.data.class_tree import joined_classes
 from cellfeat.data.crops import crop_cell
@@ -71,9 +71,9 @@ def dump(
     Raises:
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
     """
-    _check_weights(cfg.MODEL.WEIGHTS)
+    check_weights(cfg.MODEL.WEIGHTS)
     opened = _opened(datasets, data_root)
-    listings, classes = _listings(opened, config), _own_classes(opened)
+    listings, classes = listings_of(opened, config), _own_classes(opened)
     for one in opened:
         _say_what_it_holds(one)
     if ranks == 1 or (output / MANIFEST).exists():
@@ -87,8 +87,13 @@ def dump(
     return store
 
 
-def _check_weights(weights: str) -> None:
-    """A config's own MODEL.WEIGHTS is the backbone that training starts from: a dump needs a whole detector."""
+def check_weights(weights: str) -> None:
+    """Refuse weights of a backbone, which a config's own MODEL.WEIGHTS are: a dump needs a whole detector.
+
+    Raises:
+        MissingWeights: None are named, or those that training starts from.
+        CellfeatError: There is no such file.
+    """
     if not weights or weights.startswith(BACKBONES):
         named = f"MODEL.WEIGHTS {weights} is a backbone that training starts from" if weights else "none is named"
         raise MissingWeights(
@@ -115,7 +120,12 @@ def _opened(datasets: Sequence[str | Dataset], data_root: Path | None) -> list[D
     return [open_dataset(one, data_root) if isinstance(one, str) else one for one in datasets]
 
 
-def _listings(datasets: Sequence[Dataset], config: DumpConfig) -> dict[str, list[ImageRecord]]:
+def listings_of(datasets: Sequence[Dataset], config: DumpConfig) -> dict[str, list[ImageRecord]]:
+    """The images that a dump takes of each dataset, by its name.
+
+    Raises:
+        CellfeatError: A dataset cannot be used, or has metadata of a name that a store cannot have.
+    """
     listings = {one.name: one.records()[: config.limit] for one in datasets}
     for name in {name for record in _records(listings) for name in record.stored_metadata}:
         metadata_element(name)  # a name that the store refuses is said before the detector runs
@@ -211,7 +221,7 @@ def _write_rank(
     from detectron2.utils import comm
 
     opened = _opened(datasets, data_root)
-    listings, size = _listings(opened, config), config.batch_size
+    listings, size = listings_of(opened, config), config.batch_size
     batches = list(InferenceSampler(-(-len(_records(listings)) // size)))
     part = slice(batches[0] * size, (batches[-1] + 1) * size) if batches else slice(0)
     output = folder / f"{comm.get_rank()}-of-{comm.get_world_size()}"
@@ -245,7 +255,7 @@ def _fill(
     done = writer.done | {name for name, field in fields.items() if not field.missing(writer.done)}
     already, limit = sum(record.image_id in done for record in records), detector.max_detections
     with_more = at_limit = 0
-    with tqdm(total=len(records), initial=already, desc="dump", unit="image") as progress:
+    with Progress(total=len(records), initial=already, desc="dump", unit="image") as progress:
         for batch, images in read_ahead(records, config.batch_size, done, aside=fields):
             readable = [
                 (record, image) for record, image in zip(batch, images, strict=True) if isinstance(image, np.ndarray)

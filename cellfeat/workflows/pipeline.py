@@ -43,12 +43,14 @@ class DetectorConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    config: str = Field(description="a detector config: a path, or the name of one that comes with cellfeat")
-    overrides: list[str] = Field(default_factory=list, description="KEY VALUE KEY VALUE ...")
-    train: list[str] = Field(default_factory=list, description="datasets with masks")
-    test: list[str] = Field(default_factory=list, description="datasets to evaluate on")
-    weights: str | None = Field(None, description="a trained checkpoint; then nothing is trained")
-    engine: Literal["auto", "detectron2", "torchvision"] = "auto"
+    config: str = Field(description="A detector config: a path, or the name of one that comes with cellfeat.")
+    overrides: list[str] = Field(default_factory=list, description="Changes of its keys: KEY VALUE KEY VALUE ...")
+    train: list[str] = Field(default_factory=list, description="Datasets with masks to learn from.")
+    test: list[str] = Field(default_factory=list, description="Datasets to evaluate on.")
+    weights: str | None = Field(None, description="A trained checkpoint; then nothing is trained.")
+    engine: Literal["auto", "detectron2", "torchvision"] = Field(
+        "auto", description="'auto' takes Detectron2 where it can be imported."
+    )
 
     @model_validator(mode="after")
     def _something_to_do(self) -> DetectorConfig:
@@ -60,7 +62,7 @@ class DetectorConfig(BaseModel):
 class DumpStage(DumpConfig):
     """The images to take cells from, and what to keep of them."""
 
-    datasets: list[str] = Field(min_length=1)
+    datasets: list[str] = Field(min_length=1, description="Datasets of the catalogue.")
 
 
 class PipelineConfig(BaseModel):
@@ -68,19 +70,26 @@ class PipelineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    output: Path
-    data_root: Path | None = Field(None, description="the folder of datasets; default: CELLFEAT_DATASETS, or datasets/")
-    detector: DetectorConfig
-    dump: DumpStage
-    autoencoder: AutoencoderConfig = Field(default_factory=lambda: AutoencoderConfig.model_validate({}))
+    output: Path = Field(description="Folder of all that is made.")
+    data_root: Path | None = Field(
+        None, description="The folder of the datasets; default: CELLFEAT_DATASETS, or datasets/."
+    )
+    detector: DetectorConfig = Field(description="The detector: trained, or taken as it is.")
+    dump: DumpStage = Field(description="The images to take cells from, and what to keep of them.")
+    autoencoder: AutoencoderConfig = Field(
+        default_factory=lambda: AutoencoderConfig.model_validate({}),
+        description="AE-CFE, trained on the cells that were found.",
+    )
     without_alignment: bool = Field(
         False,
         description=(
-            "also train the autoencoder without alignment and nothing else changed, for the two maps of the AE-CFE "
-            "paper's figure 4; its training takes twice as long"
+            "Also train the autoencoder without alignment and nothing else changed, for the two maps of the AE-CFE "
+            "paper's figure 4; its training takes twice as long."
         ),
     )
-    evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig.model_validate({}))
+    evaluation: EvaluationConfig = Field(
+        default_factory=lambda: EvaluationConfig.model_validate({}), description="How the embeddings are scored."
+    )
 
 
 def load_pipeline(path: str | Path) -> PipelineConfig:
@@ -102,6 +111,7 @@ class Stage:
         make: Makes the result in its folder.
         costly: A result of other inputs is refused; that of another stage is replaced.
         resumable: Files in its folder from which an interrupted run goes on.
+        work: What there is to do, for people: "150 epochs".
     """
 
     name: str
@@ -109,6 +119,7 @@ class Stage:
     make: Callable[[Path], None]
     costly: bool = False
     resumable: tuple[str, ...] = ()
+    work: str = ""
 
 
 class Run:
@@ -132,11 +143,7 @@ class Run:
             Busy: Another run is writing the output folder.
             CellfeatError: An unknown stage, a result of other inputs, or a folder that is not of this pipeline.
         """
-        if start is not None and start not in STAGES:
-            raise CellfeatError(f"--from {start}: no such stage; choose from {', '.join(STAGES)}")
-        kept = STAGES.index(start) if start else len(STAGES)
-        steps = list(self._steps())
-        self._check(steps, kept)
+        steps, kept = self._checked(start)
         with FolderLock(self.output):
             self._check(steps, kept)  # another run may have been at work until now
             for _, record in steps[kept:]:
@@ -144,6 +151,30 @@ class Run:
             for stage, record in steps:
                 self._do(stage, record)
         return self.output / "report" / "report.html"
+
+    def plan(self, start: str | None = None) -> list[dict[str, str]]:
+        """What `run` would do, without writing: stage, state (done, to do, continues) and work of each stage.
+
+        Raises:
+            CellfeatError: As `run` before its first stage.
+        """
+        steps, kept = self._checked(start)
+        planned = []
+        for k, (stage, record) in enumerate(steps):
+            state = "done" if k < kept and _is_done(stage, record) else "to do"
+            if state == "to do" and k < kept and record.begun():
+                state = "continues"
+            planned.append({"stage": stage.name, "state": state, "work": stage.work})
+        return planned
+
+    def _checked(self, start: str | None) -> tuple[list[tuple[Stage, RunRecord]], int]:
+        """The stages with their records, and how many of them may be kept."""
+        if start is not None and start not in STAGES:
+            raise CellfeatError(f"--from {start}: no such stage; choose from {', '.join(STAGES)}")
+        kept = STAGES.index(start) if start else len(STAGES)
+        steps = list(self._steps())
+        self._check(steps, kept)
+        return steps, kept
 
     def _do(self, stage: Stage, record: RunRecord) -> None:
         if _is_done(stage, record):
@@ -194,8 +225,10 @@ class Run:
         return open_dataset(name, self.config.data_root)
 
     def _detector(self) -> Stage:
-        resumable = ("last_checkpoint", "*.pth")
-        return Stage("detector", self._detector_inputs(), self._make_detector, True, resumable)
+        resumable, solver = ("last_checkpoint", "*.pth"), self._detector_cfg().SOLVER
+        trained = f"trains {solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images"
+        work = f"takes {self.config.detector.weights}" if self.config.detector.weights else trained
+        return Stage("detector", self._detector_inputs(), self._make_detector, True, resumable, work)
 
     def _detector_inputs(self) -> dict[str, Any]:
         cfg = self._detector_cfg()
@@ -243,7 +276,8 @@ class Run:
         inputs = {"options": options.model_dump(), "datasets": stage.datasets, "images": digest(images)}
         if classes := joined_classes({name: self._dataset(name).classes for name in stage.datasets}).own:
             inputs["classes"] = classes
-        return Stage("dump", inputs, make, True, ("store/shards/*.h5",))
+        work = f"{len(images)} images of {len(stage.datasets)} datasets"
+        return Stage("dump", inputs, make, True, ("store/shards/*.h5",), work)
 
     def _autoencoder(self) -> Stage:
         def make(folder: Path) -> None:
@@ -262,7 +296,8 @@ class Run:
         order_domains(domains, options.anchor, options.beta > 0)  # a missing anchor is told before hours of work
         resumable = ("checkpoints/*.ckpt", "autoencoder.safetensors")
         inputs = {"options": options.model_dump()} | ({UNALIGNED: True} if self.config.without_alignment else {})
-        return Stage("autoencoder", inputs, make, True, resumable)
+        work = f"{options.epochs} epochs{', twice' if self.config.without_alignment else ''}"
+        return Stage("autoencoder", inputs, make, True, resumable, work)
 
     def _aecfe(self) -> Any:
         from cellfeat.methods import build
@@ -287,7 +322,7 @@ class Run:
                 write_embedded(self._ae(), store, self.output / "autoencoder" / UNALIGNED, folder / "ae.h5")
             embed_with(build("rcnn"), store, np.arange(0), folder, folder / "rcnn.h5")
 
-        return Stage("embed", {}, make)
+        return Stage("embed", {}, make, work=f"{len(self._embeddings())} methods")
 
     def _evaluate(self) -> Stage:
         def make(folder: Path) -> None:
@@ -297,7 +332,8 @@ class Run:
 
         options = self.config.evaluation
         classes = {"classes": sha256_file(options.classes)} if options.classes else {}
-        return Stage("evaluate", {"options": options.model_dump(), **classes}, make)
+        work = f"protocols {', '.join(options.protocols)}, {options.runs} runs"
+        return Stage("evaluate", {"options": options.model_dump(), **classes}, make, work=work)
 
     def _report(self) -> Stage:
         def make(folder: Path) -> None:
@@ -318,7 +354,7 @@ class Run:
                 ),
             )
 
-        return Stage("report", {"config": self.text}, make)
+        return Stage("report", {"config": self.text}, make, work=str(self.output / "report" / "report.html"))
 
     def _store(self) -> Any:
         from cellfeat.store import Store
@@ -365,3 +401,8 @@ def run_pipeline(path: str | Path, start: str | None = None) -> Path:
     """Run a pipeline's YAML to its report; see `Run.run`."""
     config = load_pipeline(path)
     return Run(config, read_text(path)).run(start)
+
+
+def plan_pipeline(path: str | Path, start: str | None = None) -> list[dict[str, str]]:
+    """What `run_pipeline` would do, without writing; see `Run.plan`."""
+    return Run(load_pipeline(path), read_text(path)).plan(start)

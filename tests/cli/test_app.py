@@ -1,4 +1,6 @@
 import json
+import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -249,6 +251,8 @@ def test_tables_as_json(capsys, tmp_path, data_root):
     assert printed("inspect", str(path), "--provenance")["provenance"] == Store(path).provenance
     assert printed("verify", str(path)) == {"repaired": [], "problems": []}
     assert printed("diff", str(path), str(path))["changed"] == {}
+    assert printed("check", "site-a")["images"] == 13
+    assert printed("doctor")["engine"]["name"] in ("torchvision", "detectron2")
 
 
 def test_inspect_fits_a_screen(capsys, tmp_path):
@@ -263,6 +267,35 @@ def test_threads(capsys, monkeypatch):
     assert run(capsys, "--threads", "1", "configs")[0] == run(capsys, "configs", "--threads=1")[0] == 0
     status, _, err = run(capsys, "configs", "--threads", "no")
     assert (status, err) == (2, "cellfeat: --threads no: no number of threads; give 1 or more\n")
+
+
+@pytest.mark.parametrize(
+    ("device", "visible"), [("cpu", ""), ("cuda", "3,7"), ("cuda:1", "7"), ("cuda:2", None), ("tpu", None)]
+)
+def test_device(capsys, monkeypatch, device, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    status, _, err = run(capsys, "configs", f"--device={device}")
+    if visible is None:
+        assert (status, err.startswith(f"cellfeat: --device {device}: ")) == (2, True)
+    else:
+        assert (status, os.environ["CUDA_VISIBLE_DEVICES"]) == (0, visible)
+
+
+def test_help_names_the_environment_variables(capsys):
+    out = run(capsys, "--help")[1]
+    assert all(f"CELLFEAT_{name} " in out for name in ("DATASETS", "CACHE", "OFFLINE", "MIRROR"))
+
+
+def test_every_key_of_the_files_is_described(capsys):
+    for name in ("pipeline", "compare", "dataset"):
+        schema = json.loads(run(capsys, "schema", name, "--json")[1])
+        models = [schema, *schema["$defs"].values()]
+        assert [key for one in models for key, value in one["properties"].items() if not value.get("description")] == []
+        lines = run(capsys, "schema", name)[1].splitlines()
+        assert [
+            line for line in lines if not line.strip().startswith("#") and re.search("Annotated|Ellipsis", line)
+        ] == []
 
 
 def test_completion(capsys, monkeypatch):

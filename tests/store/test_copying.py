@@ -9,7 +9,7 @@ import pytest
 from store_helpers import PROVENANCE, SHAPE, SIDE, image, smear, write
 
 from cellfeat.errors import CellfeatError, Damaged
-from cellfeat.store import Store, StoreWriter
+from cellfeat.store import Store, StoreWriter, read_embeddings, write_embeddings
 from cellfeat.store.copying import _blocks, merge, subset
 from cellfeat.store.diff import diff
 
@@ -98,3 +98,45 @@ def test_a_part_of_an_images_cells(tmp_path):
         np.testing.assert_array_equal(few.read(name, slice(None)), source.read(name, rows))
     assert few.images()["cells"].sum() == len(rows)
     assert few.verify() == []
+
+
+def embed(store, name, **said):
+    z = np.random.default_rng(len(name)).normal(size=(len(store), 3)).astype(np.float32)
+    attributes = {"method": name, "config": "{}", "store_digest": store.digest, "fitted_sha256": ""} | said
+    write_embeddings(store.path / f"embeddings/{name}.h5", store.table()["cell_id"], z, attributes)
+    return dict(zip(store.table()["cell_id"], z))
+
+
+def test_embeddings_go_along(path, tmp_path, caplog):
+    source = Store(path)
+    vectors = embed(source, "plain")
+    embed(source, "old", store_digest="another")
+    (path / "embeddings/broken.h5").write_bytes(b"no HDF5")
+    north, south = (subset(source, tmp_path / domain, domain) for domain in ("north", "south"))
+    for part in (north, south):
+        found = read_embeddings(part.path / "embeddings/plain.h5")
+        assert found.attributes["store_digest"] == part.digest
+        assert len(found.z) == len(part)
+        np.testing.assert_array_equal(found.of(part.table()["cell_id"]), [vectors[i] for i in part.table()["cell_id"]])
+    assert {file.stem for file in (tmp_path / "north/embeddings").iterdir()} == {"plain"}
+    assert "old.h5: embeds another store" in caplog.text
+
+    for k, part in enumerate((north, south)):
+        embed(part, "fitted", fitted_sha256=str(k))
+    embed(north, "alone")
+    merged = merge([south, north], tmp_path / "merged")
+    assert {file.stem for file in (tmp_path / "merged/embeddings").iterdir()} == {"plain"}
+    both = read_embeddings(tmp_path / "merged/embeddings/plain.h5")
+    np.testing.assert_array_equal(both.z, [vectors[i] for i in merged.table()["cell_id"]])
+    assert "fitted.h5 is left out: its settings or weights differ" in caplog.text
+    assert "alone.h5 is left out: not every store has it" in caplog.text
+
+
+def test_embeddings_of_stores_that_share_a_domain_are_left_out(tmp_path, caplog):
+    images = smear()
+    parts = [Store(write(tmp_path / str(k), images[7 * k : 7 * k + 7])) for k in range(2)]
+    for part in parts:
+        embed(part, "plain")
+    merged = merge(parts, tmp_path / "merged")
+    assert not (merged.path / "embeddings").exists()
+    assert "plain.h5 is left out: two stores have cells of the domain" in caplog.text

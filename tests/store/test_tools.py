@@ -92,6 +92,8 @@ def test_anndata_and_scanpy_open_the_export(embedded, tmp_path):
     np.testing.assert_array_equal(data.X, z)
     np.testing.assert_array_equal(data.obsm["X_rcnn"], 2 * z)
     assert data.obsm["X_pca"].shape == (18, 2)
+    x0, y0, x1, y1 = store.table()[["x0", "y0", "x1", "y1"]].to_numpy().T
+    np.testing.assert_allclose(data.obsm["spatial"], np.stack([(x0 + x1) / 2, (y0 + y1) / 2], 1))
     assert data.obs_names.tolist() == store.table()["cell_id"].tolist()
     assert data.obs["cell_type"].tolist() == store.table()["label"].replace("", "unknown").tolist()
     assert data.obs["batch"].tolist() == store.table()["domain"].tolist()
@@ -120,6 +122,66 @@ def test_parquet_csv_and_npz(embedded, tmp_path):
     assert "aecfe_0" not in pd.read_csv(export(store, tmp_path / "table.csv"))
 
 
+def test_cytomining(embedded, tmp_path):
+    pytest.importorskip("pyarrow")
+    store, z, files = embedded
+    path = export(store, tmp_path / "cells.parquet", "cytomining", files)
+    frame = pd.read_parquet(path)
+    assert frame["Metadata_cell_id"].tolist() == store.table()["cell_id"].tolist()
+    assert {"Metadata_domain", "Metadata_label", "Metadata_image_id", "Metadata_x0"} <= set(frame)
+    np.testing.assert_array_equal(frame[[f"Cells_aecfe_{k}" for k in range(5)]], z)
+    assert all(name.startswith(("Metadata_", "Cells_")) for name in frame)
+    pycytominer = pytest.importorskip("pycytominer")
+    mean = pycytominer.aggregate(frame, ["Metadata_domain"], features="infer", operation="mean")
+    expected = pd.DataFrame(z).groupby(store.table()["domain"]).mean()
+    np.testing.assert_allclose(mean.set_index("Metadata_domain").iloc[:, :5], expected, rtol=1e-4)
+
+
+def test_scportrait(embedded, tmp_path):
+    """As `scportrait.io.read_h5sc` opens it: AnnData's elements, and the pictures as an array on disk."""
+    anndata = pytest.importorskip("anndata")
+    store, z, files = embedded
+    path = export(store, tmp_path / "cells.h5sc", embeddings=files[:1])
+    data = anndata.read_h5ad(path)
+    assert data.obs["cell_id"].tolist() == list(range(1, 19))
+    assert data.obs["name"].tolist() == store.table()["cell_id"].tolist()
+    assert data.var["channels"].tolist() == ["cell", "red", "green", "blue"]
+    assert data.var["channel_mapping"].tolist() == ["mask", *["image_channel"] * 3]
+    facts = data.uns["single_cell_images"]
+    assert (facts["n_masks"], facts["n_image_channels"], facts["image_size_x"]) == (1, 3, store.layout.crop_size)
+    np.testing.assert_array_equal(data.obsm["X_aecfe"], z)
+    with h5py.File(path) as file:
+        images = file["obsm/single_cell_images"]
+        assert (images.dtype, images.chunks) == (np.float16, (1, 1, *images.shape[2:]))
+        assert images.attrs["channel_names"].tolist() == [b"cell", b"red", b"green", b"blue"]
+        np.testing.assert_array_equal(images[:, 0], store.read("masks", slice(None)) > 0)
+        crops = store.read("crops", slice(None)).transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(images[:, 1:].astype(float) * 255, crops, atol=0.2)
+
+
+def test_a_file_a_patient(tmp_path):
+    images = smear()
+    for k, result in enumerate(images):
+        result.metadata = {"group": f"p {k % 2}"} if k % 3 else {}
+    store = Store(write(tmp_path / "store", images))
+    table = store.table()
+    z = np.random.default_rng(0).normal(size=(len(table), 3)).astype(np.float32)
+    said = {"method": "m", "config": "{}", "store_digest": store.digest}
+    write_embeddings(tmp_path / "m.h5", table["cell_id"], z, said)
+    folder = export(store, tmp_path / "patients", "genbloom", [tmp_path / "m.h5"])
+    known = table[table["group"] != ""]
+    seen = 0
+    for path in folder.rglob("*.h5"):
+        with h5py.File(path) as file:
+            rows = known[(known["domain"] == path.parent.name) & (known["group"] == path.stem.replace("-", " "))]
+            assert file["cell_id"].asstr()[:].tolist() == rows["cell_id"].tolist()
+            np.testing.assert_array_equal(file["features"], z[rows.index])
+            seen += len(rows)
+    assert seen == len(known) > 0
+    with pytest.raises(CellfeatError, match="needs the embeddings of one method, not 0"):
+        export(store, tmp_path / "none", "genbloom")
+
+
 def test_exports_that_cannot_be_are_refused(embedded, tmp_path, monkeypatch):
     store, z, files = embedded
     with pytest.raises(CellfeatError, match="--to zarr: no such format; choose one of h5ad"):
@@ -138,6 +200,10 @@ def test_exports_that_cannot_be_are_refused(embedded, tmp_path, monkeypatch):
         export(store, tmp_path / "x.json", "yolo")
     with pytest.raises(CellfeatError, match="--to coco has no place for embeddings"):
         export(store, tmp_path / "x.json", embeddings=files)
+    with pytest.raises(CellfeatError, match="its cells have no patients"):
+        export(store, tmp_path / "x", "genbloom", files[:1])
+    with pytest.raises(CellfeatError, match="--to cytomining needs embeddings"):
+        export(store, tmp_path / "x.parquet", "cytomining")
     with pytest.raises(CellfeatError, match="a second file of the method 'aecfe'"):
         export(store, tmp_path / "x.csv", embeddings=[files[0]] * 2)
     said = {"method": "m", "config": "{}", "store_digest": "another"}

@@ -16,7 +16,7 @@ from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import register
 from cellfeat.store import CellRow, ImageResult, StoreWriter
-from cellfeat.workflows.comparison import run_compare
+from cellfeat.workflows.comparison import plan_compare, run_compare
 from cellfeat.workflows.comparison_config import load_compare
 
 CLASSES = ("blast", "eosinophil", "lymphocyte")
@@ -97,7 +97,10 @@ def write(tmp_path, store, **changes) -> Path:
 
 def test_a_comparison_ends_in_a_leaderboard_and_is_not_made_twice(tmp_path, store):
     path = write(tmp_path, store)
+    assert [one["state"] for one in plan_compare(path)] == ["1 run", "2 runs"]
+    assert not (tmp_path / "out").exists()
     report = run_compare(path)
+    assert [one["state"] for one in plan_compare(path)] == ["1 run, all done", "2 runs, all done"]
     lines = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
     assert lines["protocol"].tolist() == ["paper"] * 3 + ["shared"] * 3
     board = lines[:3].set_index("method")
@@ -141,6 +144,7 @@ def test_what_cannot_be_run_is_listed_and_the_rest_goes_on(tmp_path, store):
         "unweighted": "oracle: lacks weights: give the path of the file in its config",
         "lacking": "oracle: step 3",
     }
+    assert plan_compare(tmp_path / "compare.yaml")[1]["state"] == f"not run: {not_run['unweighted']}"
     assert "step 3" in report.read_text()
     assert set(pd.read_csv(tmp_path / "out" / "leaderboard.csv")["method"]) == {"rcnn"}
 

@@ -1,11 +1,14 @@
+import json
 import sys
 
-from cellfeat.workflows.doctor import report
+from cellfeat.workflows.doctor import examine, report
 
 
 def test_it_says_which_engine_runs_and_how_to_get_the_other(monkeypatch, data_root):
     monkeypatch.setitem(sys.modules, "detectron2", None)
-    text = report()
+    found = examine()
+    json.dumps(found)
+    text = "\n".join(report(found))
     assert "engine: torchvision (Detectron2 cannot be imported" in text
     assert "missing: detectron2" in text
     assert "git clone" in text

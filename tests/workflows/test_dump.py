@@ -23,6 +23,7 @@ from cellfeat.reporting.material import gather
 from cellfeat.reporting.sections import detection
 from cellfeat.workflows.dump import DumpConfig, central_cell, dump, iou, select_cells
 from cellfeat.workflows.dump_images import _read
+from cellfeat.workflows.dump_plan import dump_plan_lines, plan_dump
 
 CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
 
@@ -107,6 +108,9 @@ def test_a_store_of_two_sites(tmp_path, data_root, cfg, caplog):
     assert summary["site-a"]["detection_rate"] == summary["site-a"]["with_cell"] / 13
     assert store.verify() == []
     assert dump(cfg, data_root[:2], tmp_path / "store", options()).digest == store.digest  # again: nothing to do
+    planned = plan_dump(cfg, data_root, tmp_path / "store", options())
+    assert [(one["images"], one["stored"]) for one in planned] == [(13, 13), (13, 13), (13, 0)]
+    assert next(dump_plan_lines(planned)) == "site-a (domain site-a): 13 images, 13 of them stored already"
 
 
 def test_the_class_that_the_detector_predicts_reaches_store_and_report(tmp_path, data_root, tiny):
@@ -171,6 +175,7 @@ SLOW = """
 import sys
 from cellfeat.detection.config import load_config
 from cellfeat.workflows.dump_images import _read
+from cellfeat.workflows.dump_plan import dump_plan_lines, plan_dump
 from cellfeat.workflows.dump import DumpConfig, dump
 from cellfeat.store import writer
 from pathlib import Path
@@ -301,6 +306,8 @@ def test_without_weights_nothing_is_dumped(tmp_path, data_root, tiny):
     backbone = load_config(config_dir() / "wbc_mask_rcnn_R_101_FPN.yaml")
     with pytest.raises(MissingWeights, match=r"R-101\.pkl is a backbone that training starts from"):
         dump(backbone, data_root, tmp_path / "store", options())
+    with pytest.raises(MissingWeights):
+        plan_dump(backbone, data_root, tmp_path / "store", options())
     assert not (tmp_path / "store").exists()
 
 

@@ -10,7 +10,7 @@ from cellfeat.core.lock import FolderLock
 from cellfeat.data.synthetic import write_sites
 from cellfeat.errors import Busy, CellfeatError
 from cellfeat.workflows.demo import pipeline_text, run_demo
-from cellfeat.workflows.pipeline import STAGES, PipelineConfig, load_pipeline, run_pipeline
+from cellfeat.workflows.pipeline import STAGES, PipelineConfig, load_pipeline, plan_pipeline, run_pipeline
 
 EXAMPLES = [
     path for path in sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")) if "compare" not in path.stem
@@ -91,6 +91,20 @@ def test_results_of_the_same_settings_are_kept(finished):
     before = times(output)
     run_pipeline(path)
     assert times(output) == before
+
+
+def test_a_plan_says_what_is_done_and_what_is_to_do(finished, pipeline, tmp_path):
+    path, output = finished
+    before = times(output)
+    states = {stage["stage"]: stage["state"] for stage in plan_pipeline(path, start="evaluate")}
+    assert [stage for stage in STAGES if states[stage] == "to do"] == ["evaluate", "report"]
+    assert {stage["state"] for stage in plan_pipeline(path)} == {"done"}
+    other = write(tmp_path / "pipeline.yaml", {**pipeline, "output": str(tmp_path / "run")})
+    planned = plan_pipeline(other)
+    assert {stage["state"] for stage in planned} == {"to do"}
+    assert planned[0]["work"] == "trains 2 iterations of 2 images"
+    assert times(output) == before
+    assert not (tmp_path / "run").exists()
 
 
 def test_from_redoes_a_stage_and_those_after_it(finished):

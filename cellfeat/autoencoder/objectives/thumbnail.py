@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cellfeat.autoencoder.data import read_crops
 from cellfeat.autoencoder.losses import mse
 from cellfeat.autoencoder.network import FEATURE_SHAPE
 from cellfeat.autoencoder.objectives.base import Objective, Step
+from cellfeat.core.progress import Progress
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
@@ -57,7 +57,7 @@ def measure_thumbnails(store: Store, rows: np.ndarray, masked: bool, batch_size:
     """
     size = FEATURE_SHAPE[:0:-1]
     small = []
-    with tqdm(total=len(rows), desc="thumbnails", unit="cell", disable=None) as bar:
+    with Progress(total=len(rows), desc="thumbnails", unit="cell") as bar:
         for start in range(0, len(rows), batch_size):
             crops = read_crops(store, rows[start : start + batch_size], masked)
             small += [cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in crops]

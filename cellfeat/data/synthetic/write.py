@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import yaml
 from pycocotools import mask as rle
-from tqdm import tqdm
 
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path, digest, read_json, write_json, write_text
+from cellfeat.core.progress import Progress
 from cellfeat.data.synthetic.recipes import RECIPES
 from cellfeat.data.synthetic.scene import draw_cell_image
 from cellfeat.data.synthetic.sites import SITES, Site
@@ -96,7 +96,7 @@ def _write_site(folder: Path, site: Site, index: int, info: dict[str, Any]) -> N
     annotations: list[dict[str, Any]] = []
     for old in (folder / IMAGES).glob(f"[0-9][0-9][0-9][0-9]*{site.suffix}"):  # of a run that was longer
         old.unlink()
-    for i, label in enumerate(tqdm(labels, desc=site.name, unit="image")):
+    for i, label in enumerate(Progress(labels, desc=site.name, unit="image")):
         rgb, masks = draw_cell_image(site, label, np.random.default_rng([seed, index, i]))
         name = f"{i:04d}{site.suffix}"
         _write_image(folder / IMAGES / name, rgb, site.jpeg_quality)

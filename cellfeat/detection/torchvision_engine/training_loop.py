@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from tqdm import tqdm
 
 from cellfeat.core.files import write_json, write_text
 from cellfeat.core.precision import usable
+from cellfeat.core.progress import Progress
 from cellfeat.core.tensors import read_torch, save_checkpoint
 from cellfeat.detection.classes import class_names
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
@@ -34,6 +35,8 @@ from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchv
 from cellfeat.detection.torchvision_engine.solver import build_optimizer, clip_gradients, learning_rate
 from cellfeat.detection.training_samples import training_loader
 from cellfeat.errors import CellfeatError
+
+log = logging.getLogger(__name__)
 
 LOG_PERIOD = 20  # iterations, as Detectron2's writers
 
@@ -94,10 +97,13 @@ class Trainer:
         loader = training_loader(self.cfg, self.seed, self.iteration, self.data_root)
         running: dict[str, float] = {}
         self.model.train()
-        with tqdm(loader, desc="train", unit="it", initial=self.iteration, total=solver.MAX_ITER) as progress:
-            for batch in progress:
+        log.info("%s: trains %d iterations on %s", self.output, solver.MAX_ITER, self.detector.device)
+        bar = {"desc": "train", "unit": "it", "initial": self.iteration, "total": solver.MAX_ITER}
+        with Progress(**bar, announce=True) as progress:
+            for batch in loader:
                 losses = self._step(batch)
                 self.iteration += 1
+                progress.update()
                 for name, value in losses.items():
                     running[name] = running.get(name, 0.0) + value
                 if self.iteration % LOG_PERIOD == 0:

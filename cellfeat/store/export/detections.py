@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from cellfeat import __version__
 from cellfeat.core.files import atomic_path
+from cellfeat.core.progress import Progress
 from cellfeat.data.annotations.geometry import encode
 from cellfeat.data.crops import paste_mask
 from cellfeat.errors import CellfeatError
@@ -123,7 +123,7 @@ def detected_images(store: Store, margin: float) -> Iterator[DetectedImage]:
             yield Detection(ids[row], names[row] or UNLABELLED, scores[row], boxes[row], mask)
 
     readable = images[images["reason"] == ""]
-    for image in tqdm(readable.itertuples(), total=len(readable), desc="export", unit="image", disable=None):
+    for image in Progress(readable.itertuples(), total=len(readable), desc="export", unit="image"):
         check_memory(f"image {image.image_id!r}", 4 * image.width * image.height)  # a mask, its copy, 16-bit labels
         rows = rows_of.get(image.image_id, np.empty(0, np.int64))
         yield DetectedImage(str(image.image_id), image.width, image.height, cells(image, rows))
@@ -183,7 +183,7 @@ def _write_coco(store: Store, margin: float, output: Path) -> None:
 
 
 def _write_geojson(store: Store, margin: float, output: Path) -> None:
-    with _new_folder(output) as folder:
+    with new_folder(output) as folder:
         for image, path in _files(store, margin, folder, ".geojson"):
             features = [_feature(cell) for cell in image.cells]
             path.write_text(_json({"type": "FeatureCollection", "features": features}), encoding="utf-8")
@@ -207,7 +207,7 @@ def _feature(cell: Detection) -> dict[str, Any]:
 
 def _write_yolo(store: Store, margin: float, output: Path) -> None:
     classes = _classes(store.table())
-    with _new_folder(output) as folder:
+    with new_folder(output) as folder:
         for image, path in _files(store, margin, folder, ".txt", taken=["classes"]):
             lines = []
             for cell in image.cells:
@@ -220,7 +220,7 @@ def _write_yolo(store: Store, margin: float, output: Path) -> None:
 
 
 def _write_labels(store: Store, margin: float, output: Path) -> None:
-    with _new_folder(output) as folder:
+    with new_folder(output) as folder:
         for image, path in _files(store, margin, folder, ".png"):
             labels = np.zeros((image.height, image.width), np.uint16)
             for cell in image.cells:  # the best scored first
@@ -264,7 +264,7 @@ def _files(
         yield image, path
 
 
-class _new_folder:
+class new_folder:
     """A folder that appears whole under its name when the block ends well, else not at all."""
 
     def __init__(self, output: Path) -> None:
