@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 
 from cellfeat.data.catalogue import Dataset, open_dataset
 from cellfeat.data.images import UnreadableImage, image_size
-from cellfeat.detection.scale import is_field
+from cellfeat.detection.scale import choose_tiling, is_field
 from cellfeat.store import Store
 from cellfeat.store.fields import whole_images
 from cellfeat.store.schema import MANIFEST
@@ -36,7 +36,7 @@ def plan_dump(
     found = []
     for name, records in listings_of(opened, config).items():
         sizes = {record.image_id: size for record in records if (size := _size(record.path))}
-        large = [r for r in records if r.image_id in sizes and is_field(cfg, sizes[r.image_id], r.um_per_px)]
+        large = [r for r in records if r.image_id in sizes and _is_cut(cfg, sizes[r.image_id], r.um_per_px)]
         found.append(
             {
                 "dataset": name,
@@ -58,6 +58,13 @@ def dump_plan_lines(planned: Sequence[dict[str, Any]]) -> Iterator[str]:
         parts += [f"{one['fields']} of them large fields that are cut into tiles"] if one["fields"] else []
         parts += [f"{one['unreadable']} of them unreadable"] if one["unreadable"] else []
         yield f"{one['dataset']} (domain {one['domain']}): {', '.join(parts)}"
+
+
+def _is_cut(cfg: CfgNode, size: tuple[int, int], um_per_px: float | None) -> bool:
+    """Whether a picture is cut into tiles, or may be where its scale is not known."""
+    if um_per_px:
+        return choose_tiling(cfg, size, um_per_px, None) is not None
+    return is_field(cfg, size, um_per_px)
 
 
 def _size(path: Path) -> tuple[int, int] | None:

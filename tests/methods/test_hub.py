@@ -38,5 +38,5 @@ def test_dinobloom_is_downloaded_where_its_digest_is_published(store, tmp_path, 
     demand(small, store, range(len(store)))
     with pytest.raises(CellfeatError, match=r"DinoBloom-S.pth: its sha256 is \w+, not c2f7990b"):
         small.weights_file()
-    with pytest.raises(CellfeatError, match="dinobloom-b: not listed .*download DinoBloom-B from https://zenodo"):
+    with pytest.raises(CellfeatError, match=r"dinobloom-b: not listed .*download DinoBloom-B from https://zenodo"):
         base.weights_file()
