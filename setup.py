@@ -11,10 +11,12 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "__init__.py")
 EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
+SLIDES = ["openslide-bin>=4.0", "openslide-python>=1.4"]  # for whole slides
 DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"]  # the site; scanpy for a notebook
 VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
-TEST = [*EXPORT, *EXPLAIN, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
+TEST = [*EXPORT, *EXPLAIN, *SLIDES, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
 TEST += ["pycytominer>=1.2", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
+TEST += ["tifffile>=2024.1"]  # writes a small slide
 TEST += ["scikit-image>=0.22", "torchmetrics>=1.4"]  # what SSIM is compared with
 
 setup(
@@ -62,7 +64,10 @@ setup(
         "typer>=0.29",  # its errors are `typer.TyperException`
         "umap-learn>=0.5.7",  # maps of embeddings
     ],
-    extras_require={"docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "test": TEST, "timm": TIMM, "view": VIEW},
+    extras_require={
+        **{"docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "slides": SLIDES},
+        **{"test": TEST, "timm": TIMM, "view": VIEW},
+    },
     entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -22,6 +22,7 @@ from cellfeat.data.listing import NOT_UNICODE, SYSTEM, Listing, find_images
 from cellfeat.data.mask_files import MaskFiles
 from cellfeat.data.masks import MaskItem, masks_to_coco
 from cellfeat.data.reference import ReferenceCells
+from cellfeat.data.slides import file_scale
 from cellfeat.data.spec import DatasetSpec, MaskSource
 from cellfeat.data.summary import LeftOut, Summary, listed
 from cellfeat.data.vocabulary import Vocabulary, classes_of, load_vocabulary
@@ -113,7 +114,7 @@ class Dataset:
                 path,
                 spec.domain,
                 self._labels[key] or "",
-                spec.um_per_px,
+                spec.um_per_px or file_scale(path),
                 boxes.get(key, ()),
                 facts.groups.get(key, ""),
                 {name: facts.metadata[name].get(key, "") for name in spec.metadata},

@@ -10,7 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
+SUFFIXES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf", ".bmp", ".webp"),
+        *(".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"),  # `cellfeat.data.slides`
+    }
+)
 """What is read, whatever the case."""
 
 # What systems, cameras and programs leave beside images; in lower case. Names that begin with a dot count too.
@@ -33,7 +38,7 @@ OTHER_PICTURES = frozenset(
     {
         *(".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".heif", ".dib", ".tga", ".psd", ".svg", ".eps"),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".exr", ".hdr", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
-        *(".svs", ".ndpi", ".scn", ".mrxs", ".vsi", ".vms", ".czi", ".lif", ".nd2", ".oib", ".oif", ".ims", ".dcm"),
+        *(".vsi", ".czi", ".lif", ".nd2", ".oib", ".oif", ".ims", ".dcm"),
     }
 )
 FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP")

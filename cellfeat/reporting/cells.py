@@ -14,7 +14,8 @@ from cellfeat.core.files import atomic_path, slug
 from cellfeat.core.progress import Progress
 from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.data.dataset import ImageRecord
-from cellfeat.data.images import UnreadableImage, read_rgb
+from cellfeat.data.images import UnreadableImage
+from cellfeat.data.slides import read_picture
 from cellfeat.reporting.cell_pictures import draw_overlay, draw_sheet
 from cellfeat.reporting.cell_table import cell_table
 from cellfeat.reporting.page import write_page
@@ -82,7 +83,7 @@ def _overlays(
     for k, image in enumerate(progress):
         record, rows = records[image.image_id], rows_of[image.image_id]
         try:
-            rgb = read_rgb(record.path, bits=record.bits)
+            rgb = read_picture(record.path, record.bits)
         except UnreadableImage as error:
             log.warning("no overlay of %s: %s", image.image_id, error.reason)
             continue

@@ -15,6 +15,7 @@ from pycocotools import mask as rle
 from cellfeat.core.files import atomic_path
 from cellfeat.data.dataset import Dataset, ImageRecord, counted
 from cellfeat.data.images import UnreadableImage, read_rgb
+from cellfeat.data.slides import is_slide, open_slide
 
 IMAGES, COLUMNS, TILE, GAP = 12, 4, 320, 8  # shown, side by side, px, px
 PREVIEW = "cellfeat-preview.png"  # no image of the dataset, see `cellfeat.data.listing`
@@ -92,7 +93,7 @@ def draw_dataset(dataset: Dataset, output: Path, images: int = IMAGES) -> Path:
         x, y = GAP + k % COLUMNS * (TILE + GAP), GAP + k // COLUMNS * (TILE + CAPTION + GAP)
         found = cells.get(str(record.path.absolute()), [])
         try:
-            sheet.paste(_tile(read_rgb(record.path, bits=record.bits), found), (x, y))
+            sheet.paste(_tile(_picture(record), found), (x, y))
         except UnreadableImage:
             draw.text((x, y), "cannot be read", INK, font)
         count = f", cells: {len(found)}" if cells else ""
@@ -102,6 +103,13 @@ def draw_dataset(dataset: Dataset, output: Path, images: int = IMAGES) -> Path:
     with atomic_path(output) as partial:
         sheet.save(partial, "PNG")
     return output
+
+
+def _picture(record: ImageRecord) -> np.ndarray:
+    if not is_slide(record.path):
+        return read_rgb(record.path, bits=record.bits)
+    with open_slide(record.path) as slide:
+        return slide.thumbnail(TILE)
 
 
 def _spread(records: Sequence[ImageRecord], count: int) -> list[ImageRecord]:

@@ -18,7 +18,10 @@ def whole_images(images: pd.DataFrame) -> pd.DataFrame:
     images = images.drop(columns=["tile_of", "tile_x", "tile_y"])
     if not tiled.any():
         return images
-    how = dict.fromkeys(images.columns, "first") | {"width": "max", "height": "max", "cells": "sum"}
+    how = dict.fromkeys(images.columns, "first") | {
+        **{"width": "max", "height": "max", "cells": "sum"},
+        "reason": "max",  # of a slide that is damaged further down
+    }
     return images.groupby("image_id", sort=False, as_index=False).agg(how)[list(images.columns)]
 
 

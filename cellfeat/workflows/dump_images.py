@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cellfeat.data.catalogue import ImageRecord
-from cellfeat.data.images import MAX_PIXELS, UnreadableImage, image_size, read_rgb
+from cellfeat.data.images import MAX_PIXELS, UnreadableImage
+from cellfeat.data.slides import picture_size, read_picture
 from cellfeat.errors import CellfeatError
 
 PIXELS = (
@@ -66,7 +67,7 @@ def _parts(batch: Sequence[ImageRecord], pixels: int, aside: Container[str]) -> 
 
 def _pixels(record: ImageRecord) -> int:
     try:
-        height, width = image_size(record.path)
+        height, width = picture_size(record.path)
     except UnreadableImage:
         return 0
     return height * width
@@ -76,6 +77,6 @@ def _read(record: ImageRecord) -> np.ndarray | str:
     if not record.path.is_file() and not record.path.parent.is_dir():
         raise CellfeatError(f"{record.path.parent}: the folder of images has vanished", "bring it back and run again")
     try:
-        return read_rgb(record.path, bits=record.bits)
+        return read_picture(record.path, record.bits)
     except UnreadableImage as error:
         return error.reason

@@ -9,7 +9,8 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from cellfeat.data.catalogue import Dataset, open_dataset
-from cellfeat.data.images import UnreadableImage, image_size
+from cellfeat.data.images import UnreadableImage
+from cellfeat.data.slides import picture_size
 from cellfeat.detection.scale import choose_tiling, is_field
 from cellfeat.store import Store
 from cellfeat.store.fields import whole_images
@@ -69,6 +70,6 @@ def _is_cut(cfg: CfgNode, size: tuple[int, int], um_per_px: float | None) -> boo
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
-        return image_size(path)
+        return picture_size(path)
     except UnreadableImage:
         return None

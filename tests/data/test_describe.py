@@ -100,6 +100,6 @@ def test_masks_are_no_images(tmp_path, names, expected):
 
 
 def test_a_folder_without_images(tmp_path):
-    (tmp_path / "a.svs").write_bytes(b"II*\0")
+    (tmp_path / "a.czi").write_bytes(b"II*\0")
     with pytest.raises(CellfeatError, match="holds no image that is read; 1 pictures of a kind"):
         describe_folder(tmp_path)

@@ -6,7 +6,9 @@ from PIL import Image
 
 from cellfeat.core.files import read_json
 from cellfeat.data.paths import open_paths
+from cellfeat.data.slides import Slide
 from cellfeat.detection.config import config_dir, load_config
+from cellfeat.reporting.cells import write_cells
 from cellfeat.store.fields import whole_images, whole_table
 from cellfeat.workflows.dump import SUMMARY, DumpConfig, dump
 from cellfeat.workflows.dump_fields import DIAMETERS
@@ -98,3 +100,29 @@ def test_fields_can_be_dumped_whole(run):
 def test_a_field_without_a_cell_at_any_scale_is_said(run, caplog):
     run("store", DarkSpots(short=224, seen=(1000, 2000)))
     assert "site: no cell was found at any scale" in caplog.text
+
+
+def test_a_slide_is_dumped_tile_by_tile_in_its_own_scale(tmp_path, monkeypatch):
+    """The discs are 13 to 31 px wide, so 7 to 18 µm at the 0.57 µm a pixel that the file states."""
+    pytest.importorskip("openslide")
+    tifffile = pytest.importorskip("tifffile")
+    field, found = disc_field(count=60)
+    (tmp_path / "site").mkdir()
+    resolution = (10_000 / 0.57, 10_000 / 0.57)
+    with tifffile.TiffWriter(tmp_path / "site/a.svs") as file:
+        for level in (field, np.ascontiguousarray(field[::2, ::2])):
+            file.write(level, tile=(128, 128), resolution=resolution, resolutionunit="CENTIMETER", metadata=None)
+    read, regions = Slide.read, []
+    monkeypatch.setattr(Slide, "read", lambda self, *box: regions.append(box) or read(self, *box))
+    (tmp_path / "weights.pth").touch()
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(tmp_path / "weights.pth")])
+    detector = DarkSpots(short=224, seen=(25, 200))
+    monkeypatch.setattr("cellfeat.workflows.dump.build_detector", lambda *args, **more: detector)
+    [dataset] = open_paths([str(tmp_path / "site")])
+    store = dump(cfg, [dataset], tmp_path / "store", DumpConfig(crop_size=32, batch_size=4))
+    table = whole_table(store.table(), store.images())
+    assert sorted(map(tuple, table[["x0", "y0", "x1", "y1"]].astype(int).to_numpy())) == found
+    assert max(width for _, _, width, _ in regions) < 700 / 2
+    page = write_cells(store, {record.image_id: record for record in dataset.records()}, tmp_path / "cells")
+    cells = pd.read_csv(page.with_name("cells.csv"))
+    assert cells["diameter_um"].between(6, 20).all()
