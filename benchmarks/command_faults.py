@@ -12,6 +12,7 @@ The parent has the packages loaded, so a fault costs little more than the comman
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import warm_children
 from docs_page import put
 from fault_commands import COMMANDS, Command, make_inputs
 from fault_injection import ERRORS, Steps, inject
@@ -68,6 +70,7 @@ class Bench:
             if status != DONE:
                 raise RuntimeError(f"{command.name} fails undisturbed with {status}: {said[-500:]}")
             size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+            gc.freeze()  # what is loaded now stays in pages that parent and children share
             self._whole[command.name] = Whole(contents(output), steps.count, time.monotonic() - started, size)
         return self._whole[command.name]
 
@@ -317,6 +320,7 @@ def main() -> None:
     path = options.output / "results.jsonl"
     results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     if not options.table:
+        warm_children.start()
         _load_packages()
         bench, end = Bench(options.output), time.monotonic() + options.seconds
         made = {(result["command"], result["fault"]) for result in results}

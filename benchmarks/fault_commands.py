@@ -19,6 +19,12 @@ CLASSES = ("blast", "eosinophil", "lymphocyte")
 CONFIG = "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
 DETECTOR = {
     "MODEL.DEVICE": "cpu",
+    "MODEL.BACKBONE.NAME": "build_narrow_resnet_fpn_backbone",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 32,
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
     "INPUT.MIN_SIZE_TRAIN": "(64,)",
     "INPUT.MIN_SIZE_TEST": 64,
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
@@ -86,8 +92,8 @@ def make_inputs(folder: Path) -> Path:
 
 
 def write_store(path: Path, domains: tuple[str, ...], cells: int = 6) -> Path:
-    """A store of a few cells of three classes, three cells a shard, features as AE-CFE wants them."""
-    with StoreWriter(path, (256, 14, 14), 128, {"made_by": "benchmarks/faults.py"}, shard_cells=3) as writer:
+    """A store of a few cells of three classes, a shard a domain, features as AE-CFE wants them."""
+    with StoreWriter(path, (256, 14, 14), 128, {"made_by": "benchmarks/faults.py"}, shard_cells=cells) as writer:
         for domain in domains:
             rng = np.random.default_rng(ord(domain))
             for k in range(cells):

@@ -148,6 +148,8 @@ def status(key: str) -> float:
 # The smallest Mask R-CNN with FPN, one cell a picture.
 TINY = {
     "MODEL.DEVICE": "cpu",
+    "MODEL.BACKBONE.NAME": "build_narrow_resnet_fpn_backbone",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
     "MODEL.FPN.OUT_CHANNELS": 32,
     "MODEL.RPN.PRE_NMS_TOPK_TEST": 20,
     "MODEL.RPN.POST_NMS_TOPK_TEST": 4,

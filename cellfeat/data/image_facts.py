@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -77,7 +78,9 @@ class ImageFacts:
         else:
             find = _folder(source.folder) if source.folder is not None else _match(str(source.pattern))
             found = {key: find(unicodedata.normalize("NFC", key)) for key in self._files}
-        groups = {key: group for key, group in found.items() if group}
+        groups = {
+            key: re.sub(r"^(\d+)\.0+$", r"\1", group) for key, group in found.items() if group
+        }  # Excel's 7.0 is 7
         if not groups:
             how = next(f"{name} {value!r}" for name, value in source if value is not None)
             raise CellfeatError(

@@ -23,6 +23,7 @@ MAX_PIXELS = (
 )
 BLANK_PIXELS, BLANK_RATIO = 16_000_000, 200  # from so many pixels on, as many pixels a byte are no photograph: in JPEG
 # even one grey takes a byte for 85 pixels, in PNG a byte for 340
+PLANAR = 284  # TIFF's tag PlanarConfiguration
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 DEPTHS = (8, 12, 16)  # bits of cameras whose values are saved in 16 bits
 
@@ -61,9 +62,9 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS, bits: int | None = 
     """Read an image as 8-bit RGB.
 
     Grey levels are repeated in three channels, palettes and CMYK are converted, transparency is laid on white; an alpha
-    channel of 0 everywhere holds nothing and is left out. Values of 16 bits are divided by 256, where all of them are
-    below 4,096 by 16 (12 bits in 16), and below 256 they are kept (8 bits in 16). Three grey pages of one TIFF are red,
-    green and blue, unless it calls them slices or frames; otherwise the first of several pages is read.
+    channel of one value everywhere holds nothing and is left out. Values of 16 bits are divided by 256, where all of
+    them are below 4,096 by 16 (12 bits in 16), and below 256 they are kept (8 bits in 16). Three grey pages of one TIFF
+    are red, green and blue, unless it calls them slices or frames; otherwise the first of several pages is read.
 
     The orientation that EXIF or TIFF state is ignored: the array is the stored raster. A cell has no upright position,
     and masks and boxes are given in the stored raster too.
@@ -89,8 +90,9 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS, bits: int | None = 
             return np.asarray(_on_white(_deep_colour(path, bits)))
         orientation, pages = orientation_of(image), _pages(image)
         if len(pages) == 3:
-            bands = [_as_stored(_eight_bit(page, bits), image.format, orientation) for page in pages]
-            return np.dstack([np.asarray(band) for band in bands])
+            colours = np.dstack([np.asarray(page) for page in pages])
+            colours = colours if colours.dtype == np.uint8 else _scaled(colours, path, bits)
+            return np.asarray(_as_stored(Image.fromarray(colours), image.format, orientation))
         return np.asarray(_as_stored(_on_white(_eight_bit(image, bits)), image.format, orientation))
 
 
@@ -153,6 +155,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
                 raise UnreadableImage(
                     path, f"{image.width} x {image.height} px, more than {max_pixels:,}; tile it first"
                 )
+            if _is_deep(image) and getattr(image, "tag_v2", {}).get(PLANAR) == 2:  # Pillow and OpenCV misread it
+                raise UnreadableImage(path, "16 bits in separate planes; save it with the colours of a pixel together")
             yield image
     except UnreadableImage:
         raise
@@ -189,7 +193,8 @@ def _pages(image: Image.Image) -> list[Image.Image]:
         except EOFError:
             pass
         image.seek(0)
-        grey = all(page.mode in ("L", *SIXTEEN_BIT) and page.size == pages[0].size for page in pages)
+        alike = all((page.mode, page.size) == (pages[0].mode, pages[0].size) for page in pages)
+        grey = alike and pages[0].mode in ("L", *SIXTEEN_BIT)
         if len(pages) == 3 and grey and not STACK.search(description):
             _say("pictures of three grey pages are read as red, green and blue")
             return pages
@@ -200,8 +205,12 @@ def _pages(image: Image.Image) -> list[Image.Image]:
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether it has 16 bits a colour; Pillow reads the high byte alone."""
-    bits = getattr(image, "tag_v2", {}).get(258, ())
-    return image.mode in ("RGB", "RGBA", "LA") and (bits[:2] == (16, 16) or ";16" in str(getattr(image, "tile", "")))
+    return image.mode in ("RGB", "RGBA", "LA") and (_is_deep(image) or ";16" in str(getattr(image, "tile", "")))
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a TIFF file states 16 bits for each of several colours."""
+    return getattr(image, "tag_v2", {}).get(258, ())[:2] == (16, 16)
 
 
 def _deep_colour(path: str | Path, bits: int | None) -> Image.Image:
@@ -244,15 +253,16 @@ def _scaled(values: np.ndarray, path: str | Path, bits: int | None) -> np.ndarra
 def _on_white(image: Image.Image) -> Image.Image:
     """An RGB picture; transparent pixels become white, like the bare glass of a slide.
 
-    Where alpha is 0 everywhere it was never meant (Photoshop's BMP, cleared channels): the colours count.
+    Where alpha is the same everywhere it was never meant (Photoshop's BMP, cleared channels, 1 for opaque): the colours
+    count.
     """
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("RGBA")
     low, high = rgba.getchannel("A").getextrema()
-    if high == 0:
-        _say("an alpha channel of 0 everywhere is left out, the colours count")
-    if high == 0 or low == 255:
+    if low == high:
+        if high < 255:
+            _say("an alpha channel of one value below 255 everywhere is left out, the colours count")
         return rgba.convert("RGB")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")

@@ -25,7 +25,7 @@ SYSTEM_NAMES = frozenset(
         *("ehthumbs_vista.db", "desktop.ini"),
         *("__macosx", "icon\r", "network trash folder", "temporary items", "resource.frk"),  # macOS
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin", "@recycle", "@recently-snapshot"),  # Synology, QNAP
-        *("lost+found", "lost.dir"),  # Linux, Android
+        *("lost+found", "lost.dir", "~snapshot", "found.000"),  # Linux, Android, NetApp, Windows' chkdsk
         *("__pycache__", "zbthumbnail.info", "picasa.ini", "_vti_cnf", "cellfeat-preview.png"),  # programs
     }
 )

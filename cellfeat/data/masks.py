@@ -127,6 +127,8 @@ def _cells(mask: Path, size: tuple[int, int], threshold: int, min_area: int, kin
     if kind == "labels":
         if values is None:
             raise UnusableMask(f"{mask}: has colours, alpha or fractions; save labels in one channel of 8 or 16 bits")
+        if values.min(initial=0) < 0:
+            raise UnusableMask(f"{mask}: has the value {values.min()}; 0 is background, cells are numbered from 1 on")
         return split_labels(values)
     grey = read.grey()
     shown = grey if values is None else values

@@ -71,7 +71,9 @@ class LeftOut:
             "annotated images that cannot be read": self.unreadable,
         }
         if self.absent:
-            found[f"annotated images that are not there (first {printable(self.absent[0])})"] = len(self.absent)
+            found[
+                f"annotated images that are not there, or several of the name (first {printable(self.absent[0])})"
+            ] = len(self.absent)
         if self.turned:
             what = "turn the files, or say orientation: stored if the annotations follow the stored raster"
             found[f"annotated images that EXIF turns ({what}; first {printable(self.turned[0])})"] = len(self.turned)

@@ -4,6 +4,7 @@ import pickle
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cellfeat.data import images
@@ -80,9 +81,9 @@ def test_deep_colour_with_alpha(tmp_path):
     assert read_rgb(tmp_path / "a.png")[:, 0].tolist() == [[255, 255, 255], [30, 20, 10]]
 
 
-@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
-def test_alpha_of_zero_everywhere_keeps_the_colours(tmp_path, suffix, said):
-    rgba = np.dstack([RGB, np.zeros(RGB.shape[:2], np.uint8)])
+@pytest.mark.parametrize(("suffix", "alpha"), [("png", 0), ("png", 1), ("tiff", 0), ("webp", 0)])
+def test_alpha_of_one_value_everywhere_keeps_the_colours(tmp_path, suffix, alpha, said):
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], alpha, np.uint8)])
     options = {"lossless": True, "exact": True} if suffix == "webp" else {}
     np.testing.assert_array_equal(read_rgb(save(tmp_path / f"a.{suffix}", rgba, **options)), RGB)
     assert "alpha channel" in said.text
@@ -98,6 +99,8 @@ def test_three_grey_pages_are_colours(tmp_path, said):
     np.testing.assert_array_equal(pages("rgb.tif", bands), RGB)
     np.testing.assert_array_equal(pages("deep.tif", [band.astype(np.uint16) * 257 for band in bands]), RGB)
     assert len(said.records) == 1
+    dark = [bands[0].astype(np.uint16) * 16, *(np.full_like(bands[0], 100, np.uint16) for _ in range(2))]
+    assert pages("dark.tif", dark)[..., 1].max() == 6  # of 12 bits as the first page, though it needs 8 alone
     grey = np.repeat(RGB[..., :1], 3, axis=2)
     for name, arrays, options in (
         ("z.tif", bands, {"description": "ImageJ=1.53\nimages=3\nslices=3\n"}),
@@ -108,6 +111,15 @@ def test_three_grey_pages_are_colours(tmp_path, said):
         np.testing.assert_array_equal(pages(name, arrays, **options), grey)
     assert "the first page is read" in said.text
     np.testing.assert_array_equal(read_grey(tmp_path / "rgb.tif"), RGB[..., 0])
+
+
+def test_deep_colours_in_separate_planes_are_refused(tmp_path):
+    for bits, planes in ((8, RGB), (16, RGB.astype(np.uint16) << 8)):
+        path = tmp_path / f"{bits}.tif"
+        tifffile.imwrite(path, np.moveaxis(planes, -1, 0), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "8.tif"), RGB)
+    with pytest.raises(UnreadableImage, match="16 bits in separate planes"):
+        read_rgb(tmp_path / "16.tif")
 
 
 def test_transparency_is_laid_on_white(tmp_path):

@@ -90,6 +90,7 @@ def test_each_label_is_a_cell(tmp_path, name, save, kind):
         ("mask.tif", pages(labels()), "auto", "2 pages, a mask has one"),
         ("a_seg.npy", npy({"outlines": labels()}), "labels", "no array of whole numbers"),
         ("a_seg.npy", npy(labels().astype(float)), "labels", "no array of whole numbers"),
+        ("a_seg.npy", npy(labels().astype(int) - 1), "labels", "has the value -1; 0 is background"),
         ("a_seg.npy", npy(labels()), "foreground", "an array, not an image"),
         ("a_seg.npy", lambda path: path.write_bytes(pickle.dumps(Harm())), "labels", "a_seg.npy: "),
         ("mask.png", png(labels()[:40]), "auto", "60 x 40 px, its image 60 x 50 px"),

@@ -31,6 +31,7 @@ def test_what_systems_leave_behind_is_no_image(root):
         *(".a.png", "._a.png", ".thumbnails/a.png", ".ipynb_checkpoints/a-checkpoint.png", "sub/.AppleDouble/a.png"),
         *("@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/a.png", "$RECYCLE.BIN/x.png", "#recycle/a.png"),
         *("System Volume Information/a.png", "lost+found/a.png", "sub/.@__thumb/a.png", "~$a.png"),
+        *("~snapshot/a.png", "FOUND.000/a.png"),
     )
     pictures(root, *left)
     (root / "Thumbs.db").write_bytes(b"x")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cellfeat.data.annotations.geometry import checked_box, show
+from cellfeat.data.annotations.geometry import checked_box, number_of, show
 from cellfeat.data.annotations.records import Box
 from cellfeat.data.annotations.shapes import Shape, Sheet
 from cellfeat.data.tables import read_table
@@ -46,7 +46,7 @@ def read_box_table(path: Path) -> list[Sheet]:
 
 def _box(words: list[str], where: str, fractions: bool) -> Box:
     try:
-        values = [float(word) for word in words]
+        values = [number_of(word) for word in words]
     except ValueError:
         remedy = "write decimals with a point" if any("," in word for word in words) else "correct the line"
         raise CellfeatError(f"{where}: {show(' '.join(words))} are not four numbers", remedy) from None

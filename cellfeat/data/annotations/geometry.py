@@ -38,6 +38,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -MAX_COORDINATE <= value <= MAX_COORDINATE
 
 
+def number_of(text: str) -> float:
+    """A number as a text file writes it.
+
+    Raises:
+        ValueError: It is none. Python's own `1_0` is none either.
+    """
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value read from JSON is a whole number of any size, no truth value; 7.0 is one."""
     return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())

@@ -83,5 +83,5 @@ def _mask(entry: dict[str, Any], where: str) -> np.ndarray:
             if image.width * image.height > MAX_PIXELS:
                 raise CellfeatError(f"{where} has a mask of {image.width} x {image.height} px", "correct or remove it")
             return np.asarray(image.convert("L")) > 0
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CellfeatError(f"{where} has a mask that is no PNG in base64 ({error})", "correct or remove it") from None
+    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise CellfeatError(f"{where} has a mask that is no PNG in base64", "correct or remove it") from None

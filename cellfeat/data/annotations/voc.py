@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from cellfeat.core.text import read_text
-from cellfeat.data.annotations.geometry import checked_box, checked_polygon, image_size, show
+from cellfeat.data.annotations.geometry import checked_box, checked_polygon, image_size, number_of, show
 from cellfeat.data.annotations.records import Size
 from cellfeat.data.annotations.shapes import Shape, Sheet
 from cellfeat.errors import CellfeatError
@@ -77,7 +77,7 @@ def _points(outline: ET.Element, where: str) -> list[float | str]:
 def _number(text: str) -> float | str:
     """A number, or the text where it is none: the checks of geometry say which it is."""
     try:
-        return float(text)
+        return number_of(text)
     except ValueError:
         return show(text)
 

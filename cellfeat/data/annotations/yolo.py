@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cellfeat.core.text import read_text
-from cellfeat.data.annotations.geometry import checked_box, checked_polygon, show
+from cellfeat.data.annotations.geometry import checked_box, checked_polygon, number_of, show
 from cellfeat.data.annotations.shapes import Shape, Sheet
 from cellfeat.errors import CellfeatError
 
@@ -32,15 +32,16 @@ def read_yolo(path: Path, file_name: str, names: list[str] | None = None) -> She
 
 
 def read_names(folder: Path) -> list[str] | None:
-    """The names of the classes, if the folder has a `classes.txt`."""
-    path = folder / NAMES
-    return [line.strip() for line in read_text(path).split("\n") if line.strip()] if path.is_file() else None
+    """The names of the classes, if the folder has a `classes.txt`, or its sub-folders have equal ones."""
+    found = [folder / NAMES] if (folder / NAMES).is_file() else sorted(folder.rglob(NAMES))
+    lists = [[line.strip() for line in read_text(path).split("\n") if line.strip()] for path in found]
+    return lists[0] if lists and all(names == lists[0] for names in lists) else None
 
 
 def _shape(words: list[str], where: str, names: list[str] | None) -> Shape:
     class_name = _class(words[0], where, names)
     try:
-        values = [float(word) for word in words[1:]]
+        values = [number_of(word) for word in words[1:]]
     except ValueError:
         raise CellfeatError(
             f"{where}: {show(' '.join(words))} has a word that is no number", "correct the line"
@@ -60,7 +61,7 @@ def _shape(words: list[str], where: str, names: list[str] | None) -> Shape:
 
 def _class(word: str, where: str, names: list[str] | None) -> str:
     try:
-        number = float(word)
+        number = number_of(word)
     except ValueError:
         number = -1.0
     if not (number.is_integer() and 0 <= number <= 10_000):

@@ -172,7 +172,7 @@ def test_an_image_with_points_is_not_annotated(site, name, text):
         site(name, text).coco()
 
 
-def test_classes_are_chosen_by_name_or_number(site):
+def test_classes_are_chosen_by_name_or_number(site, tmp_path):
     text = "0 0.25 0.4 0.3 0.4\n1e0 0.5 0.5 0.2 0.2\n"
     with pytest.raises(CellfeatError, match="has the classes 0, 1; name those of white cells in classes"):
         site("l/a.txt", text).coco()
@@ -185,6 +185,11 @@ def test_classes_are_chosen_by_name_or_number(site):
     site("l/classes.txt", "RBC\nWBC\n")
     for choice in (["wbc"], [1]):
         assert len(site("l/a.txt", text, classes=choice).coco()["annotations"]) == 1
+    (tmp_path / "site/l/sub").mkdir()
+    (tmp_path / "site/l/classes.txt").rename(tmp_path / "site/l/sub/classes.txt")
+    assert len(site("l/a.txt", text, classes=["WBC"]).coco()["annotations"]) == 1
+    (tmp_path / "site/l/classes.txt").write_text("WBC\nRBC\n")
+    assert site("l/a.txt", text, classes=["WBC"]).coco()["annotations"][0]["bbox"][:2] == pytest.approx([12, 20])
 
 
 def test_labels_are_the_classes_of_the_annotations(site, tmp_path):
@@ -201,7 +206,9 @@ def test_label_files_without_an_image_are_counted(site):
     site("l/._a.txt", "\0\0")
     dataset = site("l/a.txt", "")
     assert dataset.coco()["annotations"] == []
-    assert dict(dataset.summary().left_out) == {"annotated images that are not there (first gone.txt)": 1}
+    assert dict(dataset.summary().left_out) == {
+        "annotated images that are not there, or several of the name (first gone.txt)": 1
+    }
 
 
 @pytest.mark.parametrize(
@@ -209,6 +216,7 @@ def test_label_files_without_an_image_are_counted(site):
     [
         ("l/a.txt", "WBC 0.25 0.4 0.3 0.4\n", "a.txt, line 1: the class 'WBC' is no number"),
         ("l/a.txt", "0.5 0.25 0.4 0.3 0.4\n", "class '0.5' is no number"),
+        ("l/a.txt", "0 0_1 0.4 0.3 0.4\n", "a word that is no number"),
         ("l/a.txt", "\n0 nan 0.4 0.3 0.4\n", r"a.txt, line 2 has the box \[nan"),
         ("l/a.txt", "0 0.25 0.4 inf 0.4\n", "four finite numbers"),
         ("l/a.txt", "0 0.25 0.4 0 0.4\n", "its sides must be positive"),
