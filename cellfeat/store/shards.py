@@ -18,7 +18,7 @@ from cellfeat.store.chunks import PIECE, Chunks, Packed, read_packed, read_rows
 from cellfeat.store.guard import check_memory, damage_named, elements_of
 from cellfeat.store.index import Index, read_index
 from cellfeat.store.opening import check_place, open_shard
-from cellfeat.store.schema import REPAIR, Element, Layout
+from cellfeat.store.schema import MANIFEST, REPAIR, Element, Layout
 from cellfeat.store.schema import element as element_named
 
 OPEN_SHARDS = 64  # handles held at a time: several stores at once stay below the lowest usual limit of open files, 256
@@ -49,6 +49,7 @@ class Shards:
         self._handles: dict[int, h5py.File] = {}
         self._chunks: dict[tuple[int, str], Chunks] = {}
         self._columns: dict[tuple[int, str], np.ndarray] = {}
+        self._stamps: dict[int, tuple[int, int]] = {}
         self._index: Index | None = None
         self._index_sought = not indexed
         self._pid = os.getpid()
@@ -71,12 +72,15 @@ class Shards:
     def index(self) -> Index | None:
         """The store's index, if it has one that fits and is to be used."""
         if not self._index_sought:
-            self._index, self._index_sought = read_index(self.path, self.manifest["shards"]), True
+            self.index = read_index(self.path, self.manifest["shards"])
         return self._index
 
     @index.setter
-    def index(self, index: Index) -> None:
+    def index(self, index: Index | None) -> None:
         self._index, self._index_sought = index, True
+        if index is not None:
+            for number in range(len(self)):
+                self._check_unchanged(number)
 
     @property
     def cells(self) -> int:
@@ -102,6 +106,7 @@ class Shards:
                 del self._handles[next(iter(self._handles))]  # closes once no other thread reads from it
             handle = open_shard(self.path, self.manifest["shards"][number], self.layout)
         self._handles[number] = handle
+        self._check_unchanged(number)
         return handle
 
     def look_at(self, numbers: Iterable[int]) -> None:
@@ -219,7 +224,23 @@ class Shards:
         with damage_named(shard.filename):
             return Chunks.of(shard[name])
 
+    def _check_unchanged(self, number: int) -> None:
+        """Refuse a shard that is not the file that was first looked at: its rows may be other cells by now.
+
+        Raises:
+            Damaged: Its size or its time of change is another, or it is gone.
+        """
+        path = self.file(number)
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            raise Damaged(f"{path}: listed in {MANIFEST} but missing", REPAIR) from None
+        found = stat.st_size, stat.st_mtime_ns
+        if self._stamps.setdefault(number, found) != found:
+            raise Damaged(f"{path}: was changed after the store was opened", "open it again")
+
     def _chunks_of(self, number: int, name: str) -> Chunks:
+        self._check_unchanged(number)
         if (number, name) not in self._chunks:
             if self.index is None:
                 found = self.read_chunks(number, name)

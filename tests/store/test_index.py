@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -146,6 +147,30 @@ def test_a_missing_shard_is_missed(indexed):
     (indexed / "shards/part-00001.h5").unlink()
     with pytest.raises(CellfeatError, match=r"part-00001\.h5: listed in manifest\.json but missing"):
         Store(indexed).table()
+
+
+@pytest.mark.parametrize("kind", ["plain", "indexed"])
+def test_a_shard_that_is_overwritten_after_its_table_was_read_is_not_read(kind, request):
+    """The other shard has the same size, cells at the same bytes and sound checksums: nothing else tells them apart."""
+    folder = request.getfixturevalue(kind)
+    store = Store(folder)
+    store.table()
+    store.read("crops", [0])  # where its chunks lie is known from now on
+    later = pickle.loads(pickle.dumps(store))
+    first, second = (folder / f"shards/part-0000{k}.h5" for k in (0, 1))
+    with h5py.File(first, locking=False) as one:
+        crops = one["crops"][:]
+    content = bytearray(first.read_bytes())
+    at = content.index(crops[0].tobytes())
+    content[at : at + 4], content[at + 4 : at + 8] = content[at + 4 : at + 8], content[at : at + 4]
+    first.write_bytes(content)
+    for opened in (store, later):
+        for name in ("crops", "masks"):
+            with pytest.raises(Damaged, match=r"part-00000\.h5: was changed after the store was opened; open it again"):
+                opened.read(name, [0])
+    second.unlink()
+    with pytest.raises(Damaged, match=r"part-00001\.h5: listed in manifest\.json but missing"):
+        store.read("crops", [6])
 
 
 def test_verify_compares_it_and_repair_removes_it(indexed):
