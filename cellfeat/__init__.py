@@ -1,3 +1,5 @@
 """cellfeat: comparable features of single white blood cells from blood-smear images of any laboratory."""
 
-__version__ = "0.1.0"
+from cellfeat.core.version import __version__
+
+__all__ = ["__version__"]

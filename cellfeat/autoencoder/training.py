@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-import cellfeat
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.data import CellDataset, check_shapes, order_domains
 from cellfeat.autoencoder.module import AutoencoderModule
@@ -21,6 +20,7 @@ from cellfeat.autoencoder.weights import save_autoencoder
 from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import fit, is_first_process
 from cellfeat.core.run_record import RunRecord
+from cellfeat.core.version import __version__
 from cellfeat.data.split import stratified_split
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
 def _versions() -> dict[str, Any]:
     return {
         "versions": {
-            "cellfeat": cellfeat.__version__,
+            "cellfeat": __version__,
             "torch": torch.__version__,
             "lightning": lightning.__version__,
             "python": platform.python_version(),

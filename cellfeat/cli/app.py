@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cellfeat import __version__
 from cellfeat.cli import data, detection, evaluation, methods, schema, store, view, weights, workflows
 from cellfeat.cli.command import AGAIN, Command
 from cellfeat.cli.machine import choose_device, limit_threads, taken_out
+from cellfeat.core.version import __version__
 from cellfeat.data.outside import outside_paths
 from cellfeat.errors import CellfeatError
 

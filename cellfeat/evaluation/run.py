@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-import cellfeat
 from cellfeat.core.files import sha256_file, write_json, write_text
 from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.version import __version__
 from cellfeat.data.alignment import ANCHOR, MIN_CELLS, aligned
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.label_table import relabelled
@@ -78,7 +78,7 @@ def evaluate(
     write_json(files[1], [confusion_entry(pair) for pair in pairs if not pair.reason])
     labelled = table["label"] != ""
     record = {
-        "cellfeat": cellfeat.__version__,
+        "cellfeat": __version__,
         "files": {path.name: sha256_file(path) for path in files},  # one that is half replaced is noticed
         "config": config.model_dump(),
         "inputs": {

@@ -9,14 +9,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import cellfeat
 from cellfeat.core.files import write_text
+from cellfeat.core.version import __version__
 
 
 def write_page(output: str | Path, template: str, **context: Any) -> Path:
     """Render a template of `templates/` into a file; names are escaped, so none is ever HTML."""
     today = datetime.date.today().isoformat()
-    text = _environment().get_template(template).render(version=cellfeat.__version__, today=today, **context)
+    text = _environment().get_template(template).render(version=__version__, today=today, **context)
     write_text(Path(output), text)
     return Path(output)
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from cellfeat import __version__
 from cellfeat.core.files import atomic_path
+from cellfeat.core.version import __version__
 from cellfeat.errors import CellfeatError, Damaged, one_line
 from cellfeat.store import probe
 from cellfeat.store.guard import H5PY_ERRORS, check_dataset, check_memory, own_dataset, text_attribute

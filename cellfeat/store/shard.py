@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cellfeat import __version__
+from cellfeat.core.version import __version__
 from cellfeat.store.chunks import NO_GZIP, Packed, pack
 from cellfeat.store.rows import Block, ImageResult, cell_columns, image_row
 from cellfeat.store.schema import (

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cellfeat import __version__
 from cellfeat.core.files import atomic_path
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import differences, different
+from cellfeat.core.version import __version__
 from cellfeat.errors import CannotWrite, CellfeatError, Damaged, one_line
 from cellfeat.store import probe
 from cellfeat.store.chunks import GZIP_LEVEL

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import cellfeat
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import without_formulas
 from cellfeat.core.text import read_text
+from cellfeat.core.version import __version__
 from cellfeat.data.alignment import anchor_of
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.class_tree import ClassTree
@@ -300,7 +300,7 @@ class Comparison:
         files = ["split.csv", "leaderboard.csv", "table.csv", "confusion.json"]
         files += [f"scores/{slug(title)}.json" for title in self.scored]
         record = {
-            "cellfeat": cellfeat.__version__,
+            "cellfeat": __version__,
             "files": {name: sha256_file(self.output / name) for name in files},  # half replaced ones are noticed
             "config": options,
             "store": self.store.digest,

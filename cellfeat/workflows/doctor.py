@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from cellfeat import __version__
+from cellfeat.core.version import __version__
 from cellfeat.data.catalogue import data_root, dataset_names
 from cellfeat.detection import choose_engine, detectron2_problem
 

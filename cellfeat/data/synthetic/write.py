@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 from pycocotools import mask as rle
 
-from cellfeat import __version__
 from cellfeat.core.files import atomic_path, digest, read_json, write_json, write_text
 from cellfeat.core.progress import Progress
+from cellfeat.core.version import __version__
 from cellfeat.data.synthetic.recipes import RECIPES
 from cellfeat.data.synthetic.scene import draw_cell_image
 from cellfeat.data.synthetic.sites import SITES, Site

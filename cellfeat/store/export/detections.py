@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cellfeat import __version__
 from cellfeat.core.files import atomic_path
 from cellfeat.core.progress import Progress
+from cellfeat.core.version import __version__
 from cellfeat.data.annotations.geometry import encode
 from cellfeat.data.crops import paste_mask
 from cellfeat.errors import CellfeatError

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cellfeat import __version__
 from cellfeat.core.files import atomic_path
 from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.version import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.store.embeddings import Embeddings, read_embeddings
 from cellfeat.store.fields import whole_table
