@@ -20,6 +20,13 @@ def view(
     predictions: Annotated[
         list[Path] | None, typer.Option(help="File of a fitted classifier's predictions; may be given again.")
     ] = None,
+    beside: Annotated[list[Path] | None, typer.Option(help="Another store, shown with it; may be given again.")] = None,
+    fitted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that mdd, resnext or finetune:… was fitted in: shows where it looks; may be given again."
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine CELLFEAT_VIEW_PASSWORD has to be set.")
     ] = "127.0.0.1",
@@ -40,15 +47,18 @@ def view(
     from cellfeat.view.serve import check_password, serve
 
     check_password(host, password)
+    if beside and annotate:
+        raise CellfeatError("--annotate: labels are of one store", "leave out --beside")
     opened = Store(store)
-    files = embeddings or sorted((store / "embeddings").glob("*.h5"))
-    cells = Cells(opened, files, predictions or ())
+    paths = [store, *(beside or ())]
+    files = embeddings or [file for path in paths for file in sorted((path / "embeddings").glob("*.h5"))]
+    cells = Cells([opened, *map(Store, beside or ())], files, predictions or (), fitted or ())
     name = user or getpass.getuser()
     target = log or store / "annotations" / f"{slug(name)}.jsonl"
     written = AnnotationLog(target, opened.digest, cells.labels) if annotate else None
 
     def tell(access: Access) -> None:
-        print(f"{store}: {len(cells)} cells, {len(files)} embeddings. Ctrl-C ends it.")
+        print(f"{' and '.join(map(str, paths))}: {len(cells)} cells, {len(files)} embeddings. Ctrl-C ends it.")
         if access.password:
             print(f"Open to everyone who reaches {access.host} and has the password: all crops, labels and metadata.")
             print("Nothing is encrypted: prefer an SSH tunnel to 127.0.0.1, or a proxy with TLS before it.")

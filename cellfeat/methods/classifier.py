@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,17 +19,23 @@ from torch.utils.data import DataLoader
 from cellfeat.core.files import read_json, write_json, write_text
 from cellfeat.core.lightning_trainer import BestEpoch, Stopping, check_loss, fit
 from cellfeat.core.tensors import best_device, load_checkpoint, save_tensors
-from cellfeat.errors import CellfeatError, MissingRequirement
+from cellfeat.data.cell_ids import rows_of
+from cellfeat.errors import CannotWrite, CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader
+from cellfeat.store import read_embeddings, write_embeddings
 
 if TYPE_CHECKING:
     from cellfeat.store import Store
+
+log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 
 PREDICT_BATCH = 64
 WEIGHTS, MODEL, METRICS = "weights.safetensors", "model.json", "metrics.csv"
+FEATURES = "features.h5"  # of the cells of the store, once they were asked for
+SLOW = 2000  # cells above which the user is told to wait
 
 
 def numbered_labels(store: Store, rows: np.ndarray, method: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -219,3 +226,30 @@ def outputs(
         for start in range(0, len(rows), PREDICT_BATCH):
             parts.append(run(dataset[np.asarray(rows[start : start + PREDICT_BATCH]), 0].images.to(device)).cpu())
     return torch.cat(parts)
+
+
+def kept_features(method: Any, store: Store, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What the last layer of a fitted network sees of the cells of its store: computed once, kept in its folder.
+
+    Args:
+        method: One that has `load`, fitted in `folder` on `store`.
+
+    Returns:
+        Rows (n,) int64 of the cells whose domain the network knows, and their features (n, d) float32.
+    """
+    table, path = store.table(), folder / FEATURES
+    if path.is_file():
+        found = read_embeddings(path)
+        if found.attributes["store_digest"] == store.digest:
+            return rows_of(found.cell_id, table["cell_id"], store.path, f"remove {path}"), found.z
+    network, _, dataset = method.load(store, folder)
+    rows = np.flatnonzero(table["domain"].isin(dataset.normalisation.number).to_numpy())
+    if len(rows) > SLOW:
+        log.info("%s: computing the features of %d cells; they are kept in %s", method.name, len(rows), path)
+    z = outputs(network, dataset, rows, network.features).numpy()
+    attributes = {"method": method.name, "config": method.config.model_dump_json(), "store_digest": store.digest}
+    try:
+        write_embeddings(path, table["cell_id"].to_numpy(str)[rows], z, attributes)
+    except CannotWrite as error:  # a folder that is read-only is used all the same
+        log.warning("%s: not kept (%s)", path, error)
+    return rows, z

@@ -42,8 +42,12 @@ def run_record(
     return RunRecord(folder, inputs, resumable, FIT)
 
 
-def reopen(folder: Path, store: Store) -> Any:
+def reopen(folder: Path, store: Store | None = None) -> Any:
     """The method that was fitted in `folder`, with its config.
+
+    Args:
+        folder: What the method learned lies here.
+        store: The store that it must have been fitted on; None: any.
 
     Raises:
         CellfeatError: Nothing was fitted in `folder`, or it was on another store.
@@ -57,7 +61,7 @@ def reopen(folder: Path, store: Store) -> Any:
     run = content.get("inputs") if isinstance(content, dict) else None
     if not isinstance(run, dict) or not isinstance(run.get("method"), str):
         raise CellfeatError(f"{path}: names no method", "remove the folder and fit again")
-    if run.get("store_digest") != store.digest:
+    if store is not None and run.get("store_digest") != store.digest:
         raise CellfeatError(f"{path}: fitted on another store than {store.path}", "give that one, or fit again")
     return build(run["method"], run.get("config"))
 

@@ -172,8 +172,12 @@ class ResNeXt:
         return classes, outputs(network, dataset, rows).softmax(1).numpy()
 
     def load(self, store: Store, folder: Path) -> tuple[Network, tuple[str, ...], CropDataset]:
-        """The fitted network in evaluation mode, its classes, and the store's cells as it sees them."""
+        """The fitted network in evaluation mode, its classes, and a store's cells as it sees them.
+
+        The store may have domains that the network has not learned from: all are normalised alike.
+        """
         network, classes, normalisation = load_classifier(folder, self._fitted)
+        normalisation = normalisation.extended(store.table()["domain"], like=next(iter(normalisation.number)))
         return network, classes, CropDataset(store, unknown_labels(store), normalisation, masked=self.config.masked)
 
     def _network(self, classes: int, weights: str | None) -> Network:
@@ -282,6 +286,10 @@ class Network(nn.Module):
     def __init__(self, body: nn.Sequential, head: nn.Module) -> None:
         super().__init__()
         self.body, self.head = body, head
+
+    def features(self, images: Tensor) -> Tensor:
+        """(n, d) of images (n, 3, S, S): what the head sees."""
+        return self.body(images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, k) of images (n, 3, S, S)."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from cellfeat.core.files import atomic_path, slug, write_text
@@ -18,18 +17,14 @@ from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import folder as folders
-from cellfeat.reporting.heat_maps import heat_maps, overlay
+from cellfeat.reporting.heat_maps import look, overlay
 from cellfeat.reporting.palette import class_style, in_reading_order
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from cellfeat.methods.crops import CropDataset
     from cellfeat.store import Store
 
 log = logging.getLogger(__name__)
 
-BATCH = 8  # cells at a time: 1 GB of VGG-16's maps and their gradients
 TILE, GAP, CAPTION = 112, 8, 18  # px, on the sheet
 INK, FAINT, WRONG, PAPER = (20, 20, 20), (105, 105, 105), (190, 30, 30), (255, 255, 255)
 
@@ -84,10 +79,10 @@ def explain(
         if len(rows) == 0:
             raise CellfeatError(f"{split or store.path}: no cell of a domain that {folder} was fitted for")
     cells = table.iloc[rows][["cell_id", "domain", "label"]].reset_index(drop=True)
-    named, cells["probability"], overlays = _look(network, dataset, store, rows)
-    cells["named"] = np.array(classes)[named]
-    crops = store.read("crops", rows)
-    pictures = [Image.fromarray(np.concatenate(pair, axis=1)) for pair in zip(crops, overlays)]
+    probabilities, maps = look(network, dataset, rows)
+    cells["probability"], cells["named"] = probabilities.max(axis=1), np.array(classes)[probabilities.argmax(axis=1)]
+    pairs = zip(store.read("crops", rows), maps, strict=True)
+    pictures = [Image.fromarray(np.concatenate([crop, overlay(crop, heat)], axis=1)) for crop, heat in pairs]
     cells["picture"] = [
         slug(f"{row:06d}_{cell.label or 'unlabelled'}_as_{cell.named}") + ".png"
         for row, cell in zip(rows, cells.itertuples())
@@ -147,23 +142,6 @@ def _some(table: pd.DataFrame, per_class: int) -> np.ndarray:
     groups = [index[at] for at in table.groupby(["label", "domain"]).indices.values()]
     spread = [rows[np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)] for rows in groups]
     return np.concatenate([index[:0], *spread])
-
-
-def _look(
-    network: nn.Module, dataset: CropDataset, store: Store, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Number of the named class (n,), its probability (n,), and n crops under their maps (S, S, 3) uint8."""
-    device = next(network.parameters()).device
-    named, probability, overlays = [], [], []
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        images = dataset[part, 0].images.to(device)
-        with torch.inference_mode():
-            highest, number = network(images).softmax(1).max(1)
-        named += number.tolist()
-        probability += highest.tolist()
-        overlays += [overlay(*pair) for pair in zip(store.read("crops", part), heat_maps(network, images))]
-    return np.array(named), np.array(probability), overlays
 
 
 def _save(picture: Image.Image, path: Path) -> None:

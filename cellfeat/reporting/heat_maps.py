@@ -7,6 +7,8 @@ class token's row is the map.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import torch
@@ -14,12 +16,38 @@ from torch import Tensor, nn
 
 from cellfeat.errors import CellfeatError
 
+if TYPE_CHECKING:
+    from cellfeat.methods.crops import CropDataset
+
+BATCH = 8  # cells at a time: 1 GB of VGG-16's maps and their gradients
+
 
 def heat_maps(network: nn.Module, images: Tensor) -> np.ndarray:
     """Maps (n, h, w) float32 in [0, 1] of normalised images (n, 3, S, S): rollout if the network has attention."""
     if any(isinstance(layer, nn.MultiheadAttention) for layer in network.modules()):
         return attention_rollout(network, images)
     return grad_cam(network, images)
+
+
+def look(network: nn.Module, dataset: CropDataset, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What a fitted network calls cells, and where it looks.
+
+    Args:
+        network: In evaluation mode, see `load` of the methods that have it.
+        dataset: The cells as it sees them.
+        rows: (n,) their rows.
+
+    Returns:
+        Probabilities (n, k) float32, and of each cell its map (h, w) float32 in [0, 1].
+    """
+    device = next(network.parameters()).device
+    probabilities, maps = [], []
+    for start in range(0, len(rows), BATCH):
+        images = dataset[rows[start : start + BATCH], 0].images.to(device)
+        with torch.inference_mode():
+            probabilities.append(network(images).softmax(1).cpu().numpy())
+        maps += list(heat_maps(network, images))
+    return np.concatenate(probabilities), maps
 
 
 def grad_cam(network: nn.Module, images: Tensor) -> np.ndarray:

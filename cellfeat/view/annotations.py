@@ -118,14 +118,21 @@ class AnnotationLog:
 
     def __init__(self, path: Path, store: str, classes: Sequence[str]) -> None:
         self.path, self._store, self._classes = path, store, set(classes)
+        self._read: tuple[tuple[int, int], Said] | None = None
         for line in self.read().lines:
             if line["store"] != store:
                 what = f"{path}: is about another store ({line['store'][:12]}, this one is {store[:12]})"
                 raise CellfeatError(what, "give another --log")
 
     def read(self) -> Said:
-        """What the log says now, whoever wrote it."""
-        return read_log(self.path)
+        """What the log says now, whoever wrote it; a file that has not changed is not read again."""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return read_log(self.path)
+        if self._read is None or self._read[0] != (stat.st_size, stat.st_mtime_ns):
+            self._read = (stat.st_size, stat.st_mtime_ns), read_log(self.path)
+        return self._read[1]
 
     def save(self, user: str, kind: str, cells: Sequence[str], new: Any, stored: Sequence[str] = ()) -> Said:
         """Append one line.

@@ -3,61 +3,130 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
+from cellfeat.data.annotations.geometry import iou
 from cellfeat.data.cell_ids import rows_of
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation.run import read_all
+from cellfeat.evaluation.neighbours import Neighbours
 from cellfeat.evaluation.table import align
 from cellfeat.reporting.palette import CLASSES, method_name
-from cellfeat.store import Store, read_predictions
-from cellfeat.store.cell_matrix import CellMatrix
+from cellfeat.store import Store, read_embeddings, read_predictions
 from cellfeat.view import columns as make
+from cellfeat.view import review
+from cellfeat.view.columns import Column
+from cellfeat.view.fitted import Fitted
 from cellfeat.view.maps import Map, in_square, map_of
+from cellfeat.view.stores import STORE, Stores
 
 NEIGHBOURS = 6  # within the laboratory, and as many across
 MAX_OF_IMAGE = 500  # boxes of one image on a card
+TWIN = 0.3  # IoU from which two boxes of one image, in two stores, are one cell
 OUTLINE = np.array([255, 221, 0], np.uint8)  # yellow: rare in a stained smear
 
 
-class Cells:
-    """A store, its embeddings and its predictions, as the page asks for them. Nothing here is changed later.
-
-    Args:
-        store: The store.
-        embeddings: Embeddings files, each of another method.
-        predictions: Predictions files.
+class Embedding:
+    """The vectors that a method gives the cells of one store.
 
     Attributes:
-        table: `Store.table()`.
+        method: The method.
+        part: The store.
+        among: Its cells, to look for neighbours.
+        title: What it is called on the page.
+        map: Where cells lie, NaN for those of other stores.
+    """
+
+    def __init__(self, path: Path, stores: Stores) -> None:
+        found = read_embeddings(path)
+        self.method = str(found.attributes["method"])
+        self.part = stores.part_with(str(found.attributes["store_digest"]), path, "embed")
+        own = stores.table.iloc[self.part.rows]
+        self.among = Neighbours(align(found, own))
+        cell_id, domain = own["cell_id"].to_numpy(str), own["domain"].to_numpy(str)
+        drawn = map_of(path, self.method, self.among.z, cell_id, domain, self.part.store.digest)
+        points = np.full((len(stores.table), 2), np.nan, np.float32)
+        points[self.part.rows] = drawn.points
+        self.title = method_name(self.method) + (f" of {self.part.name}" if len(stores.parts) > 1 else "")
+        self.map = Map(self.title, points, drawn.reason)
+
+
+class Opinion:
+    """What a fitted classifier calls the cells of one store.
+
+    Attributes:
+        method: The classifier.
+        classes: (k,) str.
+        probabilities: (n, k) float32 of all cells, NaN for those that it did not name.
+    """
+
+    def __init__(self, path: Path, stores: Stores) -> None:
+        found = read_predictions(path)
+        self.method, self.classes = str(found.attributes["method"]), found.classes
+        part = stores.part_with(str(found.attributes["store_digest"]), path, "predict")
+        rows = rows_of(found.cell_id, stores.table["cell_id"].iloc[part.rows], part.store.path) + part.rows.start
+        self.probabilities = np.full((len(stores.table), len(found.classes)), np.nan, np.float32)
+        self.probabilities[rows] = found.probabilities
+
+    @property
+    def known(self) -> np.ndarray:
+        """(n,) bool: the cells that it named."""
+        return np.isfinite(self.probabilities[:, 0])
+
+    @property
+    def named(self) -> np.ndarray:
+        """(n,) str: the most probable class, "" for none."""
+        return np.where(self.known, self.classes[np.nan_to_num(self.probabilities).argmax(axis=1)], "")
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(n,) float32: its probability."""
+        return self.probabilities.max(axis=1)  # NaN where it is NaN
+
+
+class Cells:
+    """Stores, their embeddings and predictions, as the page asks for them. Nothing here is changed later.
+
+    Args:
+        store: The store; several are shown beside each other.
+        embeddings: Embeddings files, of a store each of another method.
+        predictions: Predictions files.
+        fitted: Folders of networks that were fitted on the first store, to show where they look.
+
+    Attributes:
+        table: `Stores.table`.
         columns: What cells can be coloured and filtered by.
         maps: One for each embeddings file; without any, the cells by size and score.
 
     Raises:
-        CellfeatError: The store is empty, or a file belongs to another store.
+        CellfeatError: A store is empty, or a file belongs to another store.
     """
 
-    def __init__(self, store: Store, embeddings: Sequence[Path] = (), predictions: Sequence[Path] = ()) -> None:
-        if not len(store):
-            raise CellfeatError(f"{store.path}: holds no cell", "give a store with cells")
-        self.store, self.table = store, store.table()
+    def __init__(
+        self,
+        store: Store | Sequence[Store],
+        embeddings: Sequence[Path] = (),
+        predictions: Sequence[Path] = (),
+        fitted: Sequence[Path] = (),
+    ) -> None:
+        self.stores = Stores([store] if isinstance(store, Store) else store)
+        self.table, self.store = self.stores.table, self.stores.parts[0].store
         self._cell_id = self.table["cell_id"].to_numpy(str)
         self._domain = self.table["domain"].to_numpy(str)
-        self._image = self.table["image_id"].to_numpy(str)
         self._box = self.table[["x0", "y0", "x1", "y1"]].to_numpy(np.float32)
-        self._size = {image: (w, h) for image, w, h in store.images()[["image_id", "width", "height"]].to_numpy()}
-        read = read_all(store, embeddings) if embeddings else []
-        self._z = [align(one, self.table) for one in read]
-        self.maps = [
-            map_of(Path(path), str(one.attributes["method"]), z, self._cell_id, self._domain, store.digest)
-            for path, one, z in zip(embeddings, read, self._z)
-        ] or [self._plain_map()]
-        self._predictions = [self._read_predictions(path) for path in predictions]
+        self._part = np.repeat(range(len(self.stores.parts)), [len(part.store) for part in self.stores.parts])
+        self._image = pd.factorize(self.table["image_id"])[0]
+        self._size = [_sizes(part.store) for part in self.stores.parts]
+        self._embeddings = [Embedding(Path(path), self.stores) for path in embeddings]
+        _check_methods(embeddings, self._embeddings)
+        self._opinions = [Opinion(Path(path), self.stores) for path in predictions]
+        self._fitted = [Fitted(Path(path), self.stores.parts[0]) for path in fitted]
+        self.maps = [one.map for one in self._embeddings] or [self._plain_map()]
         self.columns = list(self._make_columns())
 
     def __len__(self) -> int:
@@ -68,48 +137,10 @@ class Cells:
         """The classes that a cell can be given: those of the store, the 13 and a project's own."""
         return next(column for column in self.columns if column.name == "label").names
 
-    def _plain_map(self) -> Map:
-        """Cells by size and score: a store without embeddings has a picture too."""
-        spread = np.stack([self._side(), self.table["score"].to_numpy(np.float32)], axis=1)
-        spread = spread / np.maximum(np.ptp(spread, axis=0), 1e-12)
-        return Map("size and score", in_square(spread))
-
-    def _side(self) -> np.ndarray:
-        """The longer side of each cell's box, px."""
-        return np.maximum(self._box[:, 2] - self._box[:, 0], self._box[:, 3] - self._box[:, 1])
-
-    def _read_predictions(self, path: Path) -> tuple[str, CellMatrix]:
-        found = read_predictions(path)
-        made_from = str(found.attributes["store_digest"])
-        if made_from != self.store.digest:
-            raise CellfeatError(f"{path}: of another store ({made_from[:12]})", "predict this store")
-        rows = rows_of(found.cell_id, self._cell_id, self.store.path)
-        values = np.full((len(self), len(found.classes)), np.nan, np.float32)
-        values[rows] = found.probabilities
-        return str(found.attributes["method"]), CellMatrix(self._cell_id, values, found.classes, {})
-
-    def _make_columns(self) -> Any:
-        labels = self.table["label"].to_numpy(str)
-        yield make.domains(self._domain)
-        yield make.classes("label", labels, [*CLASSES, *self.store.classes.own])
-        for method, found in self._predictions:
-            known = np.isfinite(found.values[:, 0])
-            named = np.where(known, found.columns[np.nan_to_num(found.values).argmax(axis=1)], "")
-            yield make.classes(f"predicted by {method_name(method)}", named)
-            confidence = np.full(len(self), np.nan, np.float32)
-            confidence[known] = found.values[known].max(axis=1)
-            yield make.number(f"confidence of {method_name(method)}", confidence)
-        yield make.number("score", self.table["score"].to_numpy())
-        yield make.number("box side (px)", self._side())
-        for name in self.store.metadata:
-            if column := make.texts(str(name), self.table[name].to_numpy(str)):
-                yield column
-
     def describe(self) -> dict[str, Any]:
         """What the page needs before it asks for columns and maps."""
         return {
-            "name": self.store.path.resolve().name,
-            "digest": self.store.digest[:12],
+            "name": " and ".join(part.name for part in self.stores.parts),
             "cells": len(self),
             "columns": [
                 {
@@ -121,56 +152,149 @@ class Cells:
                 }
                 for column in self.columns
             ],
-            "maps": [{"name": method_name(one.name), "reason": one.reason} for one in self.maps],
-            "neighbours": [method_name(one.name) for one in self.maps[: len(self._z)]],
+            "maps": [{"name": one.name, "reason": one.reason} for one in self.maps],
+            "stores": [part.name for part in self.stores.parts],
+            "fitted": [method_name(one.method.name) for one in self._fitted],
         }
 
     def crop(self, row: int, outline: bool) -> bytes:
         """The crop of a cell as PNG, with the outline of its mask or without."""
-        [picture] = self.store.read("crops", [row])
+        picture = self.stores.read("crops", row)
         if outline:
-            [mask] = self.store.read("masks", [row])
-            picture = np.where(_edge(mask)[..., None], OUTLINE, picture)
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "PNG", compress_level=1)
-        return file.getvalue()
+            picture = np.where(_edge(self.stores.read("masks", row))[..., None], OUTLINE, picture)
+        return png(picture)
+
+    def heat(self, number: int, row: int) -> dict[str, Any]:
+        """Where the `number`-th fitted network looks at a cell, and what it calls it.
+
+        Raises:
+            CellfeatError: It does not know the cell's laboratory, or a package is missing.
+        """
+        fitted = self._fitted[number]
+        classes, probabilities, picture = fitted.look(row)
+        return {"picture": png(picture), "classes": _probabilities(np.array(classes), probabilities)}
 
     def card(self, row: int) -> dict[str, Any]:
         """Everything about one cell but its picture."""
-        cell = self.table.iloc[row]
-        width, height = self._size.get(self._image[row], (0, 0))
-        others = np.flatnonzero(self._image == self._image[row])[:MAX_OF_IMAGE]
+        cell, number = self.table.iloc[row], int(self._part[row])
+        image_id = str(cell["image_id"])
+        width, height = self._size[number].get(image_id, (0, 0))
+        same = np.flatnonzero(self._image == self._image[row])
+        others = same[self._part[same] == number][:MAX_OF_IMAGE]
         return {
             "row": row,
             "cell_id": self._cell_id[row],
-            "image_id": self._image[row],
+            "image_id": image_id,
             "image": {"width": int(width), "height": int(height)},
             "boxes": [{"row": int(other), "box": _numbers(self._box[other])} for other in {*others.tolist(), row}],
-            "metadata": {str(name): str(cell[name]) for name in self.store.metadata},
+            "values": [_value(column, row) for column in self.columns],
+            "metadata": {str(name): str(cell[name]) for name in self.stores.metadata},
             "predictions": [
-                {"method": method_name(method), "classes": _probabilities(found.columns, found.values[row])}
-                for method, found in self._predictions
-                if np.isfinite(found.values[row]).all()
+                {"method": method_name(one.method), "classes": _probabilities(one.classes, one.probabilities[row])}
+                for one in self._opinions
+                if np.isfinite(one.probabilities[row]).all()
             ],
-            "neighbours": [self._neighbours(z, row) for z in self._z],
+            "neighbours": [
+                {"method": one.title, **self._neighbours(one, row)}
+                for one in self._embeddings
+                if one.part is self.stores.parts[number]
+            ],
+            "twins": self._twins(row, same[self._part[same] != number]),
+            "heat": list(range(len(self._fitted))) if number == 0 else [],
         }
 
-    def _neighbours(self, z: np.ndarray, row: int) -> dict[str, list[dict[str, float]]]:
+    def _twins(self, row: int, others: np.ndarray) -> list[dict[str, Any]]:
+        """The cells of the same image in other stores whose box is nearly this one's."""
+        own = tuple(self._box[row].tolist())
+        overlaps = [(other, iou(own, tuple(self._box[other].tolist()))) for other in others.tolist()]
+        return [
+            {"row": other, "store": self.stores.part_of(other).name, "iou": round(overlap, 3)}
+            for other, overlap in overlaps
+            if overlap >= TWIN
+        ]
+
+    def _neighbours(self, embedding: Embedding, row: int) -> dict[str, list[dict[str, float]]]:
         """The nearest cells of an embedding, by Euclidean distance, in the cell's laboratory and in the others."""
-        away = np.sqrt(np.square(z - z[row]).sum(axis=1))
-        away[row] = np.inf
-        same = self._domain == self._domain[row]
-        return {name: _nearest(np.where(mask, away, np.inf)) for name, mask in (("within", same), ("across", ~same))}
+        first, domain = embedding.part.rows.start, self._domain[embedding.part.rows]
+        own, same = row - first, domain == self._domain[row]
+        found = {}
+        for name, allowed in (("within", same & (np.arange(len(same)) != own)), ("across", ~same)):
+            rows, away = embedding.among.nearest(embedding.among.z[own], NEIGHBOURS, allowed)
+            found[name] = [{"row": first + int(one), "distance": round(float(far), 4)} for one, far in zip(rows, away)]
+        return found
+
+    def _plain_map(self) -> Map:
+        """Cells by size and score: a store without embeddings has a picture too."""
+        spread = np.stack([self._side(), self.table["score"].to_numpy(np.float32)], axis=1)
+        spread = spread / np.maximum(np.ptp(spread, axis=0), 1e-12)
+        return Map("size and score", in_square(spread))
+
+    def _side(self) -> np.ndarray:
+        """The longer side of each cell's box, px."""
+        return np.maximum(self._box[:, 2] - self._box[:, 0], self._box[:, 3] - self._box[:, 1])
+
+    def _make_columns(self) -> Iterator[Column]:
+        labels = self.table["label"].to_numpy(str)
+        own = [name for part in self.stores.parts for name in part.store.classes.own]
+        yield make.domains(self._domain)
+        yield make.classes("label", labels, [*CLASSES, *own])
+        for one in self._opinions:
+            yield make.classes(f"predicted by {method_name(one.method)}", one.named)
+            yield make.number(f"confidence of {method_name(one.method)}", one.confidence)
+        yield from self._review(labels)
+        yield make.number("score", self.table["score"].to_numpy())
+        yield make.number("box side (px)", self._side())
+        for name in ([STORE] if len(self.stores.parts) > 1 else []) + self.stores.metadata:
+            if column := make.texts(str(name), self.table[name].to_numpy(str)):
+                yield column
+
+    def _review(self, labels: np.ndarray) -> Iterator[Column]:
+        """What to look at next, and what it is made of."""
+        differ = review.disagreement([*(one.named for one in self._opinions), labels] if self._opinions else [])
+        apart = []
+        for one in self._embeddings:
+            if (found := review.apartness(one.among.z)) is not None:
+                values = np.full(len(self), np.nan, np.float32)
+                values[one.part.rows] = found
+                apart.append(make.number(f"distance to others by {one.title}", values))
+        signals = [1 - one.confidence for one in self._opinions] + ([] if differ is None else [differ])
+        worth = review.worth([*signals, *(column.values for column in apart)])
+        if worth is not None:
+            yield make.number("worth a look", worth)
+        if differ is not None:
+            yield make.number("disagreement", differ)
+        yield from apart
 
 
-def _nearest(away: np.ndarray) -> list[dict[str, float]]:
-    few = np.argpartition(away, min(NEIGHBOURS, len(away) - 1))[:NEIGHBOURS]
-    few = few[np.argsort(away[few], kind="stable")]
-    return [{"row": int(row), "distance": round(float(away[row]), 4)} for row in few if np.isfinite(away[row])]
+def png(picture: np.ndarray) -> bytes:
+    """A picture (h, w, 3) uint8 as the bytes of a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _sizes(store: Store) -> dict[str, tuple[int, int]]:
+    """Width and height of each image, px."""
+    return {image: (w, h) for image, w, h in store.images()[["image_id", "width", "height"]].to_numpy()}
+
+
+def _check_methods(paths: Sequence[Path], embeddings: Sequence[Embedding]) -> None:
+    """Refuse two files of one method of one store."""
+    seen = set()
+    for path, one in zip(paths, embeddings):
+        if (key := (one.part.name, one.method)) in seen:
+            raise CellfeatError(f"{path}: a second file of method {one.method!r}", "give one file a method")
+        seen.add(key)
 
 
 def _probabilities(classes: np.ndarray, values: np.ndarray) -> list[dict[str, Any]]:
     return [{"class": str(classes[k]), "probability": round(float(values[k]), 4)} for k in np.argsort(-values)[:13]]
+
+
+def _value(column: Column, row: int) -> float | None:
+    """A column's value of one cell: the code of a name, or a number, None for none."""
+    value = column.values[row].item()
+    return value if np.isfinite(value) else None
 
 
 def _numbers(values: np.ndarray) -> list[float]:

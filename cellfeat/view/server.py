@@ -19,7 +19,7 @@ from cellfeat.view.data import Cells
 from cellfeat.view.security import Access, Guard
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
-SCRIPTS = ("app", "state", "dom", "plots", "legend", "gallery", "card", "crosstab", "annotate")
+SCRIPTS = ("app", "state", "dom", "plots", "density", "legend", "gallery", "card", "crosstab", "annotate")
 PAGE = (
     *("index.html", "style.css", "icon.svg", "vendor/regl-scatterplot.js", "vendor/LICENSES.txt"),
     *(f"{name}.js" for name in SCRIPTS),
@@ -86,6 +86,11 @@ def _serve_cells(app: FastAPI, cells: Cells, annotate: bool) -> None:
             raise HTTPException(404, f"there is no cell {row}, the store has {len(cells)}")
         return row
 
+    def network(number: int) -> int:
+        if number >= len(description["fitted"]):
+            raise HTTPException(404, f"there is no fitted network {number}")
+        return number
+
     @app.get("/api/store")
     def store() -> Response:
         return JSONResponse(description, headers=FRESH)
@@ -108,6 +113,15 @@ def _serve_cells(app: FastAPI, cells: Cells, annotate: bool) -> None:
     def cell(row: Row) -> Response:
         return JSONResponse(cells.card(found(row)), headers=KEPT)
 
+    @app.get("/api/heat/{number}/{row}")
+    def heat(number: Row, row: Row) -> Response:
+        return JSONResponse(cells.heat(network(number), found(row))["classes"], headers=KEPT)
+
+    @app.get("/api/heat/{number}/{row}/picture")
+    def heat_picture(number: Row, row: Row) -> Response:
+        picture = cells.heat(network(number), found(row))["picture"]
+        return Response(picture, media_type="image/png", headers=KEPT)
+
     @app.get("/api/crop/{row}")
     def crop(row: Row, outline: bool = False) -> Response:
         return Response(cells.crop(found(row), outline), media_type="image/png", headers=KEPT)
@@ -121,7 +135,9 @@ def _serve_log(app: FastAPI, cells: Cells, log: AnnotationLog, owner: str) -> No
     def user(request: Request) -> str:
         return request.scope["cellfeat_user"] or owner
 
-    def told(said: Said, request: Request) -> Response:
+    def told(said: Said, request: Request, known: int = -1) -> Response:
+        if known == len(said.lines):  # most looks find nothing new
+            return JSONResponse({"lines": known, "user": user(request)}, headers=FRESH)
         values = {
             kind: {row_of[cell]: value for cell, value in of.items() if cell in row_of}
             for kind, of in said.values.items()
@@ -129,8 +145,9 @@ def _serve_log(app: FastAPI, cells: Cells, log: AnnotationLog, owner: str) -> No
         return JSONResponse({"lines": len(said.lines), "user": user(request), **values}, headers=FRESH)
 
     @app.get("/api/annotations")
-    def annotations(request: Request) -> Response:
-        return told(log.read(), request)
+    def annotations(request: Request, known: int = -1) -> Response:
+        """What the log says; only how long it is, where that is what the page knows."""
+        return told(log.read(), request, known)
 
     @app.post("/api/annotations")
     def save(request: Request, change: Save) -> Response:

@@ -5,27 +5,33 @@ import { change, column, filter, json, said, select, selection, state, store, te
 const LOOK = 4000; // ms between two looks at the log
 let labels = -1; // number of the column of labels
 let stored = null; // its values in the store
+let quick = []; // codes of the classes that the keys 1 to 9 give: the first ones that the store has
 
 export async function start() {
   if (!store.annotate) return;
   labels = store.columns.findIndex(({ name }) => name === "label");
   stored = (await column(labels)).slice();
+  const { names } = store.columns[labels], there = new Set(stored);
+  quick = [...names.keys()].filter((code) => names[code] && there.has(code)).slice(0, 9);
   take(await json("/api/annotations"));
-  setInterval(() => json("/api/annotations").then(take).catch((error) => say(error.message)), LOOK);
+  setInterval(() => json(`/api/annotations?known=${said.lines}`).then(take).catch((error) => say(error.message)), LOOK);
 }
 
 // The cells that are annotated: the open one, or the selection.
-const chosen = () => (state.tab === "card" ? (state.cell >= 0 ? [state.cell] : []) : selection);
+const chosen = () => (state.tab === "card" ? (state.cell >= 0 ? [state.cell] : []) : Array.from(selection));
 
 export function showBar() {
   const bar = byId("annotate");
   bar.hidden = !store.annotate;
   if (bar.hidden || document.activeElement?.id === "note") return; // what is typed is not lost
   const rows = chosen(), none = rows.length === 0, { names, shown } = store.columns[labels];
-  const same = (of, otherwise) => (new Set(rows.map((row) => of[row] ?? otherwise)).size === 1 ? of[rows[0]] ?? otherwise : otherwise);
+  const same = (of, otherwise) => {
+    const first = of[rows[0]] ?? otherwise;
+    return rows.every((row) => (of[row] ?? otherwise) === first) ? first : otherwise;
+  };
   const kept = document.activeElement?.id;
   const label = el("select", { id: "as", disabled: none, "aria-label": "Label", onchange: (event) => save("label", names[Number(event.target.value)]) },
-    el("option", { value: "-1" }, `label ${rows.length.toLocaleString("en")} as…`), ...names.map((_, code) => el("option", { value: String(code) }, shown[code])));
+    el("option", { value: "-1" }, `label ${rows.length.toLocaleString("en")} as…`), ...names.map((_, code) => el("option", { value: String(code) }, `${shown[code]}${quick.includes(code) ? ` (${quick.indexOf(code) + 1})` : ""}`)));
   const flagged = same(said.flag, false);
   const note = el("input", { id: "note", disabled: none, maxLength: 2000, placeholder: "note", value: none ? "" : same(said.note, ""), onchange: (event) => save("note", event.target.value) });
   bar.replaceChildren(el("div", { className: "bar" }, label,
@@ -39,8 +45,11 @@ export function showBar() {
 
 export function press(key) {
   if (!store.annotate) return;
+  const code = quick[Number(key) - 1];
   if (key === "u") undo();
-  else byId("flag").click();
+  else if (key === "f") byId("flag").click();
+  else if (key === "g") byId("as").focus();
+  else if (code !== undefined) save("label", store.columns[labels].names[code]);
 }
 
 function showFlagged() {
@@ -73,8 +82,8 @@ async function undo() {
 function take(answer) {
   if (answer.lines === said.lines && said.user) return;
   Object.assign(said, answer);
-  const { names } = store.columns[labels], now = stored.slice();
-  for (const [row, name] of Object.entries(said.label)) if (names.includes(name)) now[row] = names.indexOf(name);
+  const codes = new Map(store.columns[labels].names.map((name, code) => [name, code])), now = stored.slice();
+  for (const [row, name] of Object.entries(said.label)) now[row] = codes.get(name) ?? now[row];
   values[labels] = now;
   filter();
   tell(new Set(["said", "filters"]));

@@ -6,14 +6,20 @@ import * as crosstab from "/static/crosstab.js";
 import * as gallery from "/static/gallery.js";
 import * as legend from "/static/legend.js";
 import * as plots from "/static/plots.js";
-import { change, column, listed, listen, select, shown, start, state, store, tell } from "/static/state.js";
+import { change, listed, listen, select, shown, start, state, store, tell } from "/static/state.js";
 
 const PANELS = { cells: gallery.show, card: card.show, table: crosstab.show };
-const IN_PANEL = ["said", "cell", "tab", "outline", "order", "page", "across", "down", "filters"];
+const IN_PANEL = ["said", "cell", "tab", "outline", "order", "highest", "page", "across", "down", "filters"];
+const MOVES = { "Shift+ArrowLeft": [-0.2, 0], "Shift+ArrowRight": [0.2, 0], "Shift+ArrowUp": [0, 0.2], "Shift+ArrowDown": [0, -0.2] };
 let lasso = false;
 
 const KEYS = [
   ["← →", "the previous and the next cell", (event) => step(event.key === "ArrowLeft" ? -1 : 1), ["ArrowLeft", "ArrowRight"]],
+  ["Shift and an arrow", "move the maps", (event) => plots.move(...MOVES[event.key], 1), Object.keys(MOVES)],
+  ["+ −", "nearer, further", ({ key }) => plots.move(0, 0, key === "-" ? 1.25 : 0.8), ["+", "=", "-"]],
+  ["V", "select the cells in view of the first map", () => plots.selectInView(), ["v"]],
+  ["N", "what to look at next: the cells that are most worth a look first", () => gallery.review(), ["n"]],
+  ["P", "the next page of cells", () => change({ tab: "cells", page: state.page + 1 }), ["p"]],
   ["C, I, T", "cells, one cell, counts", (event) => change({ tab: { c: "cells", i: "card", t: "table" }[event.key] }), ["c", "i", "t"]],
   ["A", "select all cells that are shown", () => select(shown), ["a"]],
   ["Escape", "select nothing", () => select([]), ["Escape"]],
@@ -21,6 +27,7 @@ const KEYS = [
   ["R", "the whole map", () => plots.resetView(), ["r"]],
   ["O", "outlines of the masks", () => change({ outline: !state.outline }), ["o"]],
   ["M", "the next colours", () => change({ colour: (state.colour + 1) % store.columns.length }), ["m"]],
+  ["G, 1 to 9", "give the cells a label: choose it, or one of those given last (with --annotate)", ({ key }) => annotate.press(key), ["g", ..."123456789"]],
   ["F, U", "flag the cells, undo (with --annotate)", ({ key }) => annotate.press(key), ["f", "u"]],
   ["?", "these keys", () => byId("keys").showModal(), ["?"]],
 ];
@@ -78,7 +85,8 @@ function controls() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
     if (["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.key !== "Escape") return;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const shifted = event.shiftKey && event.key.startsWith("Arrow") ? "Shift+" : "";
+    const key = event.key.length === 1 ? event.key.toLowerCase() : shifted + event.key;
     const found = KEYS.find(([, , , keys]) => keys.includes(key));
     if (found) {
       event.preventDefault();
@@ -95,7 +103,6 @@ function tellErrors() {
 tellErrors();
 if (location.search) history.replaceState(null, "", `${location.pathname}${location.hash}`); // the token leaves the address
 await start();
-if (state.order >= 0) await column(state.order);
 controls();
 // One after the other: a map that is still being drawn leaves a second call out.
 let last = Promise.resolve();

@@ -1,6 +1,6 @@
 // Everything about one cell: crop, place in its image, values, predictions, nearest neighbours.
 import { el, svg } from "/static/dom.js";
-import { change, column, json, said, state, store, values } from "/static/state.js";
+import { change, json, said, state, store, values } from "/static/state.js";
 import { crop, outlineButton, tile } from "/static/gallery.js";
 
 const WIDE = 180; // px of the picture of the image's frame
@@ -11,7 +11,7 @@ export async function show(panel) {
     return;
   }
   const row = state.cell;
-  const [card] = await Promise.all([json(`/api/cell/${row}`), ...store.columns.map((_, number) => column(number))]);
+  const card = await json(`/api/cell/${row}`);
   if (row !== state.cell || state.tab !== "card") return; // another one was chosen meanwhile
   panel.replaceChildren(...[
     el("div", { className: "bar" }, el("b", { id: "cell-id" }, card.cell_id), outlineButton()),
@@ -20,8 +20,27 @@ export async function show(panel) {
     said.note[row] ? el("p", { className: "said" }, said.note[row]) : null,
     facts(card),
     ...card.predictions.map(prediction),
-    ...card.neighbours.map((found, number) => neighbours(found, store.neighbours[number])),
+    ...card.heat.map((number) => heat(row, number)),
+    card.twins.length ? twins(card.twins) : null,
+    ...card.neighbours.map(neighbours),
   ].filter(Boolean));
+}
+
+// Where a fitted network looks: it takes a moment, so the card does not wait for it.
+function heat(row, number) {
+  const section = el("section", { className: "heat" }, el("h3", {}, `Where ${store.fitted[number]} looks`), el("p", {}, "looking…"));
+  json(`/api/heat/${number}/${row}`).then(
+    ([first]) => section.replaceChildren(section.firstChild, el("figure", {},
+      el("img", { className: "big", src: `/api/heat/${number}/${row}/picture`, alt: `Heat map of ${store.fitted[number]}` }),
+      el("figcaption", {}, `${first.class}, ${(100 * first.probability).toFixed(1)} %`))),
+    (error) => section.replaceChildren(section.firstChild, el("p", {}, error.message)),
+  );
+  return section;
+}
+
+function twins(found) {
+  return el("section", {}, el("h3", {}, "The same cell in the other store, with the overlap of the boxes"),
+    el("div", { className: "tiles" }, ...found.map(({ row, store: name, iou }) => tile(row, `${name}, ${iou}`))));
 }
 
 function place({ row, image, boxes, image_id }) {
@@ -37,12 +56,12 @@ function place({ row, image, boxes, image_id }) {
   return el("figure", {}, frame, el("figcaption", {}, `${image_id}, ${image.width} × ${image.height} px`));
 }
 
-function facts({ row, metadata, boxes }) {
+function facts({ row, metadata, boxes, values: own }) {
   const line = (name, text, colour) => el("tr", {}, el("th", { scope: "row" }, name),
     el("td", {}, colour ? el("span", { className: "swatch", colour }) : "", text));
   const lines = store.columns.map(({ name, number, shown, colours }, k) => {
-    const value = values[k][row];
-    if (number) return line(name, Number.isNaN(value) ? "–" : String(Number(value.toPrecision(4))));
+    const value = values[k] ? values[k][row] : own[k]; // labels are those that were given since
+    if (number) return line(name, Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "–");
     return line(name, shown[value] ?? "–", colours[value]);
   });
   const columns = new Set(store.columns.map(({ name }) => name));
@@ -57,7 +76,7 @@ function prediction({ method, classes }) {
       el("td", {}, el("meter", { max: 1, value: probability }), ` ${(100 * probability).toFixed(1)} %`))))));
 }
 
-function neighbours({ within, across }, method) {
+function neighbours({ within, across, method }) {
   const line = (title, cells) => el("div", {}, el("h4", {}, title),
     cells.length ? el("div", { className: "tiles" }, ...cells.map(({ row, distance }) => tile(row, `${distance.toPrecision(3)}`)))
       : el("p", {}, "none"));

@@ -15,18 +15,16 @@ export async function show(panel) {
   };
   const bar = el("div", { className: "bar" }, choose("down"), "by", choose("across"));
   const [down, across] = await Promise.all([column(state.down), column(state.across)]);
-  const rows = used(down), columns = used(across), counts = new Map();
-  for (const row of shown) {
-    const key = `${down[row]} ${across[row]}`;
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  const most = Math.max(1, ...counts.values());
+  const rows = used(down), columns = used(across);
+  const wide = store.columns[state.across].names.length, counts = new Int32Array(store.columns[state.down].names.length * wide);
+  for (const row of shown) counts[down[row] * wide + across[row]]++;
+  const most = Math.max(1, ...counts);
   const open = (one, other) => {
     select(shown.filter((row) => down[row] === one && across[row] === other));
     change({ tab: "cells", page: 0 });
   };
   const cell = (one, other) => {
-    const count = counts.get(`${one} ${other}`) ?? 0;
+    const count = counts[one * wide + other];
     const inside = count ? el("button", { onclick: () => open(one, other) }, count.toLocaleString("en")) : "";
     const element = el("td", {}, inside);
     if (count) element.style.backgroundColor = `rgba(0, 114, 178, ${0.08 + 0.5 * Math.sqrt(count / most)})`;

@@ -1,5 +1,5 @@
 // The crops of the cells that are selected, or of all that are shown.
-import { byId, el } from "/static/dom.js";
+import { el, say } from "/static/dom.js";
 import { change, column, listed, said, selection, state, store, values } from "/static/state.js";
 
 const PAGE = 48; // crops at a time
@@ -23,21 +23,32 @@ export function outlineButton() {
   }, "Outlines");
 }
 
+export async function sort(order, highest) {
+  if (order >= 0) await column(order);
+  change({ order, highest, page: 0, tab: "cells" });
+}
+
+// What to look at next: cells on which methods differ, of which they are unsure, and that lie apart.
+export function review() {
+  const worth = store.columns.findIndex(({ name }) => name === "worth a look");
+  if (worth < 0) say("There are no embeddings or predictions to tell what is worth a look.");
+  else sort(worth, true);
+}
+
 export function show(panel) {
   const rows = listed(), pages = Math.max(1, Math.ceil(rows.length / PAGE));
   state.page = Math.min(state.page, pages - 1);
   const part = rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
-  const orders = store.columns.flatMap(({ name, number }, k) => (number ? [[k, `lowest ${name} first`]] : []));
-  const order = el("select", { onchange: async (event) => {
-    const chosen = Number(event.target.value);
-    if (chosen >= 0) await column(chosen);
-    change({ order: chosen, page: 0 });
-  } }, el("option", { value: "-1" }, "in the store's order"), ...orders.map(([k, text]) => el("option", { value: String(k) }, text)));
-  order.value = String(state.order);
+  const orders = store.columns.flatMap(({ name, number }, k) => (number ? [[`${k} `, `lowest ${name} first`], [`${k} highest`, `highest ${name} first`]] : []));
+  const order = el("select", { id: "order", "aria-label": "Order", onchange: (event) => {
+    const [chosen, highest] = event.target.value.split(" ");
+    sort(Number(chosen), highest === "highest");
+  } }, el("option", { value: "-1 " }, "in the store's order"), ...orders.map(([key, text]) => el("option", { value: key }, text)));
+  order.value = `${state.order} ${state.order >= 0 && state.highest ? "highest" : ""}`;
   const turn = (step, text, off) => el("button", { disabled: off, onclick: () => change({ page: state.page + step }) }, text);
   panel.replaceChildren(
     el("div", { className: "bar" }, el("b", {}, `${rows.length.toLocaleString("en")} ${selection.length ? "selected" : "shown"}`), order, outlineButton()),
-    el("div", { className: "tiles" }, ...part.map((row) => tile(row))),
+    el("div", { className: "tiles" }, ...Array.from(part, (row) => tile(row))),
     el("div", { className: "bar" }, turn(-1, "Previous", state.page === 0), `${state.page + 1} of ${pages}`, turn(1, "Next", state.page >= pages - 1)),
   );
   if (!rows.length) panel.querySelector(".tiles").append("No cell passes the filters.");

@@ -1,8 +1,10 @@
 // One or two maps of the cells, linked: what is selected in one is selected in the other.
 import createScatterplot from "/static/vendor/regl-scatterplot.js";
+import createDensity from "/static/density.js";
 import { byId, el, say } from "/static/dom.js";
-import { column, isShown, points, select, selection, shown, state, store, values, change } from "/static/state.js";
+import { column, isShown, points, select, selection, shown, state, store, values, change, where } from "/static/state.js";
 
+const MANY = 250000; // cells from which on how many lie at a place is drawn, and not each of them
 const STEPS = 64; // colours of a number
 const NONE = "#d4d4d4";
 const plots = {};
@@ -15,12 +17,12 @@ export async function show(side) {
   if (!plot) return;
   if (plot.number !== number) {
     const all = await points(number), count = store.cells;
-    plot.rows = [];
-    for (let row = 0; row < count; row++) if (Number.isFinite(all[row]) && Number.isFinite(all[count + row])) plot.rows.push(row);
+    plot.rows = where((row) => Number.isFinite(all[row]) && Number.isFinite(all[count + row]));
     plot.at = new Int32Array(count).fill(-1);
     plot.rows.forEach((row, index) => (plot.at[row] = index));
-    plot.x = Float32Array.from(plot.rows, (row) => all[row]);
-    plot.y = Float32Array.from(plot.rows, (row) => all[count + row]);
+    plot.x = plot.rows.length === count ? all.subarray(0, count) : new Float32Array(plot.rows.length);
+    plot.y = plot.rows.length === count ? all.subarray(count) : new Float32Array(plot.rows.length);
+    if (plot.rows.length < count) plot.rows.forEach((row, index) => ([plot.x[index], plot.y[index]] = [all[row], all[count + row]]));
     plot.number = number;
     plot.index = undefined;
   }
@@ -36,7 +38,7 @@ export async function paintAll() {
 export function mark(from) {
   for (const plot of Object.values(plots)) {
     if (!plot?.drawn || plot === from) continue;
-    const indices = selection.map((row) => plot.at[row]).filter((index) => index >= 0 && isShown(plot.rows[index]));
+    const indices = Array.from(where((row) => plot.at[row] >= 0 && isShown(row), selection), (row) => plot.at[row]);
     if (indices.length) plot.scatter.select(indices, { preventEvent: true });
     else plot.scatter.deselect({ preventEvent: true });
   }
@@ -52,6 +54,27 @@ export function setLasso(on) {
 
 export function resetView() {
   for (const plot of Object.values(plots)) if (plot) fit(plot);
+}
+
+// Both maps are moved alike: by parts of what is in view, and nearer or further.
+export function move(dx, dy, zoom) {
+  for (const plot of Object.values(plots)) {
+    if (!plot) continue;
+    const [x, y] = plot.scatter.get("cameraTarget"), distance = plot.scatter.get("cameraDistance");
+    plot.scatter.set({ cameraTarget: [x + dx * distance, y + dy * distance], cameraDistance: distance * zoom });
+  }
+}
+
+// The cells that lie in the part of the first map that is in view: a lasso by key.
+export function selectInView() {
+  const plot = plots.a;
+  if (!plot?.drawn) return;
+  const [x, y] = plot.scatter.get("cameraTarget"), high = plot.scatter.get("cameraDistance");
+  const { width, height } = plot.box.getBoundingClientRect(), wide = (high * width) / Math.max(1, height);
+  select(where((row) => {
+    const index = plot.at[row];
+    return index >= 0 && Math.abs(plot.x[index] - x) <= wide && Math.abs(plot.y[index] - y) <= high;
+  }, shown));
 }
 
 // Colours of the points: the codes of a category, or a number in steps of its scale.
@@ -83,7 +106,7 @@ function make(side, box) {
   const canvas = box.querySelector("canvas");
   let scatter;
   try {
-    scatter = createScatterplot({
+    scatter = store.cells > MANY ? createDensity({ canvas }) : createScatterplot({
       canvas, width: "auto", height: "auto", backgroundColor: "#ffffff", opacity: 0.8, pointSizeSelected: 1,
       pointOutlineWidth: 1, lassoColor: "#0072b2", pointColorActive: "#000000", pointColorHover: "#000000",
       opacityInactiveScale: 0.25, spatialIndexUseWorker: false, deselectOnEscape: false,
@@ -95,7 +118,7 @@ function make(side, box) {
   const plot = { side, box, scatter, rows: [], number: -1, drawn: false };
   fit(plot);
   scatter.subscribe("select", ({ points: indices }) => {
-    const rows = indices.map((index) => plot.rows[index]);
+    const rows = Int32Array.from(indices, (index) => plot.rows[index]);
     select(rows, plot);
     if (rows.length === 1) change({ cell: rows[0], tab: "card" });
     else if (state.tab === "card") change({ tab: "cells", page: 0 });
@@ -115,7 +138,7 @@ function fit(plot) {
 async function paint(plot) {
   await column(state.colour);
   const { codes, colours } = paintOf(state.colour);
-  const valueA = Array.from(plot.rows, (row) => codes[row]);
+  const valueA = plot.rows.length === store.cells ? codes : Int32Array.from(plot.rows, (row) => codes[row]);
   plot.scatter.set({
     colorBy: "valueA", pointColor: colours.length > 1 ? colours : [...colours, NONE],
     pointSize: plot.rows.length > 20000 ? 2 : plot.rows.length > 2000 ? 4 : 7,
@@ -129,7 +152,7 @@ async function paint(plot) {
 
 function applyFilter(plot) {
   if (shown.length === store.cells) plot.scatter.unfilter();
-  else plot.scatter.filter(plot.rows.flatMap((row, index) => (isShown(row) ? [index] : [])));
+  else plot.scatter.filter(Array.from(where((row) => plot.at[row] >= 0, shown), (row) => plot.at[row]));
 }
 
 function tip(plot, index) {
