@@ -14,6 +14,7 @@ EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
 SLIDES = ["openslide-bin>=4.0", "openslide-python>=1.4"]  # for whole slides
 DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"]  # the site; scanpy for a notebook
 VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
+APP = [*EXPLAIN, "streamlit>=1.36"]  # for examples/streamlit_app.py
 TEST = [*EXPORT, *EXPLAIN, *SLIDES, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
 TEST += ["pycytominer>=1.2", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
 TEST += ["tifffile>=2024.1"]  # writes a small slide
@@ -65,7 +66,7 @@ setup(
         "umap-learn>=0.5.7",  # maps of embeddings
     ],
     extras_require={
-        **{"docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "slides": SLIDES},
+        **{"app": APP, "docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "slides": SLIDES},
         **{"test": TEST, "timm": TIMM, "view": VIEW},
     },
     entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},

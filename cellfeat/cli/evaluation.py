@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import AsJson, EmbeddingFiles, EmbeddingFilesIfAny, MoreEmbeddings, StorePath, show
+from cellfeat.cli.options import AsJson, EmbeddingFiles, EmbeddingFilesIfAny, Labels, MoreEmbeddings, StorePath, show
 from cellfeat.cli.writing import one_writer
 
 
@@ -19,9 +19,7 @@ def evaluate(
     settings: Any,
     output: Annotated[Path, typer.Option(help="Folder of table.csv and confusion.json.")] = Path("evaluation"),
     split: Annotated[Path | None, typer.Option(help="split.csv of the autoencoder's run.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Labels in place of the store's: a table cell_id,label of `annotate`.")
-    ] = None,
+    labels: Labels = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on each domain, test it on each: the cross-domain table."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import AsJson, StorePath, show
+from cellfeat.cli.command import AGAIN, CONTINUES, command
+from cellfeat.cli.options import AsJson, ConfigFile, Engine, Labels, StorePath, show
 from cellfeat.cli.writing import one_writer
 from cellfeat.errors import CellfeatError
 
@@ -97,6 +97,70 @@ def _values(settings: list[str]) -> dict[str, Any]:
             raise CellfeatError(f"--set {text}: has no value", "write KEY=VALUE")
         found[key] = parse_yaml(value, f"--set {key}")
     return found
+
+
+@command(interrupted=AGAIN)
+def predict(
+    cells: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STORE or PICTURES", help="A feature store; or picture files, folders, globs.", show_default=False
+        ),
+    ],
+    train: Annotated[
+        list[str] | None,
+        typer.Option(help="Domain of STORE whose labelled cells name those of the others; may be given again."),
+    ] = None,
+    fitted: Annotated[
+        Path | None,
+        typer.Option(help="Folder that mdd, resnext or finetune:… was fitted in; of a comparison: methods/…/fit."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The table; with --train also a .h5 of its name, for `view`.")] = Path(
+        "predictions.csv"
+    ),
+    embeddings: Annotated[
+        Path | None, typer.Option(help="With --train: an embeddings file; default: the built-in embedding.")
+    ] = None,
+    labels: Labels = None,
+    classifier: Annotated[Literal["forest", "linear", "knn"], typer.Option(help="With --train.")] = "forest",
+    weights: Annotated[str | None, typer.Option(help="Of pictures: the detector's checkpoint.")] = None,
+    config_file: ConfigFile = None,
+    engine: Engine = "auto",
+    reference: Annotated[
+        Path | None, typer.Option(help="With --fitted: the store of the fit; its nearest cells are named.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Laboratory that the pictures are of; mdd needs it.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="With --fitted: folder for each cell beside its heat map.")
+    ] = None,
+) -> None:
+    """Name cells: those of sites without labels from a site with labels, or those of pictures by a fitted network."""
+    from cellfeat.store import Store
+    from cellfeat.store.schema import MANIFEST
+
+    if bool(train) == bool(fitted):
+        raise CellfeatError("predict: give either --train or --fitted", "--train names sites of a store from another")
+    is_store = len(cells) == 1 and (Path(cells[0]) / MANIFEST).is_file()
+    if train:
+        from cellfeat.workflows.naming import name_cells, write_naming
+
+        if not is_store:
+            raise CellfeatError(f"{cells[0]}: no feature store", "--train names cells of a store; dump the pictures")
+        naming = name_cells(Store(cells[0]), train, embeddings, labels, classifier)
+        file = write_naming(naming, output)
+        print("\n".join([*naming.lines(), f"{output}, and {file} for `cellfeat view --predictions`"]))
+        return
+    from cellfeat.workflows.predict import predict, predict_store, write_prediction
+
+    assert fitted is not None
+    known = Store(reference) if reference else None
+    asked: dict[str, Any] = {"reference": known, "heat_maps": pictures is not None}
+    if is_store:
+        found = predict_store(Store(cells[0]), fitted, **asked)
+    else:
+        found = predict(cells, fitted, weights, domain=domain, config_file=config_file, engine=engine, **asked)
+    write_prediction(found, output, known, pictures)
+    print(f"{output}: {len(found.table)} cells")
 
 
 @command()

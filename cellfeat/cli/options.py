@@ -16,6 +16,9 @@ EmbeddingFilesIfAny = Annotated[
     list[Path] | None, typer.Argument(help="Embedding files, one a method.", show_default=False)
 ]
 MoreEmbeddings = Annotated[list[Path] | None, typer.Option("--embeddings", help="Embedding file; may be given again.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="Labels in place of the store's: a table cell_id,label of `annotate`.")
+]
 ConfigFile = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import AsJson, MoreEmbeddings, StorePath, show
+from cellfeat.cli.options import AsJson, Labels, MoreEmbeddings, StorePath, show
 from cellfeat.errors import CellfeatError
 
 Output = Annotated[Path, typer.Option(help="Folder of the new store.", show_default=False)]
@@ -113,12 +113,14 @@ def export(
     crop_margin: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of the crops, where the store does not tell it.")
     ] = None,
+    labels: Labels = None,
 ) -> None:
     """Write a store's table and embeddings for scanpy, pandas or R, its pictures for scPortrait, or its detections."""
     from cellfeat.store import Store
     from cellfeat.store.export import export
 
-    print(export(Store(store), output, to, embeddings or [], crop_margin))
+    opened = Store(store).with_labels(labels) if labels else Store(store)
+    print(export(opened, output, to, embeddings or [], crop_margin))
 
 
 @command()

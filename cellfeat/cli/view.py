@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import MoreEmbeddings, StorePath
+from cellfeat.cli.options import ConfigFile, Engine, MoreEmbeddings, StorePath
 from cellfeat.errors import CellfeatError
 
 
@@ -27,6 +27,16 @@ def view(
             help="Folder that mdd, resnext or finetune:… was fitted in: shows where it looks; may be given again."
         ),
     ] = None,
+    upload: Annotated[
+        bool,
+        typer.Option(
+            "--upload", help="Pictures can be sent, to be named by the first --fitted; nothing of them is kept."
+        ),
+    ] = False,
+    weights: Annotated[str | None, typer.Option(help="With --upload: the detector's checkpoint.")] = None,
+    config_file: ConfigFile = None,
+    engine: Engine = "auto",
+    domain: Annotated[str | None, typer.Option(help="With --upload: laboratory of the pictures; mdd needs it.")] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine CELLFEAT_VIEW_PASSWORD has to be set.")
     ] = "127.0.0.1",
@@ -49,6 +59,8 @@ def view(
     check_password(host, password)
     if beside and annotate:
         raise CellfeatError("--annotate: labels are of one store", "leave out --beside")
+    if upload and not fitted:
+        raise CellfeatError("--upload: no network names the cells", "give the folder of one with --fitted")
     opened = Store(store)
     paths = [store, *(beside or ())]
     files = embeddings or [file for path in paths for file in sorted((path / "embeddings").glob("*.h5"))]
@@ -57,15 +69,28 @@ def view(
     target = log or store / "annotations" / f"{slug(name)}.jsonl"
     written = AnnotationLog(target, opened.digest, cells.labels) if annotate else None
 
+    uploads = None
+    if upload and fitted:
+        from functools import partial
+
+        from cellfeat.view.own_process import OwnProcess
+        from cellfeat.view.uploads import SECONDS, Uploads
+        from cellfeat.workflows.predict import predict
+
+        options = {"reference": opened, "domain": domain, "config_file": config_file, "engine": engine}
+        uploads = Uploads(OwnProcess(partial(predict, method_folder=fitted[0], weights=weights, **options), SECONDS))
+
     def tell(access: Access) -> None:
         print(f"{' and '.join(map(str, paths))}: {len(cells)} cells, {len(files)} embeddings. Ctrl-C ends it.")
         if access.password:
             print(f"Open to everyone who reaches {access.host} and has the password: all crops, labels and metadata.")
             print("Nothing is encrypted: prefer an SSH tunnel to 127.0.0.1, or a proxy with TLS before it.")
         print(f"Labels, flags and notes go to {target}." if annotate else "Nothing can be changed.")
+        if uploads is not None:
+            print("Pictures can be sent: their cells are named, and nothing of them is kept.")
         print(access.link, flush=True)
 
-    serve(cells, host, port, password, tell, written, name)
+    serve(cells, host, port, password, tell, written, name, uploads)
 
 
 @command()

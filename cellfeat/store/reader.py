@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from cellfeat.core.files import digest
 from cellfeat.data.class_tree import ClassTree
+from cellfeat.data.label_table import relabelled
 from cellfeat.errors import CellfeatError
 from cellfeat.store.classes import stored_classes
 from cellfeat.store.fields import whole_images
@@ -47,6 +49,7 @@ class Store:
         self.layout = self.shards.layout
         self._table: pd.DataFrame | None = None
         self._images: pd.DataFrame | None = None
+        self._labels: Path | None = None
 
     def __len__(self) -> int:
         """Number of cells."""
@@ -81,6 +84,20 @@ class Store:
     def digest(self) -> str:
         """Hex SHA-256 over the provenance and the shards' digests: equal digests, equal content."""
         return digest([self.provenance, [shard["sha256"] for shard in self.manifest["shards"]]])
+
+    def with_labels(self, path: str | Path) -> Store:
+        """This store with the labels of a table in place of its own, where it names cells; nothing is written.
+
+        Args:
+            path: A table cell_id,label, as `cellfeat annotate` writes it; see `cellfeat.data.label_table`.
+
+        Raises:
+            CellfeatError: The table is missing or damaged, or is not of this store.
+        """
+        other = copy(self)
+        other._labels, other._table = Path(path), None
+        other._kept_table()  # what may be refused comes first
+        return other
 
     def table(self) -> pd.DataFrame:
         """One row a cell in store order: cell_id, image_id, domain, label, score, x0, y0, x1, y1 (px, original image).
@@ -178,7 +195,8 @@ class Store:
 
     def _kept_table(self) -> pd.DataFrame:
         if self._table is None:
-            self._table = _frame(all_columns(self.shards).cells)
+            stored = _frame(all_columns(self.shards).cells)
+            self._table = stored if self._labels is None else relabelled(stored, self._labels, self.classes)
         return self._table
 
     def _kept_images(self) -> pd.DataFrame:

@@ -28,6 +28,7 @@ Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 MAX_BODY = 1 << 21  # bytes of a request: the numbers of 100,000 cells have less than one MB
+UPLOAD = "/api/upload"  # the one path that takes more, where pictures can be sent at all
 MIN_PASSWORD = 12  # characters: tries are not counted
 # regl compiles its drawing commands with `Function`: its page needs 'unsafe-eval'. No text of a store gets there.
 POLICY = (
@@ -124,10 +125,11 @@ class Guard:
     Args:
         app: The application within.
         access: Who is let in.
+        max_upload: Bytes that `UPLOAD` takes.
     """
 
-    def __init__(self, app: App, access: Access) -> None:
-        self._app, self._access = app, access
+    def __init__(self, app: App, access: Access, max_upload: int = MAX_BODY) -> None:
+        self._app, self._access, self._max_upload = app, access, max_upload
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -157,9 +159,10 @@ class Guard:
                 challenge = (b"www-authenticate", b'Basic realm="cellfeat", charset="UTF-8"')
                 return await _refuse(answer, 401, "A password is needed.", challenge)
             return await _refuse(answer, 403, "Open the link that `cellfeat view` printed: it carries the token.")
-        body = await _body(receive)
+        most = self._max_upload if scope["path"] == UPLOAD else MAX_BODY
+        body = await _body(receive, most)
         if body is None:
-            return await _refuse(answer, 413, f"A request has at most {MAX_BODY} bytes.")
+            return await _refuse(answer, 413, f"A request has at most {most} bytes.")
         scope = {**scope, "cellfeat_user": user}
         await self._app(scope, _once(body, receive), answer)
 
@@ -178,8 +181,8 @@ def _foreign(method: str, headers: dict[str, str], host: str) -> bool:
     return headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
 
 
-async def _body(receive: Any) -> bytes | None:
-    """The whole body of a request, None where it is too large."""
+async def _body(receive: Any, most: int) -> bytes | None:
+    """The whole body of a request, None where it is larger than `most` bytes."""
     parts, size = [], 0
     while True:
         message = await receive()
@@ -187,7 +190,7 @@ async def _body(receive: Any) -> bytes | None:
             return b""
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > MAX_BODY:
+        if size > most:
             return None
         if not message.get("more_body", False):
             return b"".join(parts)

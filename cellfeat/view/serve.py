@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cellfeat.errors import CellfeatError, MissingRequirement, one_line
 from cellfeat.view.annotations import AnnotationLog
 from cellfeat.view.data import Cells
 from cellfeat.view.security import MIN_PASSWORD, Access, is_loopback
+
+if TYPE_CHECKING:
+    from cellfeat.view.uploads import Uploads
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -51,6 +55,7 @@ def serve(
     tell: Callable[[Access], None],
     log: AnnotationLog | None = None,
     user: str = "",
+    uploads: Uploads | None = None,
 ) -> None:
     """Show a store until the process is interrupted.
 
@@ -59,7 +64,7 @@ def serve(
         host, port: Where to listen.
         password: Asked for beyond this machine.
         tell: Called once the server listens.
-        log, user: As of `application`.
+        log, user, uploads: As of `application`.
 
     Raises:
         CellfeatError: `listen` or `check_password` refuses.
@@ -75,7 +80,7 @@ def serve(
     with listen(host, port) as bound:
         access = Access(host, bound.getsockname()[1], "" if is_loopback(host) else password)
         config = uvicorn.Config(
-            application(cells, access, log, user),
+            application(cells, access, log, user, uploads),
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -5,21 +5,24 @@ No part of a request names a file: the page's own files are read when the server
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from cellfeat.errors import CellfeatError
 from cellfeat.view.annotations import MAX_CELLS, MAX_NOTE, AnnotationLog, Kind, Said
 from cellfeat.view.data import Cells
-from cellfeat.view.security import Access, Guard
+from cellfeat.view.security import MAX_BODY, UPLOAD, Access, Guard
+from cellfeat.view.uploads import MAX_BYTES, Uploads
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
-SCRIPTS = ("app", "state", "dom", "plots", "density", "legend", "gallery", "card", "crosstab", "annotate")
+SCRIPTS = ("app", "state", "dom", "plots", "density", "legend", "gallery", "card", "crosstab", "annotate", "upload")
 PAGE = (
     *("index.html", "style.css", "icon.svg", "vendor/regl-scatterplot.js", "vendor/LICENSES.txt"),
     *(f"{name}.js" for name in SCRIPTS),
@@ -28,6 +31,7 @@ KEPT = {"cache-control": "private, max-age=3600"}  # of what does not change whi
 FRESH = {"cache-control": "no-store"}
 
 Row = Annotated[int, Path(ge=0, le=(1 << 31))]
+UploadName = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 
 
 class Save(BaseModel):
@@ -40,7 +44,9 @@ class Save(BaseModel):
     new: bool | Annotated[str, Field(max_length=MAX_NOTE)]
 
 
-def application(cells: Cells, access: Access, log: AnnotationLog | None = None, user: str = "") -> Guard:
+def application(
+    cells: Cells, access: Access, log: AnnotationLog | None = None, user: str = "", uploads: Uploads | None = None
+) -> Guard:
     """The ASGI application that shows a store to those whom `access` lets in.
 
     Args:
@@ -48,14 +54,17 @@ def application(cells: Cells, access: Access, log: AnnotationLog | None = None, 
         access: Who is let in.
         log: Where labels, flags and notes are kept; None: nothing can be written.
         user: Who writes, where the browser names nobody.
+        uploads: What names the cells of pictures that are sent; None: none can be sent.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(CellfeatError, _told)
     _serve_page(app)
-    _serve_cells(app, cells, log is not None)
+    _serve_cells(app, cells, {"annotate": log is not None, "upload": uploads is not None})
     if log is not None:
         _serve_log(app, cells, log, user)
-    return Guard(app, access)
+    if uploads is not None:
+        _serve_uploads(app, uploads)
+    return Guard(app, access, MAX_BYTES if uploads is not None else MAX_BODY)
 
 
 async def _told(request: Any, error: Exception) -> Response:
@@ -78,8 +87,8 @@ def _constant(content: bytes, kind: str) -> Any:
     return answer
 
 
-def _serve_cells(app: FastAPI, cells: Cells, annotate: bool) -> None:
-    description = cells.describe() | {"annotate": annotate}
+def _serve_cells(app: FastAPI, cells: Cells, able: dict[str, bool]) -> None:
+    description = cells.describe() | able
 
     def found(row: int) -> int:
         if row >= len(cells):
@@ -159,6 +168,29 @@ def _serve_log(app: FastAPI, cells: Cells, log: AnnotationLog, owner: str) -> No
     @app.post("/api/undo")
     def undo(request: Request) -> Response:
         return told(log.undo(user(request)), request)
+
+
+def _serve_uploads(app: FastAPI, uploads: Uploads) -> None:
+    @app.post(UPLOAD)
+    async def upload(request: Request) -> Response:
+        """The cells of the picture file that is the body of the request."""
+        told = await run_in_threadpool(uploads.add, await request.body())
+        return JSONResponse(told, headers=FRESH)
+
+    @app.get(UPLOAD + "/{name}")
+    def picture(name: UploadName) -> Response:
+        return _kept(lambda: uploads.picture(name), "image/jpeg")
+
+    @app.get(UPLOAD + "/{name}/{number}")
+    def cell(name: UploadName, number: Row, heat: bool = False) -> Response:
+        return _kept(lambda: uploads.cell(name, number, heat), "image/png")
+
+
+def _kept(make: Callable[[], bytes], kind: str) -> Response:
+    try:
+        return Response(make(), media_type=kind, headers=KEPT)
+    except LookupError:
+        raise HTTPException(404, "this picture is no longer there: send it again") from None
 
 
 def _binary(values: np.ndarray) -> Response:

@@ -97,11 +97,8 @@ class Uploads:
             KeyError: The picture is no longer there.
             IndexError: It has no such cell.
         """
-        from cellfeat.reporting.heat_maps import overlay  # brings PyTorch
-
         _, found = self._kept[name]
-        crop = found.crops[number]
-        return png(overlay(crop, found.heat_maps[number]) if heat and found.heat_maps is not None else crop)
+        return png(found.overlay(number) if heat else found.crops[number])
 
 
 def _decoded(content: bytes) -> np.ndarray:

@@ -105,7 +105,7 @@ class Comparison:
     def __init__(self, config: CompareConfig, text: str = "") -> None:
         self.config, self.text, self.output = config, text, config.output
         self.methods = {entry.title: build(entry.method, entry.config) for entry in config.methods}  # faults come first
-        self.store = Store(config.store)
+        self.store = Store(config.store).with_labels(config.labels) if config.labels else Store(config.store)
         self.table, self.tree = self.store.table(), config.evaluation.tree(self.store.classes)
         given = read_split(config.split) if config.split else None
         self.split, _ = complete_split(self.table, given, config.evaluation)
@@ -262,7 +262,12 @@ class Comparison:
             "weights": sha256_file(weights) if weights else None,
             "store": self.store.digest,
             "split": digest(self.part.tolist()),
+            **self._labels(),
         }
+
+    def _labels(self) -> dict[str, str]:
+        """The digest of the labels that are given; nothing where there are none, as in records made before."""
+        return {"labels": sha256_file(self.config.labels)} if self.config.labels else {}
 
     def _judged(self) -> tuple[pd.DataFrame, pd.Series, EvaluationConfig, ClassTree]:
         return self.table, self.split, self.config.evaluation, self.tree
@@ -274,6 +279,7 @@ class Comparison:
         if self.config.evaluation.classes:
             options["classes"] = sha256_file(self.config.evaluation.classes)
         wanted = {**inputs, "evaluation": options, "store": self.store.digest, "split": digest(self.part.tolist())}
+        wanted |= self._labels()
         found = read_json(path) if path.is_file() else {}
         if found.get("inputs") != wanted:
             found = {"inputs": wanted, **make()}

@@ -51,6 +51,7 @@ class CompareConfig(BaseModel):
         adapt: Domain that a method which adapts sees without labels: all its cells, or its train part where it is also
             tested. None: the train part of the tested domain, one fit for each.
         split: A split.csv to keep to; None splits the store.
+        labels: Labels to learn from and to score by in place of the store's: a table cell_id,label of `annotate`.
         evaluation: How to score, by protocols `paper` and `shared`. Its `runs` is also the number of seeds of a random
             method.
         same_site: Our domain's name to a publication's where both come from the same place.
@@ -65,6 +66,7 @@ class CompareConfig(BaseModel):
     anchor: str | None = None
     adapt: str | None = None
     split: Path | None = None
+    labels: Path | None = None
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig(protocols=["paper", "shared"]))
     same_site: dict[str, str] = Field(default_factory=dict)
 

@@ -4,11 +4,13 @@ import pickle
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_helpers import SHAPE, image, smear, write
 
+from cellfeat.cli import main
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store, shards
 
@@ -119,6 +121,27 @@ def test_digest_follows_the_content(tmp_path, path):
 
 def read_some(store, rows):
     return store.read("features", rows), store.shards._pid
+
+
+def test_labels_of_a_table_take_the_place_of_the_stores(path, tmp_path):
+    """In everything that asks the store: what it reads, what is learned from it, what is exported."""
+    store = Store(path)
+    cells = store.table()["cell_id"]
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"cell_id,label\n{cells[3]},eosinophil\n{cells[5]},\n")
+    other = pickle.loads(pickle.dumps(store.with_labels(labels)))
+    assert other.table()["label"][[3, 5]].tolist() == ["eosinophil", ""]
+    assert other.select(label="eosinophil").tolist() == [3]
+    kept = [k for k in range(len(store)) if k not in (3, 5)]
+    assert other.table()["label"][kept].tolist() == store.table()["label"][kept].tolist()
+    assert other.digest == store.digest  # its embeddings are still of it
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(path), "--labels", str(labels), "--output", str(tmp_path / "cells.csv")])
+    assert ended.value.code == 0
+    assert pd.read_csv(tmp_path / "cells.csv").set_index("cell_id").loc[cells[3], "cell_type"] == "eosinophil"
+    labels.write_text("cell_id,label\nnobody,blast\n")
+    with pytest.raises(CellfeatError, match=r"labels\.csv must be of this store"):
+        store.with_labels(labels)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

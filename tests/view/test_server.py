@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import shutil
 from importlib.resources import files
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 from store_helpers import change
 from view_names import ACCESS, HOSTILE
@@ -16,7 +19,10 @@ from view_names import ACCESS, HOSTILE
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
 from cellfeat.view.data import Cells
+from cellfeat.view.security import MAX_BODY
 from cellfeat.view.server import PAGE, application
+from cellfeat.view.uploads import MAX_BYTES, Uploads
+from cellfeat.workflows.predict import Prediction
 
 STATIC = files("cellfeat.view") / "static"
 
@@ -159,3 +165,72 @@ def test_labels_flags_and_notes_are_saved_and_undone(view_cells, view_log):
     client.headers["origin"] = "http://evil.example"
     assert save([1], "label", "blast").status_code == 403
     assert view_log.path.read_bytes() == before
+
+
+def halves(rgb):
+    """A predictor for tests of what surrounds one: the left and the right half of a picture are cells."""
+    height, width = rgb.shape[:2]
+    table = pd.DataFrame({"x0": [0, width / 2], "y0": 0, "x1": [width / 2, width], "y1": height, "score": [0.9, 0.8]})
+    table["predicted"], table["probability"] = ["blast", HOSTILE], [0.75, 0.5]
+    crops = np.stack([rgb[:8, :8], rgb[:8, -8:]])
+    probabilities, heat = np.float32([[0.75, 0.25], [0.5, 0.5]]), np.ones((2, 8, 8), np.float32)
+    near, away = np.array([[3, 1], [2, 0]]), np.float32([[0.5, 1], [0, 2]])
+    return Prediction(table, ("blast", HOSTILE), probabilities, crops, crops[..., 0] > 9, heat, near, away)
+
+
+@pytest.fixture
+def upload_client(view_cells) -> TestClient:
+    client = TestClient(application(view_cells, ACCESS, uploads=Uploads(halves)), base_url="http://127.0.0.1:8765")
+    client.get(ACCESS.link)
+    client.headers["origin"] = "http://127.0.0.1:8765"
+    return client
+
+
+def picture(suffix: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 40, 3), np.uint8)).save(file, suffix)
+    return file.getvalue()
+
+
+def test_a_picture_that_is_sent_comes_back_with_its_cells(upload_client, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    told = upload_client.post("/api/upload", content=picture()).json()
+    assert (told["width"], told["height"], len(told["cells"])) == (40, 20, 2)
+    assert told["cells"][1]["box"] == [20, 0, 40, 20]
+    assert told["cells"][0]["classes"][0] == {"class": "blast", "probability": 0.75}
+    assert told["cells"][0]["neighbours"][0] == {"row": 3, "distance": 0.5}
+    address = f"/api/upload/{told['id']}"
+    assert upload_client.get(address).headers["content-type"] == "image/jpeg"
+    crop, heat = (upload_client.get(f"{address}/1{query}").content for query in ("", "?heat=true"))
+    assert crop.startswith(b"\x89PNG")
+    assert crop != heat
+    assert list(tmp_path.iterdir()) == []  # nothing is kept on the disk
+    for path in (f"{address}/2", "/api/upload/0123456789abcdef", "/api/upload/0123456789abcdef/0"):
+        assert upload_client.get(path).status_code == 404
+    assert upload_client.get("/api/upload/..%2fx").status_code in (404, 422)
+    for _ in range(4):
+        upload_client.post("/api/upload", content=picture())
+    assert upload_client.get(address).status_code == 404  # only the last four are in memory
+
+
+def test_what_is_no_picture_is_told_and_limits_hold(upload_client, view_client):
+    for content in (b"", b"<svg onload='alert(1)'/>", picture()[:-400], b"%!PS\n(x) run"):
+        answer = upload_client.post("/api/upload", content=content)
+        assert answer.status_code == 409
+        assert answer.json()["detail"].startswith("the picture cannot be read: ")
+        assert "/" not in answer.json()["detail"]  # no path of the machine
+    assert upload_client.post("/api/upload", content=bytes(MAX_BYTES + 1)).status_code == 413
+    assert upload_client.post("/api/undo", content=bytes(MAX_BODY + 1)).status_code == 413
+    upload_client.headers["origin"] = "http://evil.example"
+    assert upload_client.post("/api/upload", content=picture()).status_code == 403
+    mine = {"origin": "http://127.0.0.1:8765"}
+    assert view_client.post("/api/upload", content=b"x", headers=mine).status_code == 404  # unless asked for
+    assert view_client.post("/api/upload", content=bytes(MAX_BODY + 1), headers=mine).status_code == 413
+
+
+def test_a_look_at_the_log_costs_little_where_nothing_is_new(view_cells, view_log):
+    client = TestClient(application(view_cells, ACCESS, view_log, "ada"), base_url="http://127.0.0.1:8765")
+    client.get(ACCESS.link)
+    view_log.save("bob", "flag", [view_cells.table["cell_id"][0]], True)
+    assert client.get("/api/annotations?known=0").json()["flag"] == {"0": True}
+    assert client.get("/api/annotations?known=1").json() == {"lines": 1, "user": "ada"}

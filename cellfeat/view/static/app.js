@@ -6,9 +6,10 @@ import * as crosstab from "/static/crosstab.js";
 import * as gallery from "/static/gallery.js";
 import * as legend from "/static/legend.js";
 import * as plots from "/static/plots.js";
+import * as upload from "/static/upload.js";
 import { change, listed, listen, select, shown, start, state, store, tell } from "/static/state.js";
 
-const PANELS = { cells: gallery.show, card: card.show, table: crosstab.show };
+const PANELS = { cells: gallery.show, card: card.show, table: crosstab.show, upload: upload.show };
 const IN_PANEL = ["said", "cell", "tab", "outline", "order", "highest", "page", "across", "down", "filters"];
 const MOVES = { "Shift+ArrowLeft": [-0.2, 0], "Shift+ArrowRight": [0.2, 0], "Shift+ArrowUp": [0, 0.2], "Shift+ArrowDown": [0, -0.2] };
 let lasso = false;
@@ -79,6 +80,7 @@ function controls() {
   byId("all").onclick = () => select(shown);
   byId("clear").onclick = () => select([]);
   byId("help").onclick = () => byId("keys").showModal();
+  byId("tab-upload").hidden = !store.upload;
   for (const tab of byId("tabs").children) tab.onclick = () => change({ tab: tab.dataset.tab });
   byId("keys").append(el("h2", {}, "Keys"), el("table", {}, el("tbody", {}, ...KEYS.map(([keys, does]) => el("tr", {}, el("th", {}, keys), el("td", {}, does))))),
     el("form", { method: "dialog" }, el("button", {}, "Close")));

@@ -174,7 +174,7 @@ function readAddress() {
   state.colour = Math.max(0, find(parts.get("colour")));
   state.cell = whole("cell", store.cells, -1);
   state.outline = parts.get("outline") === "1";
-  state.tab = ["cells", "card", "table"].includes(parts.get("tab")) ? parts.get("tab") : "cells";
+  state.tab = ["cells", "card", "table", ...(store.upload ? ["upload"] : [])].includes(parts.get("tab")) ? parts.get("tab") : "cells";
   state.highest = parts.has("highest");
   state.order = find(parts.get("highest") ?? parts.get("lowest"));
   if (state.order >= 0 && !store.columns[state.order].number) state.order = -1;
