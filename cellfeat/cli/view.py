@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,7 +77,7 @@ def view(
         from cellfeat.view.uploads import SECONDS, Uploads
         from cellfeat.workflows.predict import predict
 
-        options = {"reference": opened, "domain": domain, "config_file": config_file, "engine": engine}
+        options: dict[str, Any] = {"reference": opened, "domain": domain, "config_file": config_file, "engine": engine}
         uploads = Uploads(OwnProcess(partial(predict, method_folder=fitted[0], weights=weights, **options), SECONDS))
 
     def tell(access: Access) -> None:
