@@ -21,6 +21,7 @@ from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import fit, is_first_process
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.version import __version__
+from cellfeat.data.cards import ModelCard, datasets_of, write_model_card
 from cellfeat.data.split import stratified_split
 
 if TYPE_CHECKING:
@@ -105,12 +106,30 @@ def train_autoencoder(
     if trainer.is_global_zero:
         last = module.history[-1]
         save_autoencoder(weights, module.network, run | {"cells": len(train_rows), "metrics": last} | _versions())
+        _write_card(output_dir, store, run, len(train_rows), last)
         record.done()
         log.info(
             f"{weights}: {config.epochs} epochs on {len(train_rows)} cells of {len(domains)} domains "
             f"(anchor {domains[0]}), loss {last['loss']:.4f}, {last['cells_per_second']:.1f} cells/s"
         )
     return weights
+
+
+def _write_card(folder: Path, store: Store, run: dict[str, Any], cells: int, last: dict[str, float | int]) -> None:
+    """MODEL_CARD.md: data, settings, the last epoch's losses."""
+    aligned = ", ".join(run["domains"])
+    facts = {"cells": cells, "domains": aligned, "anchor": run["anchor"], "alignment": run["alignment"]}
+    card = ModelCard(
+        "AE-CFE of white blood cells",
+        "`cellfeat embed STORE --weights autoencoder.safetensors` turns a cell's detector features into 50 numbers.",
+        "image-feature-extraction",
+        datasets_of(store.provenance),
+        run["config"],
+        facts | {"store": store.digest},
+        [("training cells", name, float(value)) for name, value in last.items() if name.endswith("loss")],
+        ["It reads features of the detector that made this store, and no other's.", f"Sites aligned: {aligned}."],
+    )
+    write_model_card(folder, card)
 
 
 def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:

@@ -36,9 +36,14 @@ def check(
     picture: Annotated[
         Path | None, typer.Option(help="Draw some images with the outlines of their reference cells into this PNG.")
     ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Write a card of the dataset here, as the Hugging Face hub takes it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a dataset holds: images, labels, groups, reference cells, and what is not used and why."""
+    from cellfeat.core.files import write_text
+    from cellfeat.data.cards import dataset_card
     from cellfeat.data.catalogue import data_root, dataset_names, open_dataset
     from cellfeat.data.paths import open_paths
     from cellfeat.reporting.dataset_sheet import draw_dataset, examine_dataset
@@ -52,7 +57,10 @@ def check(
             print(line, flush=True)
     if picture:
         found["picture"] = draw_dataset(opened, picture)
-    show(found, [f"picture: {picture}"] if picture else [], as_json)
+    if card:
+        write_text(card, dataset_card(opened))
+        found["card"] = card
+    show(found, [f"{what}: {found[what]}" for what in ("picture", "card") if what in found], as_json)
 
 
 @command()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import AsJson, ConfigFile, Engine, KeyValues, show
+from cellfeat.cli.options import AsJson, ConfigFile, Engine, KeyValues, Log, show
 
 
 @command(key_values=True, interrupted="run the same command with --resume: it continues from the last checkpoint")
@@ -22,14 +22,17 @@ def train_net(
     machine_rank: Annotated[int, typer.Option(help="This machine's number among them.")] = 0,
     dist_url: Annotated[str, typer.Option(help="Where machines meet: tcp://HOST:PORT.")] = "auto",
     engine: Engine = "auto",
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Train or evaluate a detector (Detectron2's arguments)."""
+    from cellfeat.core.tracking import tracker, tracking
     from cellfeat.detection.train_net import scores_table, train_net
 
     machines = (num_machines, machine_rank, dist_url)
     config = Path(config_file) if config_file else None
-    scores = train_net(config, opts or [], resume, eval_only, num_gpus, engine, *machines)
+    with tracking(*tracker(log)):
+        scores = train_net(config, opts or [], resume, eval_only, num_gpus, engine, *machines)
     show(scores, [scores_table(scores)], as_json)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cellfeat.cli.command import AGAIN, CONTINUES, command
-from cellfeat.cli.options import AsJson, ConfigFile, Engine, Labels, StorePath, show
+from cellfeat.cli.options import AsJson, ConfigFile, Engine, Labels, Log, StorePath, show
 from cellfeat.cli.writing import one_writer
 from cellfeat.errors import CellfeatError
 
@@ -26,13 +26,15 @@ def train_ae(
     store: StorePath,
     settings: Any,
     output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("autoencoder"),
+    log: Log = None,
 ) -> None:
     """Train AE-CFE on a store, without labels; run again after an interruption, it continues."""
     from cellfeat.autoencoder import train_autoencoder
+    from cellfeat.core.tracking import tracker, tracking
     from cellfeat.store import Store
 
     opened = Store(store)
-    with one_writer(output):
+    with one_writer(output), tracking(*tracker(log)):
         print(train_autoencoder(opened, output, settings))
 
 
@@ -61,8 +63,10 @@ def embed(
     ] = None,
     split: Annotated[Path | None, typer.Option(help="split.csv: methods that learn see its train part only.")] = None,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of aecfe; bf16 is faster.")] = "fp32",
+    log: Log = None,
 ) -> None:
     """Embed every cell of a store; without --method and --weights by the built-in embedding."""
+    from cellfeat.core.tracking import tracker, tracking
     from cellfeat.data.cell_ids import parts_of
     from cellfeat.data.split import read_split, stratified_split
     from cellfeat.methods import build
@@ -82,7 +86,7 @@ def embed(
     part = read_split(split) if split else stratified_split(table)
     rows = (parts_of(part, table["cell_id"]) == "train").nonzero()[0]
     fitted = target.with_suffix("")
-    with one_writer(fitted):
+    with one_writer(fitted), tracking(*tracker(log)):
         print(embed_with(chosen, opened, rows, fitted, target))
 
 

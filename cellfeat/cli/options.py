@@ -35,6 +35,10 @@ Engine = Annotated[
     typer.Option(help="auto takes Detectron2 where it can be imported."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Log = Annotated[
+    Literal["tensorboard"] | None,
+    typer.Option("--log", help="Where losses go besides: tensorboard writes into the folder of each training."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and say what would be done; nothing is written.")
 ]

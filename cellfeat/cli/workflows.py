@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import AsJson, ConfigFile, DryRun, Engine, FromStage, show
+from cellfeat.cli.options import AsJson, ConfigFile, DryRun, Engine, FromStage, Log, show
 from cellfeat.errors import CellfeatError
 
 
@@ -32,16 +32,19 @@ def run(
     ],
     start: FromStage = None,
     dry_run: DryRun = False,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a pipeline from images to a report; stages that are already done are skipped."""
+    from cellfeat.core.tracking import tracker, tracking
     from cellfeat.workflows.pipeline import plan_pipeline, run_pipeline
 
     if dry_run:
         stages = plan_pipeline(pipeline, start)
         show(stages, (f"{stage['stage']:12} {stage['state']:10} {stage['work']}" for stage in stages), as_json)
         return
-    report = run_pipeline(pipeline, start)
+    with tracking(*tracker(log)):
+        report = run_pipeline(pipeline, start)
     show({"report": report}, [f"report: {report}"], as_json)
 
 
@@ -104,16 +107,19 @@ def compare(
         Path, typer.Argument(help="Comparison YAML; `cellfeat schema compare` lists its keys.", show_default=False)
     ],
     dry_run: DryRun = False,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Run methods on one store and score them alike: leaderboard and report; results that are there are kept."""
+    from cellfeat.core.tracking import tracker, tracking
     from cellfeat.workflows.comparison import plan_compare, run_compare
 
     if dry_run:
         methods = plan_compare(comparison)
         show(methods, (f"{one['method']:24} {one['state']}" for one in methods), as_json)
         return
-    report = run_compare(comparison)
+    with tracking(*tracker(log)):
+        report = run_compare(comparison)
     show({"report": report}, [f"report: {report}"], as_json)
 
 

@@ -20,6 +20,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from cellfeat.core.precision import usable
 from cellfeat.core.progress import Progress
 from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint
+from cellfeat.core.tracking import callbacks as callbacks_to_call
+from cellfeat.core.tracking import track
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ def fit(
                 *callbacks,
                 ModelCheckpoint(checkpoints, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
                 _Progress(title, epochs, cells),
+                *([_Tracked(checkpoints.parent)] if callbacks_to_call() else []),
             ],
             plugins=[WholeCheckpoints()],
             use_distributed_sampler=False,
@@ -196,6 +199,31 @@ class _Progress(Callback):
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
+
+
+class _Tracked(Callback):
+    """Hands on the mean loss of each epoch, and the module's own `history` of it where it keeps one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._epoch = folder, 0
+        self._losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, _: int) -> None:
+        self._epoch = trainer.current_epoch
+        self._losses.append(float(outputs["loss"]))
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._hand_on(trainer, pl_module)  # the epoch before: at its end its history is not written yet
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._hand_on(trainer, pl_module)
+
+    def _hand_on(self, trainer: lightning.Trainer, module: Any) -> None:
+        if self._losses and trainer.is_global_zero:
+            last = (getattr(module, "history", None) or [{}])[-1]
+            further = {name: value for name, value in last.items() if name != "epoch"}
+            track(self._folder, self._epoch, {"loss": sum(self._losses) / len(self._losses)} | further)
+        self._losses.clear()
 
 
 @contextmanager

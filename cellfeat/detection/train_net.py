@@ -12,12 +12,13 @@ from fvcore.common.config import CfgNode
 
 from cellfeat.core.files import read_json, write_json
 from cellfeat.core.lock import FolderLock
+from cellfeat.data.cards import ModelCard, write_model_card
 from cellfeat.detection.build import build_detector, choose_engine
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
 from cellfeat.detection.classes import class_names, with_classes
 from cellfeat.detection.coco_evaluation import METRICS, Scores, evaluate_dataset
 from cellfeat.detection.config import find_config, load_config
-from cellfeat.detection.run_folder import SCORES, check_folder
+from cellfeat.detection.run_folder import FINAL, SCORES, check_folder
 from cellfeat.errors import CellfeatError
 
 
@@ -87,7 +88,10 @@ def train(
     if processes.machine_rank == 0 and check_folder(cfg, resume):
         return read_json(Path(cfg.OUTPUT_DIR) / SCORES)
     if choose_engine(engine) == "detectron2":
-        return _launch(cfg, processes, data_root, resume=resume)
+        scores = _launch(cfg, processes, data_root, resume=resume)
+        if processes.machine_rank == 0:
+            _write_card(cfg, "detectron2", scores, data_root)
+        return scores
     if (number := processes.a_machine * processes.machines) > 1:
         raise CellfeatError(
             f"--num-gpus {processes.a_machine}: the torchvision engine trains on one device, not {number}; use 0 or 1"
@@ -97,7 +101,9 @@ def train(
     trainer = Trainer(cfg, data_root)
     if resume:
         trainer.resume()
-    return trainer.train()
+    scores = trainer.train()
+    _write_card(cfg, "torchvision", scores, data_root)
+    return scores
 
 
 def evaluate(
@@ -116,6 +122,29 @@ def evaluate(
     scores = {name: evaluate_dataset(detector, name, **options) for name in cfg.DATASETS.TEST}
     write_json(Path(cfg.OUTPUT_DIR) / SCORES, scores)
     return scores
+
+
+def _write_card(cfg: CfgNode, engine: str, scores: dict[str, Scores], data_root: Path | None) -> None:
+    classes = class_names(cfg)
+    metrics = [
+        (dataset, f"{kind}_{name}", float(value))
+        for dataset, kinds in scores.items()
+        for kind, values in kinds.items()
+        for name, value in values.items()
+        if value is not None
+    ]
+    card = ModelCard(
+        "Mask R-CNN of white blood cells" if cfg.MODEL.MASK_ON else "Faster R-CNN of white blood cells",
+        f"`{FINAL}` has Detectron2's parameter names; config.yaml is its config. "
+        f"`cellfeat dump IMAGES --weights {FINAL}` finds cells with it.",
+        "object-detection",
+        list(cfg.DATASETS.TRAIN),
+        {key: cfg[key] for key in ("INPUT", "SOLVER", "SEED")},
+        {"engine": engine, "started from": cfg.MODEL.WEIGHTS or "random weights", "classes": ", ".join(classes)},
+        metrics,
+        ["It knows cells of the sizes, magnifications and densities of its training images."],
+    )
+    write_model_card(Path(cfg.OUTPUT_DIR), card, data_root)
 
 
 def scores_table(scores: dict[str, Scores]) -> str:

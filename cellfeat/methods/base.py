@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from cellfeat.core.files import digest, sha256_file
+from cellfeat.data.cards import MODEL_CARD, ModelCard, datasets_of, write_model_card
 from cellfeat.errors import MissingRequirement, MissingWeights
 from cellfeat.store import write_embeddings, write_predictions
 
@@ -137,6 +138,7 @@ def embed_with(method: EmbeddingMethod, store: Store, rows: np.ndarray, folder: 
     """
     demand(method, store, rows)
     method.fit(store, rows, folder)
+    _write_card(method, store, rows, folder)
     return write_embedded(method, store, folder, output)
 
 
@@ -172,6 +174,7 @@ def predict_with(
     """
     demand(method, store, rows)
     method.fit(store, rows, folder, target_rows if method.adapts else target_rows[:0])
+    _write_card(method, store, rows, folder)
     classes, probabilities = method.predict(store, test_rows, folder)
     cell_id = store.table()["cell_id"].to_numpy()[test_rows]
     write_predictions(output, cell_id, classes, probabilities, _attributes(method, store, folder))
@@ -182,9 +185,32 @@ def predict_with(
 def _attributes(method: Any, store: Store, folder: Path) -> dict[str, Any]:
     config = json.dumps(method.config.model_dump(mode="json"), sort_keys=True)
     further = method.provenance(folder) if hasattr(method, "provenance") else {}
-    weights = [sha256_file(path) for path in sorted(folder.rglob("*.safetensors"))]
+    weights = [sha256_file(path) for path in _fitted(folder)]
     fitted = {"fitted_sha256": digest(weights) if weights else ""}  # which vectors can be compared
     return {"method": method.name, "config": config, "store_digest": store.digest} | fitted | further
+
+
+def _fitted(folder: Path) -> list[Path]:
+    """The weights that a method learned."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _write_card(method: Any, store: Store, rows: np.ndarray, folder: Path) -> None:
+    """MODEL_CARD.md beside what a method learned, unless it has one."""
+    if not _fitted(folder) or (folder / MODEL_CARD).exists():
+        return
+    table = store.table().iloc[rows]
+    facts = {"cells": len(rows), "domains": ", ".join(sorted(set(table["domain"]))), "store": store.digest}
+    predicts = method.kind == "prediction"
+    card = ModelCard(
+        f"{method.title}: {method.name}",
+        f"What `cellfeat` learned for its method `{method.name}`; docs/methods.md says what that is.",
+        "image-classification" if predicts else "image-feature-extraction",
+        datasets_of(store.provenance),
+        method.config.model_dump(mode="json"),
+        facts | ({"classes": ", ".join(sorted(set(table["label"])))} if predicts else {}),
+    )
+    write_model_card(folder, card)
 
 
 def _has_masks(store: Store, rows: np.ndarray, looked_at: int = 64) -> bool:

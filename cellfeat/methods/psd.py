@@ -24,6 +24,7 @@ from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import check_finite
 from cellfeat.core.progress import Progress
 from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint, save_tensors
+from cellfeat.core.tracking import track
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.sparse_coding import Learner, PredictiveSparseDecomposition
@@ -169,6 +170,7 @@ class PSD:
                 where = f"{title}, iteration {iteration}: the objective"
                 check_finite(measured["objective"], where, "try another sparsity", cell_id[cells])
                 history.append({"iteration": iteration} | measured)
+                track(folder, iteration, {f"layer{number}/{name}": value for name, value in measured.items()})
                 progress.set_postfix(error=f"{measured['error']:.4f}", nonzero=f"{measured['nonzero']:.1f}")
                 progress.update()
                 if len(history) % CHECKPOINT_EVERY == 0:

@@ -23,7 +23,7 @@ DETECTRON2_NEEDS = "omegaconf hydra-core iopath tensorboard cloudpickle tabulate
 # module: (what it adds, the line that installs it)
 OPTIONS = {
     "detectron2": ("the engine detectron2", DETECTRON2_SOURCES),
-    "tensorboard": ("TensorBoard's view of Detectron2's training", "pip install tensorboard"),
+    "tensorboard": ("--log tensorboard", "pip install tensorboard"),
 }
 
 

@@ -36,6 +36,7 @@ def test_a_run_leaves_weights_card_split_and_metrics(make_store, tmp_path, caplo
     split = pd.read_csv(output_dir / "split.csv")
     assert split["cell_id"].tolist() == store.table()["cell_id"].tolist()
     assert card["cells"] == (split["part"] == "train").sum() < len(store)
+    assert "# AE-CFE" in (output_dir / "MODEL_CARD.md").read_text()
     metrics = pd.read_csv(output_dir / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1]
     assert card["metrics"]["loss"] == pytest.approx(metrics["loss"].iloc[-1])

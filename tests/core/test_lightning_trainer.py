@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cellfeat.core.lightning_trainer import BestEpoch, Stopping, check_finite, fit
+from cellfeat.core.tracking import tracking
 from cellfeat.errors import CannotWrite, CellfeatError, Damaged
 
 
@@ -93,3 +94,15 @@ def test_a_number_that_is_not_finite_names_the_cells():
     check_finite(1.0, "here", "wait", np.array(["a"]))
     with pytest.raises(CellfeatError, match=r"^step 3: the loss is inf; look at these cells or wait: a#0, b#0$"):
         check_finite(float("inf"), "step 3: the loss", "wait", np.array(["a#0", "b#0"]))
+
+
+def test_losses_and_history_are_handed_on(tmp_path):
+    told = []
+    module = Line()
+    module.history = [{"epoch": 0, "score": 0.5, "note": "x"}]
+    with tracking(lambda *numbers: told.append(numbers)):
+        train(tmp_path / "checkpoints", module, 2)
+    assert [(folder, step, set(values)) for folder, step, values in told] == [
+        (tmp_path, 0, {"loss", "score"}),
+        (tmp_path, 1, {"loss", "score"}),
+    ]

@@ -55,7 +55,9 @@ def test_training_leaves_what_detectron2_would(tmp_path, train, settings):
         "model_best.pth",
         "model_final.pth",
         "evaluation.json",
+        "MODEL_CARD.md",
     } <= names
+    assert "site-a@val | bbox_AP50 |" in (folder / "MODEL_CARD.md").read_text()
     assert json.loads((folder / "evaluation.json").read_text()) == scores
     assert scores.keys() == {"site-a@val"}
     assert scores["site-a@val"].keys() == {"bbox", "segm"}

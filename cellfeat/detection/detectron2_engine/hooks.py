@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
+from detectron2.utils.events import EventWriter, get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
+from cellfeat.core.tracking import track
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.data.images import read_rgb
 from cellfeat.detection.classes import class_names
@@ -31,6 +33,20 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
+
+
+class Tracked(EventWriter):
+    """Hands the newest value of each logged number to `cellfeat.core.tracking`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.last = folder, -1
+
+    def write(self) -> None:
+        latest = get_event_storage().latest()
+        fresh = {name: value for name, (value, iteration) in latest.items() if iteration > self.last}
+        if fresh:
+            self.last = max(iteration for _, iteration in latest.values())
+            track(self.folder, self.last, fresh)
 
 
 class PeriodicHook(HookBase, ABC):

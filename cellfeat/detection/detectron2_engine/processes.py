@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.engine import launch
 from torch.multiprocessing import ProcessRaisedException
 
+from cellfeat.core.tracking import Callback, callbacks, tracking
 from cellfeat.data.outside import outside_allowed, outside_paths
 from cellfeat.errors import CellfeatError
 
@@ -35,7 +36,7 @@ def launch_processes(
         CellfeatError: As `main` raised it, in whichever process.
     """
     try:
-        told = (outside_allowed(), main, *arguments)
+        told = (outside_allowed(), callbacks(), main, *arguments)
         launch(_run, number, num_machines, machine_rank, dist_url, told)
     except ProcessRaisedException as error:
         last = str(error).strip().splitlines()[-1]
@@ -44,7 +45,7 @@ def launch_processes(
         raise
 
 
-def _run(outside: bool, main: Callable[..., None], *arguments: Any) -> None:
-    """`main` in a new process, which does not know what the command line allowed."""
-    with outside_paths(outside):
+def _run(outside: bool, called: tuple[Callback, ...], main: Callable[..., None], *arguments: Any) -> None:
+    """`main` in a new process, which does not know what the command line allowed and what is called for numbers."""
+    with outside_paths(outside), tracking(*(() if callbacks() else called)):  # one process of all is this one
         main(*arguments)

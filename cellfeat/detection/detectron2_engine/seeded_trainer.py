@@ -30,7 +30,7 @@ from cellfeat.detection.detectron2_engine.config import to_detectron2_cfg
 from cellfeat.detection.detectron2_engine.datasets import reference_cells, register_datasets
 from cellfeat.detection.detectron2_engine.engine import Detectron2Detector, new_model
 from cellfeat.detection.detectron2_engine.evaluation import coco_evaluator, test_loader, to_scores
-from cellfeat.detection.detectron2_engine.hooks import BestCheckpointer, PredictedMasks, ValidationLoss
+from cellfeat.detection.detectron2_engine.hooks import BestCheckpointer, PredictedMasks, Tracked, ValidationLoss
 from cellfeat.detection.detectron2_engine.training_loader import to_detectron2_batch, training_loader
 from cellfeat.detection.device import autocast
 from cellfeat.detection.run_folder import DIVERGED, MARKER, SCORES, begin, discard_worthless_best, diverged, mean_ap
@@ -162,7 +162,8 @@ class Trainer(DefaultTrainer):
                 PredictedMasks(cfg, lambda: Detectron2Detector(cfg, model=self._bare_model()), self.data_root),
             ]
         every.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1))
-        return [*every, hooks.PeriodicWriter(self.build_writers(), period=20)]
+        writers = [*self.build_writers(), Tracked(Path(cfg.OUTPUT_DIR))]
+        return [*every, hooks.PeriodicWriter(writers, period=20)]
 
     def _evaluate(self) -> dict[str, Any]:
         self.scores = self.test(self.cfg, self._trainer.model)

@@ -15,6 +15,7 @@ from cellfeat.core.files import write_json, write_text
 from cellfeat.core.precision import usable
 from cellfeat.core.progress import Progress
 from cellfeat.core.tensors import read_torch, save_checkpoint
+from cellfeat.core.tracking import track
 from cellfeat.detection.classes import class_names
 from cellfeat.detection.coco_evaluation import Scores, evaluate_dataset
 from cellfeat.detection.device import autocast, resolve_device
@@ -167,6 +168,7 @@ class Trainer:
         self.output.mkdir(parents=True, exist_ok=True)
         with open(self.output / METRICS, "a", encoding="utf-8") as handle:
             handle.write(json.dumps({"iteration": self.iteration - 1, **values}) + "\n")
+        track(self.output, self.iteration - 1, values)
 
     def _save(self, name: str, **extra: Any) -> None:
         # Cloned: a tensor saved in channels_last would load in that layout everywhere.
