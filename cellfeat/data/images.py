@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -259,7 +260,8 @@ def _on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("RGBA")
-    low, high = rgba.getchannel("A").getextrema()
+    extrema: Any = rgba.getchannel("A").getextrema()  # of one channel
+    low, high = extrema
     if low == high:
         if high < 255:
             _say("an alpha channel of one value below 255 everywhere is left out, the colours count")
