@@ -16,7 +16,7 @@ DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"] 
 VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
 APP = [*EXPLAIN, "streamlit>=1.36"]  # for examples/streamlit_app.py
 TEST = [*EXPORT, *EXPLAIN, *SLIDES, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
-TEST += ["pycytominer>=1.2", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
+TEST += ["pycytominer>=1.2", "pytest>=9", "pytest-xdist>=3.6", "ruff>=0.6"]
 TEST += ["tensorboard>=2.16", "tifffile>=2024.1"]  # what --log wrote is read; a small slide is written
 TEST += ["scikit-image>=0.22", "torchmetrics>=1.4"]  # what SSIM is compared with
 

@@ -95,3 +95,8 @@ def change(path, edit, sign=True):
         manifest = read_manifest(path)
         manifest["shards"][0]["sha256"] = sha256_file(path / SHARD)
         write_manifest(path, manifest)
+
+
+def read_some(store, rows):
+    """Features, and the process that read them; here and not in a test, so that a spawned process can import it."""
+    return store.read("features", rows), store.shards._pid

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_helpers import SHAPE, image, smear, write
+from store_helpers import SHAPE, image, read_some, smear, write
 
 from cellfeat.cli import main
 from cellfeat.errors import CellfeatError
@@ -117,10 +117,6 @@ def test_digest_follows_the_content(tmp_path, path):
     again = write(tmp_path / "again", smear())
     other = write(tmp_path / "other", smear()[::-1])
     assert Store(again).digest == Store(path).digest != Store(other).digest
-
-
-def read_some(store, rows):
-    return store.read("features", rows), store.shards._pid
 
 
 def test_labels_of_a_table_take_the_place_of_the_stores(path, tmp_path):
