@@ -17,17 +17,18 @@ from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.neighbours import Neighbours
 from cellfeat.evaluation.table import align
 from cellfeat.reporting.palette import CLASSES, method_name
-from cellfeat.store import Store, read_embeddings, read_predictions
+from cellfeat.store import Store, probe, read_embeddings, read_predictions
 from cellfeat.view import columns as make
 from cellfeat.view import review
 from cellfeat.view.columns import Column
 from cellfeat.view.fitted import Fitted
-from cellfeat.view.maps import Map, in_square, map_of
+from cellfeat.view.maps import Map, in_square, kept_at, map_of
 from cellfeat.view.stores import STORE, Stores
 
 NEIGHBOURS = 6  # within the laboratory, and as many across
 MAX_OF_IMAGE = 500  # boxes of one image on a card
 TWIN = 0.3  # IoU from which two boxes of one image, in two stores, are one cell
+QUALITY = 90  # of JPEG, in the gallery; the card's crop is a PNG
 OUTLINE = np.array([255, 221, 0], np.uint8)  # yellow: rare in a stained smear
 
 
@@ -122,6 +123,8 @@ class Cells:
         self._part = np.repeat(range(len(self.stores.parts)), [len(part.store) for part in self.stores.parts])
         self._image = pd.factorize(self.table["image_id"])[0]
         self._size = [_sizes(part.store) for part in self.stores.parts]
+        kept = [kept_at(Path(path)) for path in embeddings]
+        probe.look_at([Path(path) for path in (*embeddings, *kept, *predictions)])  # one child for all files
         self._embeddings = [Embedding(Path(path), self.stores) for path in embeddings]
         _check_methods(embeddings, self._embeddings)
         self._opinions = [Opinion(Path(path), self.stores) for path in predictions]
@@ -159,10 +162,26 @@ class Cells:
 
     def crop(self, row: int, outline: bool) -> bytes:
         """The crop of a cell as PNG, with the outline of its mask or without."""
-        picture = self.stores.read("crops", row)
-        if outline:
-            picture = np.where(_edge(self.stores.read("masks", row))[..., None], OUTLINE, picture)
-        return png(picture)
+        return png(self._crops([row], outline)[0])
+
+    def sheet(self, rows: Sequence[int], outline: bool) -> bytes:
+        """The crops of cells side by side as JPEG, all of the size of the first one's."""
+        parts = {int(self._part[row]) for row in rows}
+        side = self.stores.part_of(rows[0]).store.layout.crop_size
+        if len({self.stores.parts[part].store.layout.crop_size for part in parts}) == 1:
+            crops = self._crops(rows, outline)
+        else:
+            crops = np.stack([_resized(self._crops([row], outline)[0], side) for row in rows])
+        file = io.BytesIO()
+        Image.fromarray(np.concatenate(list(crops), axis=1)).save(file, "JPEG", quality=QUALITY)
+        return file.getvalue()
+
+    def _crops(self, rows: Sequence[int], outline: bool) -> np.ndarray:
+        pictures = self.stores.read("crops", rows)
+        if not outline:
+            return pictures
+        masks = self.stores.read("masks", rows)
+        return np.stack([np.where(_edge(mask)[..., None], OUTLINE, one) for one, mask in zip(pictures, masks)])
 
     def heat(self, number: int, row: int) -> dict[str, Any]:
         """Where the `number`-th fitted network looks at a cell, and what it calls it.
@@ -271,6 +290,10 @@ def png(picture: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def _resized(picture: np.ndarray, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((side, side)))
 
 
 def _sizes(store: Store) -> dict[str, tuple[int, int]]:

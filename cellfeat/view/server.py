@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Path, Request, Response
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +31,7 @@ KEPT = {"cache-control": "private, max-age=3600"}  # of what does not change whi
 FRESH = {"cache-control": "no-store"}
 
 Row = Annotated[int, Path(ge=0, le=(1 << 31))]
+Rows = Annotated[str, Query(pattern=r"^\d{1,9}(,\d{1,9}){0,63}$")]
 UploadName = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 
 
@@ -130,6 +131,12 @@ def _serve_cells(app: FastAPI, cells: Cells, able: dict[str, bool]) -> None:
     def heat_picture(number: Row, row: Row) -> Response:
         picture = cells.heat(network(number), found(row))["picture"]
         return Response(picture, media_type="image/png", headers=KEPT)
+
+    @app.get("/api/crops")
+    def crops(rows: Rows, outline: bool = False) -> Response:
+        """The crops of several cells side by side."""
+        numbers = [found(int(row)) for row in rows.split(",")]
+        return Response(cells.sheet(numbers, outline), media_type="image/jpeg", headers=KEPT)
 
     @app.get("/api/crop/{row}")
     def crop(row: Row, outline: bool = False) -> Response:

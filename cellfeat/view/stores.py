@@ -83,10 +83,16 @@ class Stores:
         shown = ", ".join(part.store.digest[:12] for part in self.parts)
         raise CellfeatError(f"{source}: of another store ({digest[:12]}, shown is {shown})", f"{verb} this store")
 
-    def read(self, name: str, row: int) -> np.ndarray:
-        """One cell's row of an array, see `Store.read`."""
-        part = self.part_of(row)
-        return part.store.read(name, [row - part.rows.start])[0]
+    def read(self, name: str, rows: Sequence[int]) -> np.ndarray:
+        """Rows of an array, in any order, see `Store.read`; of stores whose rows have one shape."""
+        array = np.asarray(rows)
+        found: list[np.ndarray | None] = [None] * len(array)
+        for part in self.parts:
+            own = np.flatnonzero((array >= part.rows.start) & (array < part.rows.stop))
+            if len(own):
+                for at, values in zip(own, part.store.read(name, array[own] - part.rows.start)):
+                    found[at] = values
+        return np.stack([values for values in found if values is not None])
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -9,12 +9,11 @@ import shutil
 from importlib.resources import files
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 from store_helpers import change
-from view_names import ACCESS, HOSTILE
+from view_names import ACCESS, HOSTILE, halves
 
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
@@ -22,7 +21,6 @@ from cellfeat.view.data import Cells
 from cellfeat.view.security import MAX_BODY
 from cellfeat.view.server import PAGE, application
 from cellfeat.view.uploads import MAX_BYTES, Uploads
-from cellfeat.workflows.predict import Prediction
 
 STATIC = files("cellfeat.view") / "static"
 
@@ -84,6 +82,10 @@ def test_columns_and_maps_are_little_endian(view_client, view_cells):
         ("/api/cell/-1", 422),
         ("/api/cell/9999999999999999999999", 422),
         ("/api/crop/1e1", 422),
+        ("/api/crops?rows=0,16", 404),
+        ("/api/crops?rows=0,", 422),
+        ("/api/crops?rows=" + ",".join(["0"] * 65), 422),
+        ("/api/heat/0/0", 404),
         ("/api/crop/..%2f..%2fmanifest.json", 404),
         ("/static/../data.py", 404),
         ("/static/..%2fdata.py", 404),
@@ -107,6 +109,33 @@ def test_crops_are_pictures(view_client):
         assert answer.headers["content-type"] == "image/png"
         assert answer.content.startswith(b"\x89PNG")
     assert view_client.post("/api/crop/0", headers={"origin": ACCESS.link.split("/?")[0]}).status_code == 405
+
+
+def test_crops_come_side_by_side_in_the_order_asked_for(view_client, view_cells):
+    rows = [9, 2, 2, 14]
+    answer = view_client.get("/api/crops", params={"rows": ",".join(map(str, rows))})
+    assert answer.headers["content-type"] == "image/jpeg"
+    sheet = np.asarray(Image.open(io.BytesIO(answer.content)))
+    crops = np.concatenate(list(view_cells.stores.read("crops", rows)), axis=1)
+    assert sheet.shape == crops.shape
+    assert np.corrcoef(sheet.ravel(), crops.ravel())[0, 1] > 0.8  # JPEG of noise
+    np.testing.assert_array_equal(crops[:, 16:32], crops[:, 32:48])
+    outlined = view_client.get("/api/crops", params={"rows": "9", "outline": True})
+    assert outlined.content != view_client.get("/api/crops", params={"rows": "9"}).content
+
+
+def test_a_shard_that_is_overwritten_while_the_page_is_open_is_told(view_store, tmp_path):
+    path = tmp_path / "store"
+    shutil.copytree(view_store.path, path, ignore=shutil.ignore_patterns("embeddings", ".index.npz"))
+    client = TestClient(application(Cells(Store(path)), ACCESS), base_url="http://127.0.0.1:8765")
+    client.get(ACCESS.link)
+    assert client.get("/api/crop/0").status_code == 200
+    shard = path / "shards" / "part-00000.h5"
+    shard.write_bytes(shard.read_bytes())  # as many bytes, at another time
+    for address in ("/api/crop/0", "/api/crops?rows=0,1"):
+        answer = client.get(address)
+        assert answer.status_code == 409
+        assert "was changed after the store was opened" in answer.json()["detail"]
 
 
 def test_a_forged_store_is_refused_before_anything_is_shown(view_store, tmp_path):
@@ -165,17 +194,6 @@ def test_labels_flags_and_notes_are_saved_and_undone(view_cells, view_log):
     client.headers["origin"] = "http://evil.example"
     assert save([1], "label", "blast").status_code == 403
     assert view_log.path.read_bytes() == before
-
-
-def halves(rgb):
-    """A predictor for tests of what surrounds one: the left and the right half of a picture are cells."""
-    height, width = rgb.shape[:2]
-    table = pd.DataFrame({"x0": [0, width / 2], "y0": 0, "x1": [width / 2, width], "y1": height, "score": [0.9, 0.8]})
-    table["predicted"], table["probability"] = ["blast", HOSTILE], [0.75, 0.5]
-    crops = np.stack([rgb[:8, :8], rgb[:8, -8:]])
-    probabilities, heat = np.float32([[0.75, 0.25], [0.5, 0.5]]), np.ones((2, 8, 8), np.float32)
-    near, away = np.array([[3, 1], [2, 0]]), np.float32([[0.5, 1], [0, 2]])
-    return Prediction(table, ("blast", HOSTILE), probabilities, crops, crops[..., 0] > 9, heat, near, away)
 
 
 @pytest.fixture

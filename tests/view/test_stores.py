@@ -42,7 +42,7 @@ def test_cells_of_both_have_their_columns_maps_crops_and_neighbours(two, tmp_pat
     assert [by_name["group"].names[code] for code in by_name["group"].values] == [""] * 8 + ["p1", "p2", "p3"]
     assert [one.name for one in cells.maps] == ["m of a/store", "m of b/store"]
     for row, (store, local) in {2: (two[0], 2), 9: (two[1], 1)}.items():
-        np.testing.assert_array_equal(cells.stores.read("crops", row), store.read("crops", [local])[0])
+        np.testing.assert_array_equal(cells.stores.read("crops", [row])[0], store.read("crops", [local])[0])
         [found] = cells.card(row)["neighbours"]
         assert found["method"] == cells.maps[0 if row < 8 else 1].name
         others = {one["row"] for one in found["within"] + found["across"]}

@@ -13,7 +13,7 @@ export async function start() {
   stored = (await column(labels)).slice();
   const { names } = store.columns[labels], there = new Set(stored);
   quick = [...names.keys()].filter((code) => names[code] && there.has(code)).slice(0, 9);
-  take(await json("/api/annotations"));
+  if (apply(await json("/api/annotations"))) filter();
   setInterval(() => json(`/api/annotations?known=${said.lines}`).then(take).catch((error) => say(error.message)), LOOK);
 }
 
@@ -80,11 +80,17 @@ async function undo() {
 }
 
 function take(answer) {
-  if (answer.lines === said.lines && said.user) return;
+  if (!apply(answer)) return;
+  filter();
+  tell(new Set(["said", "filters"]));
+}
+
+// What the log says, if it is new.
+function apply(answer) {
+  if (answer.lines === said.lines && said.user) return false;
   Object.assign(said, answer);
   const codes = new Map(store.columns[labels].names.map((name, code) => [name, code])), now = stored.slice();
   for (const [row, name] of Object.entries(said.label)) now[row] = codes.get(name) ?? now[row];
   values[labels] = now;
-  filter();
-  tell(new Set(["said", "filters"]));
+  return true;
 }

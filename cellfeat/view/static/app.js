@@ -53,11 +53,8 @@ async function showPanel() {
 async function update(what, from) {
   if (what.has("a")) await plots.show("a");
   if (what.has("b")) await plots.show("b");
-  if (what.has("said")) await plots.paintAll();
-  if (what.has("colour")) {
-    byId("colour").value = String(state.colour);
-    await plots.paintAll();
-  }
+  if (what.has("colour")) byId("colour").value = String(state.colour);
+  if (!what.has("a") && (what.has("said") || what.has("colour"))) await plots.paintAll();
   if (what.has("filters")) plots.filterAll();
   if (what.has("selection") || what.has("filters")) plots.mark(from);
   if (["colour", "filters", "selection", "said"].some((name) => what.has(name))) await legend.show();
@@ -112,6 +109,6 @@ listen((what, from) => {
   last = last.then(() => update(what, from)).catch((error) => say(`Something went wrong: ${error.message}`));
 });
 await annotate.start();
-tell(new Set(["a", "b", "colour", "tab"]));
+tell(new Set(["a", "b", "colour", "tab"])); // all is drawn once
 await last;
 document.body.dataset.ready = "true";

@@ -1,7 +1,7 @@
 // Everything about one cell: crop, place in its image, values, predictions, nearest neighbours.
 import { el, svg } from "/static/dom.js";
 import { change, json, said, state, store, values } from "/static/state.js";
-import { crop, outlineButton, tile } from "/static/gallery.js";
+import { crop, outlineButton, tiles } from "/static/gallery.js";
 
 const WIDE = 180; // px of the picture of the image's frame
 
@@ -40,7 +40,7 @@ function heat(row, number) {
 
 function twins(found) {
   return el("section", {}, el("h3", {}, "The same cell in the other store, with the overlap of the boxes"),
-    el("div", { className: "tiles" }, ...found.map(({ row, store: name, iou }) => tile(row, `${name}, ${iou}`))));
+    tiles(found.map(({ row }) => row), (k) => `${found[k].store}, ${found[k].iou}`));
 }
 
 function place({ row, image, boxes, image_id }) {
@@ -78,7 +78,6 @@ function prediction({ method, classes }) {
 
 function neighbours({ within, across, method }) {
   const line = (title, cells) => el("div", {}, el("h4", {}, title),
-    cells.length ? el("div", { className: "tiles" }, ...cells.map(({ row, distance }) => tile(row, `${distance.toPrecision(3)}`)))
-      : el("p", {}, "none"));
+    cells.length ? tiles(cells.map(({ row }) => row), (k) => cells[k].distance.toPrecision(3)) : el("p", {}, "none"));
   return el("section", {}, el("h3", {}, `Nearest by ${method}`), line("in its laboratory, with distance", within), line("in other laboratories", across));
 }

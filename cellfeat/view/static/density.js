@@ -1,7 +1,7 @@
-// A map of very many cells: how many lie at each place, and their mean colour, drawn without WebGL.
+// A map of many cells: how many lie at each place, and their mean colour, drawn without WebGL.
 // It has the part of regl-scatterplot's interface that plots.js uses.
 
-const SIDE = 2; // px of a place
+const SIDES = [[20000, 2], [2000, 4], [0, 7]]; // more cells in view than this: px of a place, as points are sized
 const REACH = 5; // px within which the pointer finds a cell
 const FADED = 0.18; // of what is not selected, where something is
 
@@ -24,9 +24,9 @@ export default function createDensity({ canvas }) {
 
   function paint() {
     waiting = false;
-    const [width, height] = size(), w = Math.ceil(width / SIDE), h = Math.ceil(height / SIDE);
+    const [width, height] = size(), side = sideOf(width, height), w = Math.ceil(width / side), h = Math.ceil(height / side);
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-    const sums = new Float32Array(4 * w * h), scale = unit() / SIDE;
+    const sums = new Float32Array(4 * w * h), scale = unit() / side;
     const left = w / 2 - target[0] * scale, top = h / 2 + target[1] * scale;
     for (let k = 0; k < x.length; k++) {
       if (passes && !passes[k]) continue;
@@ -51,11 +51,19 @@ export default function createDensity({ canvas }) {
     small.getContext("2d").putImageData(picture, 0, 0);
     pen.clearRect(0, 0, width, height);
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(small, 0, 0, w * SIDE, h * SIDE);
+    pen.drawImage(small, 0, 0, w * side, h * side);
     if (line) {
       pen.strokeStyle = "#0072b2";
       pen.stroke(path(line, true));
     }
+  }
+
+  function sideOf(width, height) {
+    const wide = width / 2 / unit(), high = height / 2 / unit();
+    let seen = 0;
+    for (let k = 0; k < x.length; k++)
+      if (Math.abs(x[k] - target[0]) <= wide && Math.abs(y[k] - target[1]) <= high && !(passes && !passes[k])) seen++;
+    return SIDES.find(([least]) => seen >= least)[1];
   }
 
   function path(points, close) {

@@ -10,11 +10,31 @@ export function title(row) {
   return [1, 0].map((number) => store.columns[number].shown[values[number][row]]).filter(Boolean).join(", ");
 }
 
-export function tile(row, further = "") {
-  return el("button", {
-    className: "tile", "data-row": String(row), "aria-label": `Cell ${row}: ${title(row)}`,
-    onclick: () => change({ cell: row, tab: "card" }),
-  }, el("img", { src: crop(row), alt: "", loading: "lazy" }), el("span", {}, `${said.flag[row] ? "⚑ " : ""}${further || title(row)}`));
+// Crops side by side in one picture: a request a cell took three times as long.
+export function tiles(rows, further = () => "") {
+  const shown = Array.from(rows, (row, k) => {
+    const crop = el("span", { className: "crop" });
+    crop.style.backgroundSize = `${rows.length * 100}% 100%`;
+    crop.style.backgroundPositionX = rows.length > 1 ? `${(100 * k) / (rows.length - 1)}%` : "0";
+    return el("button", {
+      className: "tile", "data-row": String(row), "aria-label": `Cell ${row}: ${title(row)}`,
+      onclick: () => change({ cell: row, tab: "card" }),
+    }, crop, el("span", {}, `${said.flag[row] ? "⚑ " : ""}${further(k) || title(row)}`));
+  });
+  const box = el("div", { className: "tiles", "data-loaded": String(!rows.length) }, ...shown);
+  if (rows.length) fill(box, `/api/crops?rows=${Array.from(rows).join(",")}${state.outline ? "&outline=true" : ""}`);
+  return box;
+}
+
+async function fill(box, address) {
+  const answer = await fetch(address);
+  if (!answer.ok) {
+    const { detail } = await answer.json().catch(() => ({}));
+    return say(detail ?? `The crops did not come (${answer.status}).`);
+  }
+  await answer.blob(); // it is in the browser's cache now
+  for (const crop of box.querySelectorAll(".crop")) crop.style.backgroundImage = `url("${address}")`;
+  box.dataset.loaded = "true";
 }
 
 export function outlineButton() {
@@ -48,7 +68,7 @@ export function show(panel) {
   const turn = (step, text, off) => el("button", { disabled: off, onclick: () => change({ page: state.page + step }) }, text);
   panel.replaceChildren(
     el("div", { className: "bar" }, el("b", {}, `${rows.length.toLocaleString("en")} ${selection.length ? "selected" : "shown"}`), order, outlineButton()),
-    el("div", { className: "tiles" }, ...Array.from(part, (row) => tile(row))),
+    tiles(part),
     el("div", { className: "bar" }, turn(-1, "Previous", state.page === 0), `${state.page + 1} of ${pages}`, turn(1, "Next", state.page >= pages - 1)),
   );
   if (!rows.length) panel.querySelector(".tiles").append("No cell passes the filters.");

@@ -1,7 +1,7 @@
 // A picture of one's own: sent, and shown with every cell that was found, its class, and where the network looked.
 import { el, say, svg } from "/static/dom.js";
 import { change, store } from "/static/state.js";
-import { tile } from "/static/gallery.js";
+import { tiles } from "/static/gallery.js";
 
 const MOST = 32 * 2 ** 20; // bytes, as the server takes
 let found = null; // the last answer, and the name of its file
@@ -63,7 +63,7 @@ function details() {
     el("table", { className: "facts" }, el("tbody", {}, ...cell.classes.slice(0, 5).map(({ class: name, probability }) =>
       el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, el("meter", { max: 1, value: probability }), ` ${(100 * probability).toFixed(1)} %`))))),
     cell.neighbours.length ? el("section", {}, el("h4", {}, `Nearest cells of ${store.name}, with distance`),
-      el("div", { className: "tiles" }, ...cell.neighbours.map(({ row, distance }) => tile(row, distance.toPrecision(3))))) : null,
+      tiles(cell.neighbours.map(({ row }) => row), (k) => cell.neighbours[k].distance.toPrecision(3))) : null,
   ].filter(Boolean);
 }
 
