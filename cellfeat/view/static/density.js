@@ -3,9 +3,10 @@
 
 const SIDES = [[20000, 2], [2000, 4], [0, 7]]; // more cells in view than this: px of a place, as points are sized
 const REACH = 5; // px within which the pointer finds a cell
-const FADED = 0.18; // of what is not selected, where something is
+const FADED = 1e-4; // weight of what is not selected, where something is: 10,000 cells hide none that is selected
 
 export default function createDensity({ canvas }) {
+  Object.assign(canvas.style, { width: "100%", height: "100%" });
   const pen = canvas.getContext("2d"), listeners = { select: [], deselect: [], pointover: [], pointout: [] };
   const emit = (name, content) => listeners[name].forEach((listener) => listener(content));
   let x = new Float32Array(0), y = x, code = x, colours = [[0, 0, 0]];
@@ -45,7 +46,8 @@ export default function createDensity({ canvas }) {
       const count = sums[at + 3];
       if (!count) continue;
       for (let channel = 0; channel < 3; channel++) data[at + channel] = sums[at + channel] / count;
-      data[at + 3] = 255 * (count < 1 ? 0.25 * count : 0.3 + 0.7 * Math.log1p(count) / full); // a single cell is seen
+      const part = Math.log1p(count < 1 ? count / FADED : count) / full; // a single cell is seen
+      data[at + 3] = 255 * (count < 1 ? 0.08 + 0.17 * Math.min(1, part) : 0.3 + 0.7 * part);
     }
     const small = new OffscreenCanvas(w, h);
     small.getContext("2d").putImageData(picture, 0, 0);
