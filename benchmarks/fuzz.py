@@ -1,6 +1,6 @@
 """Feeds mutated files to every reader: each must end in a value or in one line. Figures for docs/reliability.md.
 
-    python benchmarks/fuzz.py --output fuzz --cases 20000            # every reader
+    python benchmarks/fuzz.py --output fuzz --cases 40000            # every reader: 10^6 cases
     python benchmarks/fuzz.py --output fuzz --cases 100000 pickle    # one of them
 
 Case k of a reader is always the same one: its seed file, its mutations and so its content follow from k. The counts lie
@@ -26,6 +26,7 @@ import traceback
 import zlib
 from collections import Counter
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 
 from docs_page import put
@@ -37,7 +38,7 @@ from cellfeat.errors import CellfeatError
 SECONDS = 20  # of processor time a case
 WAITS = 600  # seconds of wall-clock time a case, which may wait for other work on the machine
 MEMORY = 6 << 30  # bytes of address space of a child
-BATCH = 500  # cases of one child
+BATCH = 2000  # cases of one child
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 1 << 15, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1]
 
 
@@ -109,6 +110,8 @@ def case(reader: Reader, seeds: list[bytes], number: int) -> bytes:
 
 def run(reader: Reader, first: int, count: int, found: Path) -> Counter:
     """Run `count` cases from `first` on; what goes wrong is kept in the folder `found`. Returns the outcomes."""
+    for name in reader.modules:
+        import_module(name)
     outcomes: Counter = Counter()
     seeds = reader.seeds()
     while count > 0:
@@ -179,17 +182,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("readers", nargs="*", choices=[*READERS, []], help="default: all")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--cases", type=int, default=2000, help="of each reader, with those of earlier runs")
+    parser.add_argument(
+        "--cases", type=int, default=2000, help="of each reader, with those of earlier runs; slow readers get a share"
+    )
     parser.add_argument("--write", type=Path, help="put the counts into this page (docs/reliability.md)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
     options = parser.parse_args()
     path = options.output / "counts.json"
     counts = json.loads(path.read_text()) if path.is_file() else {}
     end = time.monotonic() + options.seconds
-    for name in options.readers or READERS:
+    for name in options.readers or sorted(
+        READERS, key=lambda one: bool(READERS[one].modules)
+    ):  # PyTorch is loaded last
         counts.setdefault(name, {})
-        while (done := sum(counts[name].values())) < options.cases and time.monotonic() < end:
-            size = min(options.cases - done, 10 * (READERS[name].batch or BATCH))
+        wanted = int(options.cases * READERS[name].share)
+        while (done := sum(counts[name].values())) < wanted and time.monotonic() < end:
+            size = min(wanted - done, 10 * (READERS[name].batch or BATCH))
             for outcome, number in run(READERS[name], done, size, options.output / "found").items():
                 counts[name][outcome] = counts[name].get(outcome, 0) + number
             write_json(path, counts)

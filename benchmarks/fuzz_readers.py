@@ -21,7 +21,6 @@ from cellfeat.core.files import read_json
 from cellfeat.core.pickle_file import interpret
 from cellfeat.core.pickle_wire import decode
 from cellfeat.core.run_record import RunRecord
-from cellfeat.core.tensors import load_tensors
 from cellfeat.core.yaml_text import read_yaml_file
 from cellfeat.data.annotations.box_table import read_box_table
 from cellfeat.data.annotations.coco import read_coco
@@ -35,11 +34,8 @@ from cellfeat.data.spec import load_spec
 from cellfeat.data.split import read_split
 from cellfeat.data.tables import read_table
 from cellfeat.data.vocabulary import load_vocabulary
-from cellfeat.detection.config import load_config
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter, probe, read_embeddings, write_embeddings
 from cellfeat.store.manifest import check_seal, read_manifest, write_manifest
-from cellfeat.workflows.comparison_config import load_compare
-from cellfeat.workflows.pipeline import load_pipeline
 
 CORPUS = Path(__file__).parents[1] / "tests"
 
@@ -56,6 +52,8 @@ class Reader:
         words: Pieces of the format, to be put anywhere.
         prepare: Called once a batch, with the folder and every content.
         batch: Cases of a child; 0: the usual number.
+        share: How many cases it gets for each of those that are asked for; less than 1 where a case takes long.
+        modules: What is imported before children are forked; PyTorch is not loaded for readers that need none.
     """
 
     name: str
@@ -65,6 +63,8 @@ class Reader:
     words: list[bytes] = field(default_factory=list)
     prepare: Callable[[Path, list[bytes]], object] | None = None
     batch: int = 0
+    share: float = 1.0
+    modules: tuple[str, ...] = ()
 
 
 def corpus(folder: str, pattern: str = "*") -> Callable[[], list[bytes]]:
@@ -146,7 +146,27 @@ def read_record(path: Path) -> object:
 
 
 def read_safetensors(path: Path) -> object:
+    from cellfeat.core.tensors import load_tensors
+
     return load_tensors(path, "make it", "restore it")
+
+
+def read_detector_config(path: Path) -> object:
+    from cellfeat.detection.config import load_config
+
+    return load_config(path)
+
+
+def read_pipeline(path: Path) -> object:
+    from cellfeat.workflows.pipeline import load_pipeline
+
+    return load_pipeline(path)
+
+
+def read_comparison(path: Path) -> object:
+    from cellfeat.workflows.comparison_config import load_compare
+
+    return load_compare(path)
 
 
 def images() -> list[bytes]:
@@ -227,6 +247,12 @@ def manifests() -> list[bytes]:
 
 
 SEEDS = "fuzz/seeds"
+HEAVY = {
+    "safetensors": ("cellfeat.core.tensors",),
+    "detector-config": ("cellfeat.detection.config",),
+    "pipeline": ("cellfeat.workflows.pipeline",),
+    "comparison": ("cellfeat.workflows.comparison_config", "cellfeat.workflows.comparison"),
+}
 PLAIN = [
     b"null",
     b"NaN",
@@ -266,20 +292,22 @@ def _all() -> list[Reader]:
         Reader("pickle-file", corpus("core/data/pickles"), read_pickle),
         Reader("image", images, of_file(read_rgb, "a.png")),
         Reader("manifest", manifests, read_manifest_file, tokens, PLAIN),
-        Reader("shard", shards, read_shard, prepare=prepare_shards, batch=200),
+        Reader("shard", shards, read_shard, prepare=prepare_shards, batch=200, share=0.05),
         Reader(
             "embeddings",
             embeddings,
             lambda folder, _, number: read_embeddings(folder / f"{number}.h5"),
             prepare=prepare_embeddings,
+            batch=500,
+            share=0.2,
         ),
     ]
     texts: list[tuple[str, str, Callable[[Path], object]]] = [
         ("yaml", "yaml", read_yaml_file),
         ("dataset.yaml", "yaml", read_spec),
-        ("detector-config", "yaml", load_config),
-        ("pipeline", "yaml", load_pipeline),
-        ("comparison", "yaml", load_compare),
+        ("detector-config", "yaml", read_detector_config),
+        ("pipeline", "yaml", read_pipeline),
+        ("comparison", "yaml", read_comparison),
         ("json", "json", read_json),
         ("record", "json", read_record),
         ("coco", "json", read_coco),
@@ -297,7 +325,8 @@ def _all() -> list[Reader]:
     ]
     for name, suffix, read in texts:
         words = YAML if suffix == "yaml" else PLAIN
-        found.append(Reader(name, corpus(f"{SEEDS}/{name}"), of_file(read, f"{name}.{suffix}"), tokens, words))
+        seeds, read_it = corpus(f"{SEEDS}/{name}"), of_file(read, f"{name}.{suffix}")
+        found.append(Reader(name, seeds, read_it, tokens, words, modules=HEAVY.get(name, ())))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import AsJson, ConfigFile, Engine, KeyValues, Log, show
+from cellfeat.cli.options import AsJson, ConfigFile, Engine, KeyValues, Log, check_no_option, show
 
 
 @command(key_values=True, interrupted="run the same command with --resume: it continues from the last checkpoint")
@@ -29,6 +29,7 @@ def train_net(
     from cellfeat.core.tracking import tracker, tracking
     from cellfeat.detection.train_net import scores_table, train_net
 
+    check_no_option(opts or [])
     machines = (num_machines, machine_rank, dist_url)
     config = Path(config_file) if config_file else None
     with tracking(*tracker(log)):

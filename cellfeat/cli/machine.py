@@ -29,8 +29,8 @@ def limit_threads(threads: str | None) -> None:
     """
     if threads is None:
         return
-    if not threads.isascii() or not threads.isdecimal() or int(threads) < 1:
-        raise CellfeatError(f"--threads {threads}: no number of threads", "give 1 or more")
+    if not re.fullmatch(r"[0-9]{1,4}", threads) or int(threads) < 1:
+        raise CellfeatError(f"--threads {threads}: no number of threads", "give 1 to 9999")
     os.environ["OMP_NUM_THREADS"] = threads
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(threads))

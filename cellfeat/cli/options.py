@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cellfeat.errors import CellfeatError
+
 StorePath = Annotated[Path, typer.Argument(help="Folder of a feature store.", show_default=False)]
 EmbeddingFiles = Annotated[list[Path], typer.Argument(help="Embedding files, one a method.", show_default=False)]
 EmbeddingFilesIfAny = Annotated[
@@ -63,8 +65,23 @@ CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 def split_key_values(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Arguments before and from the first one that looks like a key of a detector's config and is no file."""
+    """Arguments before and from the first one that looks like a key of a detector's config and is no file.
+
+    Raises:
+        CellfeatError: As `check_no_option`.
+    """
+    check_no_option(arguments)
     for k, argument in enumerate(arguments):
         if CONFIG_KEY.fullmatch(argument) and not Path(argument).exists():
             return arguments[:k], arguments[k:]
     return arguments, []
+
+
+def check_no_option(arguments: list[str]) -> None:
+    """Refuse a mistyped option, which a command that takes KEY VALUE pairs finds among its arguments.
+
+    Raises:
+        CellfeatError: An argument begins with --.
+    """
+    if unknown := [argument for argument in arguments if argument.startswith("--")]:
+        raise CellfeatError(f"No such option: {unknown[0]}", "-h lists the command's options")

@@ -45,7 +45,7 @@ def separation(
         unit = None if unit is None else unit[chosen]
     standard = StandardScaler().fit_transform(z) if len(z) else z
     units = np.arange(len(z))
-    if unit is not None:
+    if unit is not None and len(unit):
         units = pd.factorize(pd.MultiIndex.from_arrays([domain, unit]))[0]
     accuracy, domains = float("nan"), [name for name in _groups(domain) if len(np.unique(units[domain == name])) > 1]
     if len(domains) > 1:

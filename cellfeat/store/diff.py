@@ -59,8 +59,10 @@ def diff(first: Store, second: Store, tolerance: float = 0.0) -> Difference:
         tolerance: Largest difference that does not count, in each array's unit (boxes in px, crops in grey levels).
 
     Raises:
-        CellfeatError: The layouts differ, or a shard is missing or damaged.
+        CellfeatError: The layouts differ, a shard is missing or damaged, or the tolerance is no number from 0 on.
     """
+    if not tolerance >= 0:
+        raise CellfeatError(f"tolerance: {tolerance} is no number from 0 on")
     if first.layout != second.layout:
         raise CellfeatError(
             f"{first.path} has {first.layout}, {second.path} {second.layout}; their cells cannot be compared"

@@ -265,8 +265,15 @@ def test_inspect_fits_a_screen(capsys, tmp_path):
 def test_threads(capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert run(capsys, "--threads", "1", "configs")[0] == run(capsys, "configs", "--threads=1")[0] == 0
-    status, _, err = run(capsys, "configs", "--threads", "no")
-    assert (status, err) == (2, "cellfeat: --threads no: no number of threads; give 1 or more\n")
+    for threads in ("no", "0", "9" * 20):
+        status, _, err = run(capsys, "configs", "--threads", threads)
+        assert (status, err) == (2, f"cellfeat: --threads {threads}: no number of threads; give 1 to 9999\n")
+
+
+@pytest.mark.parametrize("command", ["dump", "train-net"])
+def test_mistyped_options_are_no_paths_or_keys(capsys, command):
+    status, _, err = run(capsys, command, "--otput", "x", "SOLVER.BASE_LR", "-1")
+    assert (status, err) == (2, "cellfeat: No such option: --otput; -h lists the command's options\n")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ def test_noise_is_near_chance_and_classes_show_in_their_silhouette():
 def test_what_there_are_too_few_of_is_not_measured():
     found = separation(NOISE, np.full(90, "a"), np.full(90, ""))
     assert np.isnan(list(found.values())).all()
+    found = separation(NOISE[:0], DOMAIN[:0], LABEL[:0], unit=LABEL[:0])  # of one cell all are learned from
+    assert np.isnan(list(found.values())).all()
 
 
 def test_of_many_cells_some_are_measured(monkeypatch):

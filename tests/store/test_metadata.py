@@ -58,6 +58,9 @@ def test_subset_merge_and_diff_keep_them(patients, tmp_path):
     pd.testing.assert_frame_equal(parts[0].table(), store.table().iloc[rows].reset_index(drop=True))
     merged = merge(parts, tmp_path / "merged")
     assert list(diff(store, merged).lines()) == ["no difference"]
+    for tolerance in (-1, float("nan")):
+        with pytest.raises(CellfeatError, match="is no number from 0 on"):
+            diff(store, merged, tolerance)
     bare = Store(write(tmp_path / "bare", [image(50)]))
     both = merge([merged, bare], tmp_path / "both")
     assert both.verify() == []
