@@ -17,6 +17,7 @@ VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
 APP = [*EXPLAIN, "streamlit>=1.36"]  # for examples/streamlit_app.py
 TEST = [*EXPORT, *EXPLAIN, *SLIDES, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
 TEST += ["pycytominer>=1.2", "pytest>=9", "pytest-xdist>=3.6", "ruff>=0.6"]
+TEST += ["POT>=0.9.3", "skada>=0.3"]  # what alignment is compared with
 TEST += ["tensorboard>=2.16", "tifffile>=2024.1"]  # what --log wrote is read; a small slide is written
 TEST += ["scikit-image>=0.22", "torchmetrics>=1.4"]  # what SSIM is compared with
 

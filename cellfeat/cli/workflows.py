@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +20,30 @@ def demo(
         "cellfeat-demo"
     ),
     start: FromStage = None,
+    page: Annotated[
+        bool | None,
+        typer.Option("--page/--no-page", help="Show the cells in the browser in the end; default: in a terminal."),
+    ] = None,
 ) -> None:
-    """Draw three synthetic laboratories and take all steps to report.html: some minutes on two cores."""
-    from cellfeat.workflows.demo import run_demo
+    """Draw three synthetic laboratories, take all steps to report.html, and show the cells in the browser."""
+    from cellfeat.workflows.demo import embeddings_of, run_demo, store_of
 
-    print(f"report: {run_demo(folder, start)}")
+    print(f"report: {run_demo(folder, start)}", flush=True)
+    store, embeddings = store_of(folder), embeddings_of(folder)
+    if sys.stdout.isatty() if page is None else page:
+        show_in_browser(store, embeddings)
+    else:
+        print(f"in the browser: cellfeat view {store} {' '.join(f'--embeddings {path}' for path in embeddings)}")
+
+
+def show_in_browser(store: Path, embeddings: list[Path]) -> None:
+    """As `cellfeat view`, where its packages are installed; else say how to install them."""
+    from cellfeat.cli.view import view
+
+    if any(find_spec(module) is None for module in ("fastapi", "uvicorn")):
+        print("the page of the cells needs: pip install 'cellfeat[view]'")
+        return
+    view.function(store, embeddings)
 
 
 @command(interrupted=CONTINUES)

@@ -106,7 +106,7 @@ def curves(columns: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], x
                 markersize=3,
             )
         if len(lines) > 1:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2, frameon=False, fontsize=8)
         axes.set_title(title)
         axes.set_xlabel(xlabel)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

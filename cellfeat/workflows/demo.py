@@ -71,6 +71,16 @@ def run_demo(folder: Path, start: str | None = None) -> Path:
     return run_pipeline(path, start)
 
 
+def store_of(folder: Path) -> Path:
+    """The store of a demo that was run in that folder."""
+    return folder / "run" / "dump" / "store"
+
+
+def embeddings_of(folder: Path) -> list[Path]:
+    """The embeddings of a demo that was run in that folder."""
+    return sorted((folder / "run" / "embed").glob("*.h5"))
+
+
 def pipeline_text(folder: Path) -> str:
     """The pipeline of a demo in that folder, as YAML."""
     sites = [site.name for site in SITES]

@@ -305,6 +305,20 @@ def test_every_key_of_the_files_is_described(capsys):
         ] == []
 
 
+def test_the_demo_ends_in_the_page_of_its_cells(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("cellfeat.workflows.demo.run_demo", lambda folder, start: folder / "run/report/report.html")
+    (tmp_path / "run/embed").mkdir(parents=True)
+    (tmp_path / "run/embed/aecfe.h5").touch()
+    store, file = tmp_path / "run/dump/store", tmp_path / "run/embed/aecfe.h5"
+    assert f"cellfeat view {store} --embeddings {file}\n" in run(capsys, "demo", str(tmp_path))[1]
+    shown = []
+    monkeypatch.setitem(vars(ALL["view"]), "function", lambda *given: shown.append(given))
+    assert run(capsys, "demo", str(tmp_path), "--page")[0] == 0
+    assert shown == [(store, [file])]
+    monkeypatch.setattr("cellfeat.cli.workflows.find_spec", lambda module: None)
+    assert "pip install 'cellfeat[view]'" in run(capsys, "demo", str(tmp_path), "--page")[1]
+
+
 def test_completion(capsys, monkeypatch):
     for name, value in (("_CELLFEAT_COMPLETE", "complete_bash"), ("COMP_WORDS", "cellfeat ver"), ("COMP_CWORD", "1")):
         monkeypatch.setenv(name, value)

@@ -57,6 +57,19 @@ def test_monge_is_the_map_of_optimal_transport():
     np.testing.assert_allclose(found[domain == "b"], own @ linear + shift, rtol=1e-5, atol=1e-5)
 
 
+def test_skada_maps_alike():
+    """skada moves the source, here "b", onto the target; its Gaussian map takes covariances that are not shrunk."""
+    skada = pytest.importorskip("skada", reason="skada is not installed")
+    z, domain = shifted(8000)
+    centred = np.where((domain == "b")[:, None], z - z[domain == "b"].mean(axis=0), z - z[domain == "a"].mean(axis=0))
+    sides = np.where(domain == "b", 1, -2)  # skada: sources are positive, targets negative
+    adapters = {"coral": (skada.CORALAdapter(reg="auto"), 0.01), "monge": (skada.LinearOTMappingAdapter(), 0.04)}
+    for by, (adapter, limit) in adapters.items():
+        found = aligned(centred, domain, np.arange(len(z)), by, "a")
+        theirs = np.asarray(adapter.fit_transform(centred, np.zeros(len(z)), sample_domain=sides))
+        assert np.linalg.norm(found - theirs) < limit * np.linalg.norm(theirs)
+
+
 @pytest.mark.parametrize("by", get_args(Alignment))
 def test_statistics_come_from_the_given_rows_alone(by):
     z, domain = shifted()
