@@ -19,7 +19,7 @@ output: {output}
 data_root: {data_root}
 detector:
   config: wbc_mask_rcnn_R_18_FPN_tiny.yaml
-  overrides: # a few minutes on two cores: small pictures, few iterations
+  overrides: # small pictures, few iterations: most of the demo's time
     - INPUT.UM_PER_PX
     - "0.2" # every site is resampled to one physical scale, whatever its microscope
     - INPUT.MIN_SIZE_TRAIN
@@ -43,10 +43,12 @@ autoencoder:
   preset: transfer # what carries across laboratories; paper is the publication's
   anchor: {anchor}
   batch_size: 32 # so few cells make too few steps of more
-  image_fraction: 0.1 # the image decoder is nearly all of the arithmetic
+  image_fraction: 0.03 # one picture of each batch: the image decoder is nearly all of the arithmetic
   precision: bf16
-evaluation:
-  runs: 5
+evaluation: # 5 runs, 200 trees and 1,000 resamples by default: a minute and more for each method
+  runs: 3
+  trees: 100
+  bootstrap: 200
 """
 
 
