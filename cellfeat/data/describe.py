@@ -171,11 +171,19 @@ def _find_class_folders(found: Description) -> None:
             else:
                 found.labels, found.codes, found.vocabulary = {"kind": "folder"}, codes, vocabulary
                 found.remarks.append(f"labels from class folders ({_some(codes)}), vocabulary {vocabulary.name}")
+                below = {key.parts[1] for key in keys if len(key.parts) > 2}
+                if len(below) > 1 and "group" not in found.keys:
+                    found.remarks.append(f"folders below them ({_some(below)}); {_patients(2)}")
             return
     codes = Counter(key.parts[0] for key in keys if len(key.parts) > 1)
     if len(codes) > 1 and not found.labels:
         found.labels, found.codes = {"kind": "folder"}, codes
-        found.remarks.append(f"sub-folders ({_some(codes)}) that no vocabulary knows")
+        said = "" if "group" in found.keys else f"; {_patients(1)}"
+        found.remarks.append(f"sub-folders ({_some(codes)}) that no vocabulary knows{said}")
+
+
+def _patients(level: int) -> str:
+    return f"if they are patients, `group: {{folder: {level}}}` in a dataset.yaml keeps each on one side of every split"
 
 
 def _find_table(found: Description) -> None:

@@ -28,12 +28,20 @@ def test_class_folders_are_labels_where_a_vocabulary_knows_them(tmp_path):
     assert keys(tmp_path) == {"labels": {"kind": "folder", "vocabulary": "matek-19"}}
 
 
+def test_folders_below_classes_may_be_patients(tmp_path):
+    images(tmp_path, "BAS/P1/1.png", "LYT/P2/2.png")
+    assert (
+        "folders below them (P1, P2); if they are patients, `group: {folder: 2}`"
+        in describe_folder(tmp_path).remarks[1]
+    )
+
+
 @pytest.mark.parametrize("folders", [("1", "2", "3"), ("ward A", "ward B"), ("slide_1", "slide_2")])
 def test_folders_of_patients_and_slides_are_no_classes(tmp_path, folders):
     images(tmp_path, *(f"{folder}/a.png" for folder in folders))
     found = describe_folder(tmp_path)
     assert found.as_yaml() == {}
-    assert "no vocabulary knows" in found.remarks[0]
+    assert "no vocabulary knows; if they are patients, `group: {folder: 1}` in a dataset.yaml" in found.remarks[0]
     assert found.meaning(folders[0]) == "unlabelled"
 
 
