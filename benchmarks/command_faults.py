@@ -6,7 +6,8 @@
 
 The figures are those of docs/reliability.md. Every fault is one line of OUTPUT/results.jsonl, and one that is there is
 not made again: a run goes on where the last one ended. What should not be is kept in OUTPUT/logs. Needs fork (POSIX).
-The parent has the packages loaded, so a fault costs little more than the command's own work.
+The parent has the packages loaded, and so has the process that looks at strange files (`warm_children`), so a fault
+costs little more than the command's own work; OUTPUT in memory, such as below /dev/shm, saves the syncing of files.
 """
 
 from __future__ import annotations
@@ -55,15 +56,24 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        self.inputs = make_inputs(self.folder / "inputs")
+        self.inputs = self.folder / "inputs"
+        if child := os.fork():  # what makes the inputs is not loaded in the process that forks commands
+            if os.waitpid(child, 0)[1]:
+                raise RuntimeError("the inputs cannot be made")
+        else:
+            status = 1
+            try:
+                make_inputs(self.inputs)
+                status = 0
+            finally:
+                os._exit(status)
         self.results = self.folder / "results.jsonl"
         self._whole: dict[str, Whole] = {}
 
     def whole(self, command: Command) -> Whole:
         """What an undisturbed run leaves, takes and does."""
         if command.name not in self._whole:
-            if not command.trains:
-                self.warm(command)
+            _load_packages() if command.trains else self.warm(command)
             output, steps = self.fresh(command), Steps()
             started = time.monotonic()
             status, said = self.run(command, output, lambda: inject(output.parent, steps))
@@ -320,11 +330,12 @@ def main() -> None:
     path = options.output / "results.jsonl"
     results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     if not options.table:
+        for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # threads do not survive a fork
+            os.environ.setdefault(name, "1")
         warm_children.start()
-        _load_packages()
-        bench, end = Bench(options.output), time.monotonic() + options.seconds
         made = {(result["command"], result["fault"]) for result in results}
         chosen = [c for c in COMMANDS.values() if c.name.startswith(tuple(options.commands) or "")]
+        bench, end = Bench(options.output), time.monotonic() + options.seconds
         for number, command in enumerate(chosen):  # each gets an equal share of the time that is left
             until = time.monotonic() + (end - time.monotonic()) / (len(chosen) - number)
             for name, fault in faults(bench, command).items():
@@ -340,8 +351,7 @@ def main() -> None:
 
 
 def _load_packages() -> None:
-    """Import what the commands need, before children are forked; threads do not survive a fork."""
-    import anndata  # noqa: F401
+    """Import what training commands need, before children are forked; others run once in this process."""
     import lightning  # noqa: F401
     import sklearn.ensemble  # noqa: F401
     import torch

@@ -233,7 +233,15 @@ def large_pictures(folder: Path, sides: list[int]) -> None:
             file = folder / f"{side}-{name}" / ("a.jpg" if name == "noise" else "a.png")
             file.parent.mkdir()
             cv2.imwrite(str(file), picture)
-            argv = [*command, "--no-pictures", "--output", str(folder / f"store-{side}-{name}"), str(file.parent)]
+            argv = [
+                *command,
+                "--no-pictures",
+                "--fields",
+                "whole",
+                "--output",
+                str(folder / f"store-{side}-{name}"),
+                str(file.parent),
+            ]
             child = subprocess.Popen([*argv, *network], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             _, ended, used = os.wait4(child.pid, 0)
             size = file.stat().st_size / 1000
