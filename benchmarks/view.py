@@ -1,7 +1,7 @@
 """How quick the page of a large store is: seconds in a real browser, and the memory of the server.
 
     python benchmarks/view.py                         # 65,693 cells: the paper's three laboratories
-    python benchmarks/view.py --cells 1000000         # density in place of points
+    python benchmarks/view.py --repeat 15             # the same cells 15 times, a million in all: what the page does
     python benchmarks/view.py --picture docs          # also saves pictures of the page into a folder
 
 The cells are drawn; two embeddings and the predictions of a classifier lie beside them. Chromium draws by software, as
@@ -33,7 +33,6 @@ import numpy as np
 LASSO = 20_000  # cells in the left half of the first map
 DIMENSIONS = {"aecfe": 50, "wbc-ssl": 289}
 SIDE, DRAWN = 128, 300  # px of a crop; different pictures
-MANY, FEW, SMALL = 200_000, 8, 32  # more cells have 8 dimensions and crops of 32 px, to be written in minutes
 CLASSES = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil", "blast")
 DOMAINS = ("north", "south", "east")
 PER_IMAGE = 5
@@ -48,10 +47,9 @@ def write_store(folder: Path, cells: int) -> None:
     from cellfeat.store.cell_matrix import write_matrix
     from cellfeat.view import maps
 
-    rng, step = np.random.default_rng(0), SIDE // SMALL if cells > MANY else 1
+    rng = np.random.default_rng(0)
     drawn = [draw(CLASSES[k % len(CLASSES)], rng) for k in range(DRAWN)]
-    drawn = [(np.ascontiguousarray(crop[::step, ::step]), mask[::step, ::step].copy()) for crop, mask in drawn]
-    with StoreWriter(folder, (2, 1, 1), SIDE // step, {"made_by": "benchmarks/view.py"}) as writer:
+    with StoreWriter(folder, (2, 1, 1), SIDE, {"made_by": "benchmarks/view.py"}) as writer:
         for start in range(0, cells, PER_IMAGE):
             domain = DOMAINS[start // PER_IMAGE % len(DOMAINS)]
             rows = []
@@ -68,8 +66,7 @@ def write_store(folder: Path, cells: int) -> None:
     table = store.table()
     names, label = table["cell_id"].to_numpy(str), table["label"].to_numpy(str)
     numbers = np.array([CLASSES.index(one) for one in label])
-    for method, dimensions in DIMENSIONS.items():
-        d = FEW if cells > MANY else dimensions
+    for method, d in DIMENSIONS.items():
         attributes = {"method": method, "config": "{}", "store_digest": store.digest}
         path = folder / "embeddings" / f"{method}.h5"
         centres = rng.normal(size=(len(CLASSES), d))
@@ -127,16 +124,52 @@ def processor_time(server: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def measure(folder: Path, pictures: Path | None) -> dict[str, tuple[float, ...]]:
+def serve_repeated(folder: Path, times: int) -> None:
+    """Serve the cells of a store several times over, each time at places of their own on the maps."""
+    from dataclasses import replace
+
+    from cellfeat.store import Store
+    from cellfeat.view import serve
+    from cellfeat.view.data import Cells
+
+    class Repeated(Cells):
+        times = 1
+
+        def __init__(self) -> None:
+            super().__init__(Store(folder), sorted((folder / "embeddings").glob("*.h5")), [folder / "predicted.h5"])
+            self.times, rng = times, np.random.default_rng(0)
+            self.columns = [replace(one, values=np.tile(one.values, times)) for one in self.columns]
+            self.maps = [
+                replace(one, points=np.tile(one.points, (times, 1)) + rng.normal(0, 0.005, (len(self), 2)).astype("f4"))
+                for one in self.maps
+            ]
+
+        def __len__(self) -> int:
+            return self.times * len(self.table)
+
+        def sheet(self, rows, outline: bool) -> bytes:
+            return super().sheet([row % len(self.table) for row in rows], outline)
+
+        def crop(self, row: int, outline: bool) -> bytes:
+            return super().crop(row % len(self.table), outline)
+
+        def card(self, row: int):
+            return super().card(row % len(self.table)) | {"cell_id": f"cell {row}"}
+
+    serve.serve(Repeated(), "127.0.0.1", 0, "", lambda access: print(access.link, flush=True))
+
+
+def measure(folder: Path, pictures: Path | None, repeat: int) -> dict[str, tuple[float, ...]]:
     """Seconds of each action, by the clock and of processors; the server's memory in MB."""
     from playwright.sync_api import sync_playwright
 
     command = [sys.executable, "-m", "cellfeat", "view", str(folder), "--annotate", "--log", str(folder / "log.jsonl")]
     (folder / "log.jsonl").unlink(missing_ok=True)
     start = time.monotonic()
-    server = subprocess.Popen(
-        [*command, "--predictions", str(folder / "predicted.h5")], stdout=subprocess.PIPE, text=True, env=os.environ
-    )
+    command = [*command, "--predictions", str(folder / "predicted.h5")]
+    if repeat > 1:
+        command = [sys.executable, __file__, "--folder", str(folder), "--repeat", str(repeat), "--serve"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
     assert server.stdout is not None
     found: dict[str, tuple[float, ...]] = {}
     try:
@@ -188,11 +221,9 @@ def act(page, server: int, link: str, gap: float, pictures: Path | None) -> dict
         page.wait_for_timeout(60)
     timed("lasso", page.mouse.up, "!document.querySelector('#shown').textContent.endsWith(' 0 selected')")
     print(page.inner_text("#shown"))
-    timed(
-        "label",
-        lambda: page.select_option("#as", "3"),
-        "document.querySelector('#status').textContent.startsWith('Saved')",
-    )
+    if page.is_visible("#annotate"):
+        saved = "document.querySelector('#status').textContent.startsWith('Saved')"
+        timed("label", lambda: page.select_option("#as", "3"), saved)
     page.click("#panel .tile")
     page.wait_for_selector("#cell-id")
     for name in ("first card", "card"):
@@ -210,12 +241,16 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=65_693)
     parser.add_argument("--folder", type=Path, default=None, help="kept, and used again; default: view-benchmark-CELLS")
     parser.add_argument("--picture", type=Path, default=None, help="folder for pictures of the page")
+    parser.add_argument("--repeat", type=int, default=1, help="show the cells so many times")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     folder = chosen.folder or Path(f"view-benchmark-{chosen.cells}")
+    if chosen.serve:
+        return serve_repeated(folder, chosen.repeat)
     if not (folder / "predicted.h5").is_file():
         write_store(folder, chosen.cells)
     print(f"{'':12} {'clock':>8} {'processors':>11}")
-    for name, (value, *processors) in measure(folder, chosen.picture).items():
+    for name, (value, *processors) in measure(folder, chosen.picture, chosen.repeat).items():
         print(f"{name:12} {value:8.2f} {f'{processors[0]:11.2f} s' if processors else 'MB'}")
 
 

@@ -114,6 +114,37 @@ def test_a_lasso_fills_the_gallery(page):
     page.keyboard.press("Escape")
 
 
+DENSITY = """async () => {
+    const { default: create } = await import("/static/density.js");
+    const box = document.createElement("div"), canvas = document.createElement("canvas");
+    Object.assign(box.style, { position: "fixed", left: 0, top: 0, width: "200px", height: "100px" });
+    box.append(canvas);
+    document.body.append(box);
+    const plot = create({ canvas }), selected = [];
+    plot.subscribe("select", ({ points }) => selected.push(points));
+    plot.set({ pointColor: ["#ff0000", "#0000ff"], mouseMode: "lasso" });
+    await plot.draw({ x: Float32Array.of(-1, 0, 1), y: Float32Array.of(0, 0, 0.5), valueA: Int32Array.of(0, 1, 1) });
+    const at = (x, y) => [...canvas.getContext("2d").getImageData(x, y, 1, 1).data];
+    const colours = [at(50, 50), at(100, 50), at(150, 25), at(20, 20)];
+    canvas.setPointerCapture = () => {};
+    const send = (kind, x, y) => canvas.dispatchEvent(new PointerEvent(kind, { clientX: x, clientY: y }));
+    send("pointerdown", 30, 10);
+    for (const [x, y] of [[120, 10], [120, 90], [30, 90]]) send("pointermove", x, y);
+    send("pointerup", 30, 90);
+    plot.filter([1]);
+    send("pointerdown", 101, 51); // a click beside a cell
+    send("pointerup", 101, 51);
+    box.remove();
+    return [selected, colours.map(([red, , blue, alpha]) => (alpha ? (red > blue ? "red" : "blue") : ""))];
+}"""
+
+
+def test_many_cells_are_drawn_by_density_and_selected(page):
+    selected, colours = page.evaluate(DENSITY)
+    assert selected == [[0, 1], [1]]
+    assert colours == ["red", "blue", "blue", ""]
+
+
 def test_cells_are_labelled_by_key_in_two_windows_and_undone(pages):
     one, other = pages
     one.keyboard.press("i")

@@ -9,39 +9,58 @@ export default function createDensity({ canvas }) {
   Object.assign(canvas.style, { width: "100%", height: "100%" });
   const pen = canvas.getContext("2d"), listeners = { select: [], deselect: [], pointover: [], pointout: [] };
   const emit = (name, content) => listeners[name].forEach((listener) => listener(content));
-  let x = new Float32Array(0), y = x, code = x, colours = [[0, 0, 0]];
+  let x = new Float32Array(0), y = x, code = x, colours = new Uint8Array(3); // red, green, blue of each code
+  let picture = null, side = 2; // what was drawn last, without the line; null: to be drawn anew
   let passes = null, chosen = null; // Uint8Array of each cell, or null: all pass, none is chosen
   let target = [0, 0], distance = 1, mode = "panZoom", line = null, over = -1, waiting = false;
 
   const size = () => [canvas.clientWidth || 1, canvas.clientHeight || 1];
   const unit = () => size()[1] / 2 / distance; // px of 1 in the map
-  const toX = (value) => size()[0] / 2 + (value - target[0]) * unit();
-  const toY = (value) => size()[1] / 2 - (value - target[1]) * unit();
 
-  function soon() {
+  // From the map to px of the canvas; taken once for many cells, because it asks the page for its layout.
+  function places() {
+    const [width, height] = size(), scale = unit(), [tx, ty] = target;
+    return [(value) => width / 2 + (value - tx) * scale, (value) => height / 2 - (value - ty) * scale];
+  }
+
+  function soon(anew = true) {
+    if (anew) picture = null;
     if (!waiting) requestAnimationFrame(paint);
     waiting = true;
   }
 
   function paint() {
     waiting = false;
-    const [width, height] = size(), side = sideOf(width, height), w = Math.ceil(width / side), h = Math.ceil(height / side);
-    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-    const sums = new Float32Array(4 * w * h), scale = unit() / side;
+    const [width, height] = size();
+    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height, picture] = [width, height, null];
+    picture ??= counted(width, height);
+    pen.clearRect(0, 0, width, height);
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(picture, 0, 0, picture.width * side, picture.height * side);
+    if (line) {
+      pen.strokeStyle = "#0072b2";
+      pen.stroke(path(line, true));
+    }
+  }
+
+  // A picture of how many cells lie at each place.
+  function counted(width, height) {
+    side = sideOf(width, height);
+    const w = Math.ceil(width / side), h = Math.ceil(height / side), sums = new Float32Array(4 * w * h), scale = unit() / side;
     const left = w / 2 - target[0] * scale, top = h / 2 + target[1] * scale;
     for (let k = 0; k < x.length; k++) {
       if (passes && !passes[k]) continue;
       const column = Math.floor(left + x[k] * scale), row = Math.floor(top - y[k] * scale);
       if (column < 0 || row < 0 || column >= w || row >= h) continue;
-      const at = 4 * (row * w + column), weight = chosen && !chosen[k] ? FADED : 1, [r, g, b] = colours[code[k]];
-      sums[at] += weight * r;
-      sums[at + 1] += weight * g;
-      sums[at + 2] += weight * b;
+      const at = 4 * (row * w + column), weight = chosen && !chosen[k] ? FADED : 1, colour = 3 * code[k];
+      sums[at] += weight * colours[colour];
+      sums[at + 1] += weight * colours[colour + 1];
+      sums[at + 2] += weight * colours[colour + 2];
       sums[at + 3] += weight;
     }
     let most = 1;
     for (let at = 3; at < sums.length; at += 4) if (sums[at] > most) most = sums[at];
-    const picture = new ImageData(w, h), data = picture.data, full = Math.log1p(most);
+    const pixels = new ImageData(w, h), data = pixels.data, full = Math.log1p(most);
     for (let at = 0; at < sums.length; at += 4) {
       const count = sums[at + 3];
       if (!count) continue;
@@ -50,14 +69,8 @@ export default function createDensity({ canvas }) {
       data[at + 3] = 255 * (count < 1 ? 0.08 + 0.17 * Math.min(1, part) : 0.3 + 0.7 * part);
     }
     const small = new OffscreenCanvas(w, h);
-    small.getContext("2d").putImageData(picture, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(small, 0, 0, w * side, h * side);
-    if (line) {
-      pen.strokeStyle = "#0072b2";
-      pen.stroke(path(line, true));
-    }
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    return small;
   }
 
   function sideOf(width, height) {
@@ -79,7 +92,7 @@ export default function createDensity({ canvas }) {
   function within(points) {
     const [width, height] = size(), filled = new OffscreenCanvas(width, height), context = filled.getContext("2d");
     context.fill(path(points, true));
-    const inside = context.getImageData(0, 0, width, height).data, found = [];
+    const inside = context.getImageData(0, 0, width, height).data, found = [], [toX, toY] = places();
     for (let k = 0; k < x.length; k++) {
       if (passes && !passes[k]) continue;
       const px = Math.round(toX(x[k])), py = Math.round(toY(y[k]));
@@ -89,6 +102,7 @@ export default function createDensity({ canvas }) {
   }
 
   function nearest(px, py) {
+    const [toX, toY] = places();
     let best = -1, least = REACH * REACH;
     for (let k = 0; k < x.length; k++) {
       if (passes && !passes[k]) continue;
@@ -119,7 +133,7 @@ export default function createDensity({ canvas }) {
       moved ||= Math.hypot(offsetX - start[0], offsetY - start[1]) > 3;
       if (line) line.push([offsetX, offsetY]);
       else target = [from[0] - (offsetX - start[0]) / unit(), from[1] + (offsetY - start[1]) / unit()];
-      soon();
+      soon(!line);
     };
     canvas.onpointerup = ({ offsetX, offsetY }) => {
       canvas.onpointermove = hover;
@@ -147,20 +161,20 @@ export default function createDensity({ canvas }) {
     target = [target[0] + dx / before - dx / unit(), target[1] - dy / before + dy / unit()];
     soon();
   }, { passive: false });
-  new ResizeObserver(soon).observe(canvas);
+  new ResizeObserver(() => soon()).observe(canvas);
 
   return {
     set({ mouseMode, cameraTarget, cameraDistance, pointColor }) {
       mode = mouseMode ?? mode;
       target = cameraTarget ?? target;
       distance = cameraDistance ?? distance;
-      if (pointColor) colours = pointColor.map((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
+      if (pointColor) colours = Uint8Array.from(pointColor.flatMap((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16))));
       soon();
     },
     get: (name) => ({ cameraTarget: target, cameraDistance: distance })[name],
     async draw(points) {
       ({ x, y, valueA: code } = points);
-      passes = chosen = null;
+      picture = passes = chosen = null;
       paint();
     },
     select: (indices) => mark(indices),
@@ -175,6 +189,9 @@ export default function createDensity({ canvas }) {
       soon();
     },
     subscribe: (name, listener) => listeners[name].push(listener),
-    getScreenPosition: (index) => [toX(x[index]), toY(y[index])],
+    getScreenPosition(index) {
+      const [toX, toY] = places();
+      return [toX(x[index]), toY(y[index])];
+    },
   };
 }
