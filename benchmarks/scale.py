@@ -156,7 +156,7 @@ TINY = {
     "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 32,
     "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
-    "INPUT.MIN_SIZE_TEST": 32,
+    "INPUT.MIN_SIZE_TEST": 64,  # of 32 the coarsest map is one value, which GroupNorm refuses
     "TEST.DETECTIONS_PER_IMAGE": 1,
 }
 CONFIG = "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
