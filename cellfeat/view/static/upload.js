@@ -40,11 +40,15 @@ function picture(panel) {
   const { width, height, cells, id, file } = found, line = Math.max(width, height) / 250;
   const frame = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "sent", role: "img", "aria-label": `${file}, ${cells.length} cells` },
     svg("image", { href: `/api/upload/${id}`, width, height }));
-  cells.forEach(({ box: [x0, y0, x1, y1], classes }, k) => frame.append(svg("rect", {
-    x: x0, y: y0, width: Math.max(0, x1 - x0), height: Math.max(0, y1 - y0), "stroke-width": k === chosen ? 2 * line : line,
-    class: k === chosen ? "box this" : "box", tabindex: 0, "data-cell": k,
-    onclick: () => open(panel, k), onkeydown: (event) => event.key === "Enter" && open(panel, k),
-  }, svg("title", {}, `${classes[0].class} ${classes[0].probability.toFixed(2)}`))));
+  cells.forEach(({ box: [x0, y0, x1, y1], classes: [best], colour }, k) => {
+    const drawn = svg("rect", {
+      x: x0, y: y0, width: Math.max(0, x1 - x0), height: Math.max(0, y1 - y0), "stroke-width": k === chosen ? 3 * line : line,
+      class: "box", tabindex: 0, "aria-label": `Cell ${k + 1}: ${best.class}`,
+      onclick: () => open(panel, k), onkeydown: (event) => event.key === "Enter" && open(panel, k),
+    });
+    drawn.style.stroke = colour;
+    frame.append(drawn, svg("text", { x: x0, y: Math.max(8 * line, y0 - 2 * line), "font-size": 8 * line }, `${best.class} ${best.probability.toFixed(2)}`));
+  });
   return el("figure", {}, frame, el("figcaption", { id: "sent" }, `${file}, ${width} × ${height} px: ${cells.length} cells`));
 }
 
@@ -62,7 +66,7 @@ function details() {
     el("div", { className: "pair" }, el("img", { className: "big", src: address, alt: "Crop" }), el("img", { className: "big", src: `${address}?heat=true`, alt: "Where the network looks" })),
     el("table", { className: "facts" }, el("tbody", {}, ...cell.classes.slice(0, 5).map(({ class: name, probability }) =>
       el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, el("meter", { max: 1, value: probability }), ` ${(100 * probability).toFixed(1)} %`))))),
-    cell.neighbours.length ? el("section", {}, el("h4", {}, `Nearest cells of ${store.name}, with distance`),
+    cell.neighbours.length ? el("section", {}, el("h4", {}, `Nearest cells of ${store.stores[0]}, with distance`),
       tiles(cell.neighbours.map(({ row }) => row), (k) => cell.neighbours[k].distance.toPrecision(3))) : null,
   ].filter(Boolean);
 }
