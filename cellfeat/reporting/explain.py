@@ -74,7 +74,7 @@ def explain(
             )
     else:
         if split is not None:
-            known &= parts_of(read_split(Path(split)), table["cell_id"]) == "test"
+            known = known & (parts_of(read_split(Path(split)), table["cell_id"]) == "test")
         rows = _some(table[known], per_class)
         if len(rows) == 0:
             raise CellfeatError(f"{split or store.path}: no cell of a domain that {folder} was fitted for")

@@ -42,7 +42,8 @@ def test_embeddings_are_written_with_what_made_them(store, tmp_path):
     method = build("rcnn")
     found = read_embeddings(embed_with(method, store, np.arange(3), tmp_path / "rcnn", tmp_path / "rcnn.h5"))
     assert found.cell_id.tolist() == store.table()["cell_id"].tolist()
-    assert found.attributes == {"method": "rcnn", "config": "{}", "store_digest": store.digest}
+    made_by = {"method": "rcnn", "config": "{}", "store_digest": store.digest, "fitted_sha256": ""}
+    assert found.attributes == made_by
     np.testing.assert_array_equal(found.z, method.embed(store, tmp_path))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from known_stores import make_store
@@ -44,7 +46,8 @@ def test_a_mask_holds_its_own_colour_and_an_empty_one_none(tmp_path):
     assert np.isnan(pixels.mask["bare"]).all()
 
 
-def test_progress_counts_every_cell(tmp_path, capsys):
+def test_progress_counts_every_cell(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     store = make_store(tmp_path / "store", {"site-a": ("blast",)}, per_class=5)
     read_pixels(store, batch=2)
     assert "5/5" in capsys.readouterr().err
