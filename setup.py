@@ -36,6 +36,7 @@ setup(
     package_data={
         "cellfeat": ["py.typed"],
         "cellfeat.data": ["datasets/*.yaml", "vocabularies/*.csv"],
+        "cellfeat.detection": ["weights/*"],
         "cellfeat.detectron_configs": ["*.yaml"],
         "cellfeat.evaluation": ["published/*.csv"],
         "cellfeat.methods": ["weights/*"],

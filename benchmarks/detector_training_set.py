@@ -3,9 +3,10 @@
     python benchmarks/detector_training_set.py DATA_ROOT --set acevedo-20 FOLDER --set matek-19 FOLDER
         [--leave-out FOLDER] [--synthetic 2500] [--real 2500]
 
-Writes two datasets of 256 px squares below DATA_ROOT. `builtin-synthetic`: laboratories that there are not, any scale.
+Writes four datasets of 256 px squares below DATA_ROOT. `builtin-synthetic`: laboratories that there are not, any scale.
 `builtin-real`: single-cell pictures outlined by GrabCut, as close views and as mosaics of up to 16; pictures whose
-outline is doubtful and those of the examination part are left out. Run again, it goes on with what is missing.
+outline is doubtful and those of the examination part are left out. `builtin-synthetic-empty`, `builtin-real-empty`: red
+cells without a white one. Run again, it goes on with what is missing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +48,14 @@ def synthetic(rng: np.random.Generator) -> Picture:
     cells = 0 if rng.random() < 1 / 12 else 1 + rng.poisson(min(30.0, (SIDE / px) ** 2 * rng.uniform(0, 0.35)))
     image, masks = draw_field(site, list(rng.choice(list(RECIPES), cells)), rng)
     return image, list(masks.astype(np.uint8))
+
+
+def synthetic_empty(rng: np.random.Generator) -> Picture:
+    """A field of a random laboratory without a white cell, its red cells often dark and crowded."""
+    px = np.exp(rng.uniform(*np.log(CELL_PX)))
+    site = random_site(SIDE, SIDE, CELL_UM / px, rng)
+    site = replace(site, red_cells_per_um2=float(rng.uniform(0.008, 0.022)))
+    return draw_field(site, [], rng)[0], []
 
 
 class RealCells:
@@ -83,6 +93,19 @@ class RealCells:
         if kind < 0.5:
             return self._close(rng)
         return self._mosaic(int(rng.choice((2, 2, 3, 4))), rng)
+
+    def without_cell(self, rng: np.random.Generator) -> Picture:
+        """A corner of a picture that its cell does not reach, enlarged or mirrored to a field."""
+        while True:
+            image, mask = self._one(rng)
+            side = int(rng.integers(70, 130))
+            y, x = (int(rng.choice((0, length - side))) for length in mask.shape)
+            if not mask[y : y + side, x : x + side].any():
+                break
+        corner = image[y : y + side, x : x + side]
+        rest = side * int(rng.integers(0, 3))
+        field = np.pad(corner, ((0, rest), (0, rest), (0, 0)), "symmetric")
+        return _turned(cv2.resize(field, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), [], rng)
 
     def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A whole picture and the mask of its only cell, at its own size."""
@@ -174,12 +197,15 @@ def main() -> None:
     parser.add_argument("--leave-out", type=Path, action="append", default=[], metavar="FOLDER")
     parser.add_argument("--synthetic", type=int, default=2500)
     parser.add_argument("--real", type=int, default=2500)
+    parser.add_argument("--empty", type=int, default=400, help="pictures without a white cell, of each kind")
     given = parser.parse_args()
     write_set(given.data_root / "builtin-synthetic", given.synthetic, 0, synthetic)
+    write_set(given.data_root / "builtin-synthetic-empty", given.empty, 2, synthetic_empty)
     if given.sets:
         left_out = {sha256_file(path) for folder in given.leave_out for path in find_images(folder).files.values()}
         cells = RealCells([(name, Path(folder)) for name, folder in given.sets], left_out)
         write_set(given.data_root / "builtin-real", given.real, 1, cells.picture)
+        write_set(given.data_root / "builtin-real-empty", given.empty, 3, cells.without_cell)
 
 
 if __name__ == "__main__":

@@ -41,11 +41,12 @@ def train_net(
 def convert_weights(
     source: Annotated[str, typer.Argument(help="Weights of Detectron2, its model zoo or torchvision.")],
     target: Annotated[Path, typer.Argument(help="A .pth or .safetensors with Detectron2's names.")],
+    half: Annotated[bool, typer.Option("--half", help="In half precision: half of the size.")] = False,
 ) -> None:
     """Rewrite detector weights with Detectron2's parameter names, which both engines read."""
     from cellfeat.detection.convert_weights import convert_weights as convert
 
-    print(convert(source, target))
+    print(convert(source, target, half))
 
 
 @command()

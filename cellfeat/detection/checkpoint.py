@@ -12,10 +12,13 @@ from torch import Tensor
 
 from cellfeat.core.files import sha256_file
 from cellfeat.core.tensors import load_tensors, read_torch
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, Damaged
 
 State = dict[str, Tensor]
 
+BUILT_IN = "cellfeat://wbc_builtin"  # MODEL.WEIGHTS of wbc_builtin.yaml: the detector that comes with the package
+BUILT_IN_FILE = Path(__file__).parent / "weights" / "wbc_builtin.safetensors"  # MODEL_CARD.md beside it
+BUILT_IN_SHA256 = "74bcfd86ecfe6e46f02ec0f167b86e8f529f3de25a4a3904b534da7f41602037"
 
 _CONSTANTS = re.compile(r"\.num_batches_tracked$|\.anchor_generator\.cell_anchors\.|^pixel_(mean|std)$")
 
@@ -23,12 +26,17 @@ _CONSTANTS = re.compile(r"\.num_batches_tracked$|\.anchor_generator\.cell_anchor
 def resolve_weights(weights: str) -> Path:
     """The local file that `MODEL.WEIGHTS` names.
 
-    `detectron2://PATH` is looked for where Detectron2 caches its downloads ($FVCORE_CACHE, by default
-    ~/.torch/iopath_cache). Nothing is downloaded.
+    `cellfeat://wbc_builtin` is in the package. `detectron2://PATH` is looked for where Detectron2 caches its downloads
+    ($FVCORE_CACHE, by default ~/.torch/iopath_cache). Nothing is downloaded.
 
     Raises:
         CellfeatError: There is no such file.
+        Damaged: The package's file is missing or changed.
     """
+    if weights == BUILT_IN:
+        if not BUILT_IN_FILE.is_file() or sha256_file(BUILT_IN_FILE) != BUILT_IN_SHA256:
+            raise Damaged(f"{BUILT_IN_FILE}: missing or changed", "install cellfeat again")
+        return BUILT_IN_FILE
     if weights.startswith("detectron2://"):
         name = weights.removeprefix("detectron2://")
         cache = Path(os.environ.get("FVCORE_CACHE", "~/.torch/iopath_cache")).expanduser()

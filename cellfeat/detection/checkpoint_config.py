@@ -9,7 +9,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from cellfeat.core.run_record import differences
-from cellfeat.detection.config import find_config, load_config
+from cellfeat.detection.config import BUILT_IN_CONFIG, find_config, load_config
 from cellfeat.detection.run_folder import CONFIG, lasting
 
 # Of the training alone: where it wrote, which file it started from and with which new heads.
@@ -23,13 +23,16 @@ def config_of_checkpoint(config_file: str | Path | None, overrides: Sequence[str
 
     Args:
         config_file: The config that was asked for. None: the checkpoint's own, and where there is none beside it, that
-            of the paper's detector. Where both are there and the network or its images differ, a warning says so.
+            of the paper's detector; without a checkpoint that of the built-in detector. Where both are there and the
+            network or its images differ, a warning says so.
         overrides: `KEY VALUE KEY VALUE ...`; they count whichever file is read.
 
     Raises:
         CellfeatError: As `load_config`.
     """
     weights = dict(zip(overrides[::2], overrides[1::2], strict=False)).get("MODEL.WEIGHTS", "")
+    if config_file is None and not weights:
+        return load_config(find_config(BUILT_IN_CONFIG), list(overrides))
     own = Path(weights).parent / CONFIG
     if not Path(weights).is_file() or not own.is_file():
         return load_config(find_config(config_file), list(overrides))

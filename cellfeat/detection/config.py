@@ -22,6 +22,7 @@ UNFIT = (KeyError, ValueError, AssertionError, RecursionError, MemoryError)
 SHOWN = 200  # characters of a fault in a message: yacs puts whole values and trees into its own
 
 DEFAULT_CONFIG = "wbc_mask_rcnn_R_101_FPN.yaml"  # the detector of AE-CFE
+BUILT_IN_CONFIG = "wbc_builtin.yaml"  # of the detector that comes with the package
 
 # Parts of Detectron2's tree that belong to other architectures: they have no effect on a Mask R-CNN whatever they say,
 # so a config that Detectron2 dumped whole is read without them.

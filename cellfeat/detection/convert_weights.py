@@ -33,13 +33,14 @@ RENAMED = (
 )
 
 
-def convert_weights(source: str, target: Path) -> str:
+def convert_weights(source: str, target: Path, half: bool = False) -> str:
     """Rewrite a checkpoint with Detectron2's parameter names.
 
     Args:
         source: A Detectron2 or cellfeat checkpoint, a model-zoo pickle (ImageNet or COCO), or the state dict of a
             torchvision ResNet or Mask R-CNN, as .pth, .pt, .pkl or .safetensors; a path or detectron2:// name.
         target: `.pth` (parameters under "model", as Detectron2 writes them) or `.safetensors`.
+        half: In half precision, which takes half of the space; every reader widens it again.
 
     Returns:
         What the user must know about the result: how many parameters, and which config they need.
@@ -51,6 +52,7 @@ def convert_weights(source: str, target: Path) -> str:
         raise CellfeatError(f"{target}: weights are written as .pth or .safetensors")
     path = resolve_weights(source)
     state, note = named_by_detectron2(read_state(path), str(path))
+    state = {name: (value.half() if half and value.is_floating_point() else value) for name, value in state.items()}
     state = {name: value.contiguous() for name, value in state.items()}
     if target.suffix == ".pth":
         save_checkpoint(target, {"model": state})

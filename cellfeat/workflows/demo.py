@@ -17,24 +17,7 @@ PIPELINE = """\
 # All steps on three synthetic laboratories; copy it, name your own datasets, and run `cellfeat run` on it.
 output: {output}
 data_root: {data_root}
-detector:
-  config: wbc_mask_rcnn_R_18_FPN_tiny.yaml
-  overrides: # small pictures, few iterations: most of the demo's time
-    - INPUT.UM_PER_PX
-    - "0.2" # every site is resampled to one physical scale, whatever its microscope
-    - INPUT.MIN_SIZE_TRAIN
-    - (128, 144, 160)
-    - INPUT.MIN_SIZE_TEST
-    - "144"
-    - SOLVER.MAX_ITER
-    - "150"
-    - SOLVER.WARMUP_ITERS
-    - "30"
-    - TEST.EVAL_PERIOD
-    - "0"
-    - SEED
-    - "0"
-  train: [{train}]
+detector: # the one that comes with cellfeat; train: [...] trains one
   test: [{test}]
 dump:
   datasets: [{sites}]
@@ -90,7 +73,6 @@ def pipeline_text(folder: Path) -> str:
         output=json.dumps((folder / "run").as_posix(), ensure_ascii=False),  # quoted: a name may hold a colon
         data_root=json.dumps((folder / "datasets").as_posix(), ensure_ascii=False),
         sites=", ".join(sites),
-        train=", ".join(f"{site}@train" for site in sites),
         test=", ".join(f"{site}@val" for site in sites),
         anchor=sites[0],
     )

@@ -25,6 +25,7 @@ from cellfeat.detection.classes import class_names
 from cellfeat.detection.config import portable
 from cellfeat.detection.device import resolve_device
 from cellfeat.detection.structures import CellInstances
+from cellfeat.detection.suppression import keep_outer
 from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.classes import CLASSES
@@ -98,7 +99,8 @@ def check_weights(weights: str) -> None:
         named = f"MODEL.WEIGHTS {weights} is a backbone that training starts from" if weights else "none is named"
         raise MissingWeights(
             f"a dump needs a trained detector, and {named}",
-            "give the checkpoint that train-net wrote, such as --weights output/model_final.pth",
+            "give the checkpoint that train-net wrote, such as --weights output/model_final.pth; the detector that is "
+            "built in takes no config and no weights",
         )
     resolve_weights(weights)
 
@@ -321,12 +323,10 @@ def _result(
         )
     assert cells is not None
     height, width = image.shape[:2]
-    central = central_cell(cells, config.score_threshold)
+    kept = select_cells(cells, config.select, config.score_threshold)
     # The image's label is that of the cell in its centre; what else is in the picture nobody labelled.
-    rows = [
-        _row(image, cells, i, record.label if i == central else "", config, names)
-        for i in select_cells(cells, config.select, config.score_threshold)
-    ]
+    labelled = central_cell(cells, config.score_threshold) if config.select != "all" else _most_central(cells, kept)
+    rows = [_row(image, cells, i, record.label if i == labelled else "", config, names) for i in kept]
     return ImageResult(
         record.image_id, record.domain, record.label, width, height, cells=rows, metadata=record.stored_metadata
     )
@@ -344,24 +344,33 @@ def _row(
 
 def central_cell(cells: CellInstances, score_threshold: float) -> int | None:
     """The cell whose box is nearest to the image's centre; of several boxes that contain it, the best scored."""
+    return _most_central(cells, np.flatnonzero(cells.scores >= score_threshold).tolist())
+
+
+def _most_central(cells: CellInstances, candidates: Sequence[int]) -> int | None:
     height, width = cells.image_size
     x, y = width / 2, height / 2
     best = None
-    for i in np.flatnonzero(cells.scores >= score_threshold):
+    for i in candidates:
         x0, y0, x1, y1 = cells.boxes[i]
         distance = np.hypot(max(x0 - x, 0, x - x1), max(y0 - y, 0, y - y1))
         if best is None or (distance, -cells.scores[i]) < best[:2]:
-            best = (distance, -cells.scores[i], int(i))
+            best = (distance, -cells.scores[i], i)
     return best[2] if best else None
 
 
 def select_cells(cells: CellInstances, select: str, score_threshold: float) -> list[int]:
-    """Indices of the cells to keep: the central one, the best scored one, or all, scores from `score_threshold`."""
+    """Indices of the cells to keep, scores from `score_threshold`: the central one, the best scored one, or all.
+
+    Of all, those that lie within others are left out (see `keep_outer`): parts of cells, and cells found twice.
+    """
     if select == "center":
         central = central_cell(cells, score_threshold)
         return [] if central is None else [central]
-    kept = np.flatnonzero(cells.scores >= score_threshold).tolist()
-    return sorted(kept, key=lambda i: -cells.scores[i])[: 1 if select == "score" else None]
+    good = np.flatnonzero(cells.scores >= score_threshold)
+    if select == "all":
+        good = good[keep_outer(cells.boxes[good], cells.scores[good])]
+    return sorted(good.tolist(), key=lambda i: -cells.scores[i])[: 1 if select == "score" else None]
 
 
 def summarise(store: Store, records: Sequence[ImageRecord]) -> dict[str, dict[str, float | int | None]]:

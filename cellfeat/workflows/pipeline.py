@@ -21,7 +21,8 @@ from cellfeat.core.text import read_text
 from cellfeat.data.catalogue import Dataset, open_dataset
 from cellfeat.data.class_tree import joined_classes
 from cellfeat.detection.checkpoint import resolve_weights
-from cellfeat.detection.config import find_config, load_config, portable
+from cellfeat.detection.config import BUILT_IN_CONFIG, find_config, load_config, portable
+from cellfeat.detection.run_folder import FINAL
 from cellfeat.detection.train_net import evaluate, scores_table, train
 from cellfeat.errors import CellfeatError, DifferentInputs
 from cellfeat.evaluation.protocol import EvaluationConfig
@@ -39,11 +40,13 @@ STAGES = ("detector", "dump", "autoencoder", "embed", "evaluate", "report")
 
 
 class DetectorConfig(BaseModel):
-    """The detector: trained on `train`, or with `weights` taken as it is."""
+    """The detector: trained on `train`, or taken as it is: from `weights`, else the one built in."""
 
     model_config = ConfigDict(extra="forbid")
 
-    config: str = Field(description="A detector config: a path, or the name of one that comes with cellfeat.")
+    config: str = Field(
+        BUILT_IN_CONFIG, description="A detector config: a path, or the name of one that comes with cellfeat."
+    )
     overrides: list[str] = Field(default_factory=list, description="Changes of its keys: KEY VALUE KEY VALUE ...")
     train: list[str] = Field(default_factory=list, description="Datasets with masks to learn from.")
     test: list[str] = Field(default_factory=list, description="Datasets to evaluate on.")
@@ -54,7 +57,8 @@ class DetectorConfig(BaseModel):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> DetectorConfig:
-        if bool(self.train) == bool(self.weights):
+        built_in = Path(self.config).name == BUILT_IN_CONFIG
+        if (self.train and self.weights) or not (self.train or self.weights or built_in):
             raise ValueError("give either train (datasets to learn from) or weights (a trained checkpoint)")
         return self
 
@@ -74,7 +78,10 @@ class PipelineConfig(BaseModel):
     data_root: Path | None = Field(
         None, description="The folder of the datasets; default: CELLFEAT_DATASETS, or datasets/."
     )
-    detector: DetectorConfig = Field(description="The detector: trained, or taken as it is.")
+    detector: DetectorConfig = Field(
+        default_factory=lambda: DetectorConfig.model_validate({}),
+        description="The detector: trained, taken as it is, or left out for the one built in.",
+    )
     dump: DumpStage = Field(description="The images to take cells from, and what to keep of them.")
     autoencoder: AutoencoderConfig = Field(
         default_factory=lambda: AutoencoderConfig.model_validate({}),
@@ -244,7 +251,7 @@ class Run:
 
     def _make_detector(self, folder: Path) -> None:
         cfg, detector, root = self._detector_cfg(), self.config.detector, self.config.data_root
-        if not detector.weights:
+        if detector.train:
             scores = train(cfg, resume=True, engine=detector.engine, data_root=root)
         elif cfg.DATASETS.TEST:
             scores = evaluate(self._weighted_cfg(), detector.engine, data_root=root)
@@ -255,7 +262,10 @@ class Run:
     def _weighted_cfg(self) -> CfgNode:
         cfg = self._detector_cfg().clone()
         cfg.defrost()
-        cfg.MODEL.WEIGHTS = self.config.detector.weights or str(self.output / "detector" / "model_final.pth")
+        if self.config.detector.train:
+            cfg.MODEL.WEIGHTS = str(self.output / "detector" / FINAL)
+        else:
+            cfg.MODEL.WEIGHTS = self.config.detector.weights or cfg.MODEL.WEIGHTS
         return cfg
 
     def _dump(self) -> Stage:

@@ -48,7 +48,7 @@ def test_commands_of_documents_exist(path):
 
 def test_the_documents_have_the_commands_that_are_checked():
     assert sum(len(commands(path)) for path in DOCUMENTS) > 60
-    assert commands(ROOT / "README.md") == ["cellfeat demo"]
+    assert commands(ROOT / "README.md") == ["cellfeat dump FOLDER", "cellfeat demo"]
 
 
 def test_the_page_of_the_command_line_has_every_command():

@@ -8,9 +8,10 @@ from cellfeat.autoencoder import network
 from cellfeat.core.files import read_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.data.synthetic import write_sites
+from cellfeat.detection.checkpoint import BUILT_IN
 from cellfeat.errors import Busy, CellfeatError
 from cellfeat.workflows.demo import pipeline_text, run_demo
-from cellfeat.workflows.pipeline import STAGES, PipelineConfig, load_pipeline, plan_pipeline, run_pipeline
+from cellfeat.workflows.pipeline import STAGES, PipelineConfig, Run, load_pipeline, plan_pipeline, run_pipeline
 
 EXAMPLES = [
     path for path in sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")) if "compare" not in path.stem
@@ -202,6 +203,11 @@ def test_trained_weights_can_be_brought_along(finished, pipeline, tmp_path):
         read_json(folder / "detector" / "evaluation.json") for folder in (finished[1], tmp_path / "out")
     )
     assert trained["site-a@val"]["bbox"] == pytest.approx(brought["site-a@val"]["bbox"], abs=1e-6)
+
+
+def test_without_a_detector_the_built_in_one_finds_the_cells(pipeline, tmp_path):
+    config = {key: value for key, value in pipeline.items() if key != "detector"}
+    assert Run(load_pipeline(write(tmp_path / "p.yaml", config)), "")._weighted_cfg().MODEL.WEIGHTS == BUILT_IN
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

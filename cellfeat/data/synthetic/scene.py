@@ -146,7 +146,7 @@ class Field:
                     break
         pallor = rng.uniform(0.55, 0.95)
         for centre, radius in placed:
-            self._add(_red_cell(radius, pallor, self.px_per_um, rng), centre)
+            self._add(self.site.red_cell_density * _red_cell(radius, pallor, self.px_per_um, rng), centre)
 
     def add_platelets(self, cells: list[Placed], rng: Generator) -> None:
         """Lay down a few platelets, away from the white cells."""

@@ -27,6 +27,7 @@ class Site:
         eosin, purple, blue: Optical density in R, G, B of one unit of each dye.
         stain_spread: Relative standard deviation of each dye's strength from image to image.
         red_cells_per_um2: Density of red cells before the white cells push them aside.
+        red_cell_density: Of the dyes in a red cell, beside those of the three sites.
         blur_um: Standard deviation of the microscope's point spread at best focus, in µm.
         defocus_um: Largest blur that bad focus adds, in µm.
         vignetting: Light lost in the corners, as a fraction.
@@ -53,6 +54,7 @@ class Site:
     noise: float
     suffix: str
     jpeg_quality: int = 90
+    red_cell_density: float = 1.0
 
 
 SITES: tuple[Site, ...] = (
@@ -146,6 +148,7 @@ def random_site(height: int, width: int, um_per_px: float, rng: np.random.Genera
         blue=_rgb(dyes[2]),
         stain_spread=0.1,
         red_cells_per_um2=float(rng.choice((0.0, 0.005, 0.012, 0.018))),
+        red_cell_density=float(np.exp(rng.uniform(np.log(0.7), np.log(3.0)))),
         blur_um=float(rng.uniform(0.1, 0.4)),
         defocus_um=float(rng.uniform(0.0, 0.6)),
         vignetting=float(rng.uniform(0, 0.3)),
