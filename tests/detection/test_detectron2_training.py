@@ -109,11 +109,11 @@ def test_launch_gets_the_arguments_of_the_command_line(monkeypatch, cfg, tmp_pat
     with pytest.raises(SystemExit) as ended:
         main(["--allow-outside", "train-net", "--config-file", str(tmp_path / "cfg.yaml"), *arguments])
     assert ended.value.code == 0
-    [(run, *where, (outside, _, passed, resume, eval_only, _))] = calls
+    [(run, *where, (outside, handed_on, _, passed, resume, eval_only, _))] = calls
     assert where == [4, 2, 1, "tcp://host:1234"]
     assert (passed.MODEL.DEVICE, resume, eval_only) == ("cuda", False, False)
     seen: list[bool] = []
-    run(outside, lambda: seen.append(outside_allowed()))  # as the new process does
+    run(outside, handed_on, lambda: seen.append(outside_allowed()))  # as the new process does
     assert seen == [True]
     assert not outside_allowed()
 
