@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cellfeat.core.download import cache_folder, check_digest, fetch
-from cellfeat.errors import CellfeatError
+from cellfeat.core.files import sha256_file
+from cellfeat.errors import CellfeatError, Damaged
 
 IMAGENET = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms allow research"
 TORCHVISION = "https://docs.pytorch.org/vision/stable/models.html"
@@ -96,4 +97,15 @@ def verify_weights(name: str) -> Path | None:
     path = cached_weights(name)
     if path is not None:
         check_digest(path, find_weights(name).sha256, str(path))
+    return path
+
+
+def packaged(path: Path, sha256: str) -> Path:
+    """A file of weights that comes with the package, once it is known to be the published one.
+
+    Raises:
+        Damaged: It is missing or changed.
+    """
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise Damaged(f"{path}: missing or changed", "install cellfeat again")
     return path

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cellfeat.core.files import sha256_file
 from cellfeat.core.tensors import load_tensors, read_torch
-from cellfeat.errors import CellfeatError, Damaged
+from cellfeat.core.weights import packaged
+from cellfeat.errors import CellfeatError
 
 State = dict[str, Tensor]
 
@@ -34,9 +35,7 @@ def resolve_weights(weights: str) -> Path:
         Damaged: The package's file is missing or changed.
     """
     if weights == BUILT_IN:
-        if not BUILT_IN_FILE.is_file() or sha256_file(BUILT_IN_FILE) != BUILT_IN_SHA256:
-            raise Damaged(f"{BUILT_IN_FILE}: missing or changed", "install cellfeat again")
-        return BUILT_IN_FILE
+        return packaged(BUILT_IN_FILE, BUILT_IN_SHA256)
     if weights.startswith("detectron2://"):
         name = weights.removeprefix("detectron2://")
         cache = Path(os.environ.get("FVCORE_CACHE", "~/.torch/iopath_cache")).expanduser()

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from cellfeat.core.files import sha256_file
 from cellfeat.core.tensors import load_tensors
+from cellfeat.core.weights import packaged
 from cellfeat.data.alignment import standardised
-from cellfeat.errors import Damaged
 from cellfeat.methods.measurements import Measurements, MeasurementsConfig
 from cellfeat.methods.simclr import CellEncoder, embed_crops
 
@@ -77,8 +76,6 @@ def built_in_encoder() -> CellEncoder:
     Raises:
         Damaged: They are missing or changed.
     """
-    if not WEIGHTS.is_file() or sha256_file(WEIGHTS) != SHA256:
-        raise Damaged(f"{WEIGHTS}: missing or changed", "install cellfeat again")
     encoder = CellEncoder(DEPTH, WIDTH)
-    encoder.load(load_tensors(WEIGHTS, "install cellfeat again", "install cellfeat again"))
+    encoder.load(load_tensors(packaged(WEIGHTS, SHA256), "install cellfeat again", "install cellfeat again"))
     return encoder

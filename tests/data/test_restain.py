@@ -2,20 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dark_discs import dark_discs, rng
 
 from cellfeat.data.restain import blurred, restained
 
 
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 @pytest.fixture(scope="module")
 def crops() -> torch.Tensor:
-    """Sixteen times one dark disc off the centre on a light ground, 48 px."""
-    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
-    dark = torch.hypot(x - 24, y - 16) < 9
-    return torch.where(dark, 0.2, 0.9).expand(16, 3, 48, 48).contiguous()
+    return dark_discs()
 
 
 def test_stain_changes_each_image_as_a_whole(crops):

@@ -2,20 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dark_discs import dark_discs, rng
 
 from cellfeat.methods.views import moved, random_views
 
 
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 @pytest.fixture(scope="module")
 def crops() -> torch.Tensor:
-    """Sixteen times one dark disc off the centre on a light ground, 48 px."""
-    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
-    dark = torch.hypot(x - 24, y - 16) < 9
-    return torch.where(dark, 0.2, 0.9).expand(16, 3, 48, 48).contiguous()
+    return dark_discs()
 
 
 def test_views_are_images_that_the_seed_fixes(crops):
