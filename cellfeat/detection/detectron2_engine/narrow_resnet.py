@@ -5,9 +5,9 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 
+from cellfeat.detection.detectron2_engine.fpn import with_fpn
 from cellfeat.detection.torchvision_engine.backbone import BLOCKS, norm_layer
 
 
@@ -30,16 +30,6 @@ def build_narrow_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FP
             )
         )
         channels = width * 2**k
-    return FPN(
-        bottom_up=ResNet(
-            BasicStem(input_shape.channels, width, norm),
-            stages,
-            out_features=resnet.OUT_FEATURES,
-            freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-        ),
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    stem = BasicStem(input_shape.channels, width, norm)
+    bottom_up = ResNet(stem, stages, out_features=resnet.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)
+    return with_fpn(bottom_up, cfg)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
+from cellfeat.detection.detectron2_engine.fpn import with_fpn
 from cellfeat.detection.vgg import CHANNELS, VGG16
 
 
@@ -21,11 +21,4 @@ class VGG16Backbone(VGG16, Backbone):
 @BACKBONE_REGISTRY.register()
 def build_vgg16_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """What MODEL.BACKBONE.NAME build_vgg16_fpn_backbone makes."""
-    return FPN(
-        bottom_up=VGG16Backbone(cfg.MODEL.BACKBONE.FREEZE_AT),
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    return with_fpn(VGG16Backbone(cfg.MODEL.BACKBONE.FREEZE_AT), cfg)
