@@ -23,8 +23,9 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,9 @@ from fault_results import contents, differences
 from faults import small_disk
 
 DONE, REFUSED = 0, 2  # exit statuses of a command
-STEPS, SLOW_STEPS = 60, 12  # operations at most at which a command is killed
-RANDOM, SLOW_RANDOM = 20, 6  # kills at random instants
+STEPS, DISK_STEPS, FEW_STEPS = 120, 12, 3  # operations at most, of a command, at which a fault of a kind is made
+RANDOM, MOVED = 20, 5  # faults of a kind at random instants
+SHARES = (0, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.98)  # sizes of small disks, of what a command leaves
 TIMEOUT = 600  # seconds
 NOBODY = 65534
 
@@ -73,7 +75,7 @@ class Bench:
     def whole(self, command: Command) -> Whole:
         """What an undisturbed run leaves, takes and does."""
         if command.name not in self._whole:
-            _load_packages() if command.trains else self.warm(command)
+            self.warm(command)
             output, steps = self.fresh(command), Steps()
             started = time.monotonic()
             status, said = self.run(command, output, lambda: inject(output.parent, steps))
@@ -198,9 +200,11 @@ class Bench:
             subprocess.run(["mount", "-o", "remount,size=1g", str(output.parent)], check=True)
             return self.again(command, output)
 
-    def no_permission(self, command: Command) -> str:
-        """Another user runs the command, who may read everything and write nothing; then the owner does."""
-        output = self.fresh(command)
+    def no_permission(self, command: Command, step: int) -> str:
+        """Killed, then run by another user, who may read everything and write nothing; then the owner runs it."""
+        output, steps = self.fresh(command), Steps()
+        if step:
+            self.run(command, output, lambda: inject(output.parent, steps, "kill", step))
         status, said = self.run(command, output, lambda: os.setuid(NOBODY))
         if status not in (REFUSED, DONE):
             return _outcome(status, said)
@@ -212,9 +216,10 @@ class Bench:
         self.run(command, output, lambda: inject(output.parent, steps, "kill", step))
         return self.again(command, output, _a_year_earlier)
 
-    def two_at_once(self, command: Command, other: Command) -> str:
-        """Two commands that write to one place: each ends or is refused; of two equal ones the result is whole."""
-        output = self.fresh(command)
+    def two_at_once(self, command: Command, name: str) -> str:
+        """Two commands that write to one place: each ends or is refused, and what has ended is whole."""
+        output, other = self.fresh(command), COMMANDS[name]
+        other.prepare(self.inputs, output)
         (self.folder / "log.txt").unlink(missing_ok=True)
         pids = [self.start(command, output), self.start(other, output)]
         statuses = [self.end(pid) for pid in pids]
@@ -222,9 +227,10 @@ class Bench:
         for status in statuses:
             if status not in (DONE, REFUSED):
                 return _outcome(status, said)
-        if command is other:
-            return self.again(command, output)
-        return "" if DONE in statuses else "both refused"
+        if DONE not in statuses:
+            return "both refused"
+        ended = [one for one, status in zip((command, other), statuses, strict=True) if status == DONE]
+        return next(filter(None, (self.again(one, output, alone=command is other) for one in ended)), "")
 
     def moved_away(self, command: Command, number: int, how: str) -> str:
         """The output folder is renamed or deleted while the command runs; then it is run again."""
@@ -243,11 +249,17 @@ class Bench:
         command.prepare(self.inputs, output)
         return self.again(command, output)
 
-    def again(self, command: Command, output: Path, before: Callable[[], object] = lambda: None) -> str:
+    def again(
+        self, command: Command, output: Path, before: Callable[[], object] = lambda: None, alone: bool = True
+    ) -> str:
+        """Run a command to its end; `alone`: nothing else has written to its folder."""
         status, said = self.run(command, output, before)
         if status != DONE:
             return f"again: {_outcome(status, said)}"
-        different = differences(contents(output), self.whole(command).contents)
+        found, whole = contents(output), self.whole(command).contents
+        if not alone:
+            found = {name: content for name, content in found.items() if name in whole}
+        different = differences(found, whole)
         return f"again: {different}" if different else ""
 
 
@@ -275,29 +287,26 @@ def _outcome(status: int, said: str) -> str:
 
 def faults(bench: Bench, command: Command) -> dict[str, Callable[[], str]]:
     """All faults of a command by name."""
-    steps = bench.whole(command).steps
-    most, randoms = (SLOW_STEPS, SLOW_RANDOM) if command.slow else (STEPS, RANDOM)
-    chosen = sorted(random.Random(command.name).sample(range(steps), min(most, steps)))
+    steps, rng = bench.whole(command).steps, random.Random(command.name)
+    few = [0, *rng.sample(range(1, steps), min(FEW_STEPS, steps - 1))]
     found: dict[str, Callable[[], str]] = {}
-    for step in chosen:
-        found[f"killed at a step/{step}"] = lambda step=step: bench.killed_at_step(command, step)
-    for number in range(randoms):
-        found[f"killed at random/{number}"] = lambda number=number: bench.killed_at_random(command, number)
+
+    def add(kind: str, places: Iterable[object], fault: Callable[..., str], *more: object) -> None:
+        for place in places:
+            found[f"{kind}/{place}"] = partial(fault, command, place, *more)
+
+    add("killed at a step", rng.sample(range(steps), min(STEPS, steps)), bench.killed_at_step)
+    add("killed at random", range(RANDOM), bench.killed_at_random)
     for kind in ERRORS:
-        for step in chosen[:: 4 if command.slow else 3]:
-            found[f"disk {kind}/{step}"] = lambda step=step, kind=kind: bench.failing_disk(command, step, kind)
+        add(f"disk {kind}", rng.sample(range(steps), min(DISK_STEPS, steps)), bench.failing_disk, kind)
     if os.getuid() == 0:
-        found["no permission/0"] = lambda: bench.no_permission(command)
-        for share in (0.02, 0.3, 0.8) if command.slow else (0, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.98):
-            found[f"small disk/{share}"] = lambda share=share: bench.small_disk(command, share)
-    for step in chosen[:: max(1, len(chosen) // 3)]:
-        found[f"clock back/{step}"] = lambda step=step: bench.clock_back(command, step)
+        add("no permission", few, bench.no_permission)
+        add("small disk", SHARES, bench.small_disk)
+    add("clock back", few, bench.clock_back)
     for how in ("renamed", "deleted"):
-        for number in range(2 if command.slow else 5):
-            found[f"{how}/{number}"] = lambda number=number, how=how: bench.moved_away(command, number, how)
-    for other in COMMANDS.values():
-        if other is command or not (other.slow or command.slow):
-            found[f"two at once/{other.name}"] = lambda other=other: bench.two_at_once(command, other)
+        add(how, range(MOVED), bench.moved_away, how)
+    names = list(COMMANDS)
+    add("two at once", names[: names.index(command.name) + 1], bench.two_at_once)  # each pair once
     order = random.Random(0).sample(sorted(found), len(found))  # so that a part of them is of all kinds
     return {name: found[name] for name in order}
 
@@ -330,8 +339,7 @@ def main() -> None:
     path = options.output / "results.jsonl"
     results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     if not options.table:
-        for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # threads do not survive a fork
-            os.environ.setdefault(name, "1")
+        os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"}
         warm_children.start()
         made = {(result["command"], result["fault"]) for result in results}
         chosen = [c for c in COMMANDS.values() if c.name.startswith(tuple(options.commands) or "")]
@@ -348,20 +356,6 @@ def main() -> None:
     if options.write:
         survived = sum(not result["outcome"] for result in results)
         put(options.write, "faults of commands", f"{len(results)} faults, {survived} survived:\n\n{table(results)}")
-
-
-def _load_packages() -> None:
-    """Import what training commands need, before children are forked; others run once in this process."""
-    import lightning  # noqa: F401
-    import sklearn.ensemble  # noqa: F401
-    import torch
-
-    import cellfeat.cli.app
-    import cellfeat.reporting.report
-    import cellfeat.workflows.comparison
-    import cellfeat.workflows.pipeline  # noqa: F401
-
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

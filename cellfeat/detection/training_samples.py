@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from cellfeat.data.images import read_rgb
 from cellfeat.detection.augmentation import augment
 from cellfeat.detection.classes import class_names, reference_coco
-from cellfeat.detection.network_input import to_network
+from cellfeat.detection.network_input import check_maps, to_network
 from cellfeat.errors import CellfeatError
 
 Sample = tuple[Tensor, dict[str, Tensor]]
@@ -51,6 +51,7 @@ class TrainingSamples(Dataset[Sample]):
             )
         rng = np.random.default_rng([self.seed, 1, i])
         image, masks = augment(image, masks, record["um_per_px"], self.cfg, rng)
+        check_maps(self.cfg, image.shape[:2])
         return to_network(image, image.shape[:2], self.cfg.INPUT.FORMAT), _target(masks, record["labels"])
 
 

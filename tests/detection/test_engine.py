@@ -59,6 +59,16 @@ def test_an_image_is_detected_alike_whatever_its_neighbours(build, pictures):
         np.testing.assert_allclose(alone.roi_features, cells.roi_features, atol=1e-4)
 
 
+def test_an_image_of_which_groupnorm_would_see_single_values_is_one_line(build):
+    detector = build("INPUT.MIN_SIZE_TEST", "32")
+    square, longer = np.zeros((50, 50, 3), np.uint8), np.zeros((50, 70, 3), np.uint8)
+    assert len(detector.detect([longer])) == 1
+    for pictures in ([square], [square, square]):
+        with pytest.raises(CellfeatError, match="an image of 32 × 32 px") as error:
+            detector.detect(pictures)
+        assert "\n" not in str(error.value)
+
+
 def test_the_box_tap_pools_where_the_mask_tap_does(build, pictures):
     # with the same weights both taps describe the same boxes: 7×7 is the coarser picture of 14×14
     fine, coarse = (build(pool=pool).detect(pictures[:1])[0] for pool in ("mask", "box"))

@@ -11,6 +11,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from cellfeat.detection.network_input import GROUPS
 from cellfeat.detection.vgg import BACKBONE, CHANNELS, VGG16
 
 NARROW = "build_narrow_resnet_fpn_backbone"  # MODEL.BACKBONE.NAME; Detectron2 builds ResNet-18 and 34 at one width
@@ -29,7 +30,7 @@ def norm_layer(name: str) -> Callable[[int], nn.Module] | None:
         "": None,
         "FrozenBN": FrozenBatchNorm2d,
         "BN": nn.BatchNorm2d,
-        "GN": lambda channels: nn.GroupNorm(min(32, channels), channels),  # narrower than Detectron2 builds them
+        "GN": lambda channels: nn.GroupNorm(min(GROUPS, channels), channels),  # narrower than Detectron2 builds them
     }[name]
 
 
