@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cellfeat" / "core" / "version.py").read_text())[1]
 
-EXPORT = ["anndata>=0.10", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
+EXPORT = ["anndata>=0.11", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and `--to parquet`
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
 SLIDES = ["openslide-bin>=4.0", "openslide-python>=1.4"]  # for whole slides

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with open(partial, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno is None and not path.parent.is_dir():  # pandas looks for the folder itself, and has no number
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,8 +1,9 @@
 import hashlib
 
+import pandas as pd
 import pytest
 
-from cellfeat.core.files import digest, read_json, sha256_file, write_json, write_text
+from cellfeat.core.files import atomic_path, digest, read_json, sha256_file, write_json, write_text
 from cellfeat.errors import CellfeatError
 
 
@@ -15,6 +16,18 @@ def test_a_failed_write_leaves_what_stood(tmp_path):
         write_text(path, "half \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_deleted_under_pandas_is_named(tmp_path):
+    folder = tmp_path / "deleted"
+    with pytest.raises(FileNotFoundError) as error, atomic_path(folder / "a.csv") as partial:
+        deleted_before_writing(folder, partial)
+    assert error.value.filename == str(folder / "a.csv")
+
+
+def deleted_before_writing(folder, path):
+    folder.rmdir()
+    pd.DataFrame({"a": [1]}).to_csv(path)
 
 
 def test_json_round_trip_keeps_unicode(tmp_path):

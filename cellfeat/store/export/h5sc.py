@@ -12,7 +12,7 @@ import pandas as pd
 
 from cellfeat.core.files import atomic_path
 from cellfeat.core.progress import Progress
-from cellfeat.store.export.tables import CellTable, cell_table, extra
+from cellfeat.store.export.tables import CellTable, cell_table, extra, write_anndata
 from cellfeat.store.reader import Store
 
 IMAGES = "single_cell_images"
@@ -40,9 +40,8 @@ def write_h5sc(store: Store, output: Path, embeddings: Sequence[str | Path] = ()
     anndata = extra("anndata", "h5sc")
     cells = cell_table(store, embeddings)
     with atomic_path(output) as partial:
-        _frame(anndata, cells, store.layout.crop_size).write_h5ad(partial)
-        with h5py.File(partial, "a") as file:
-            _write_images(file, store)
+        frame = _frame(anndata, cells, store.layout.crop_size)
+        write_anndata(partial, frame, lambda file: _write_images(file, store))
 
 
 def _frame(anndata: Any, cells: CellTable, side: int) -> Any:

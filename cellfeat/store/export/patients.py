@@ -11,6 +11,7 @@ from cellfeat.core.files import slug
 from cellfeat.errors import CellfeatError
 from cellfeat.store.export.detections import new_folder
 from cellfeat.store.export.tables import cell_table
+from cellfeat.store.new_hdf5 import new_hdf5
 from cellfeat.store.reader import Store
 
 
@@ -45,6 +46,6 @@ def write_patients(store: Store, output: Path, embeddings: Sequence[str | Path] 
                 raise CellfeatError(f"patients {owner[path]!r} and {patient!r} would both be {path.name}", "rename one")
             owner[path] = str(patient)
             path.parent.mkdir(exist_ok=True)
-            with h5py.File(path, "w") as file:
+            with new_hdf5(path) as file:
                 file["features"] = vectors[table.index.get_indexer(rows.index)]
                 file.create_dataset("cell_id", data=rows.index.to_numpy(object), dtype=h5py.string_dtype())
