@@ -93,7 +93,7 @@ def outline(crop: np.ndarray) -> np.ndarray:
     distance = np.hypot(x, y) / side
     green = cv2.GaussianBlur(crop[..., 1], (0, 0), side / 96)
     threshold, _ = cv2.threshold(green[distance < 0.45], 0, 255, cv2.THRESH_OTSU)
-    nucleus = _near_centre((green <= threshold) & (distance < 0.46), distance < 0.25)
+    nucleus = near_centre((green <= threshold) & (distance < 0.46), distance < 0.25)
     if nucleus.sum() < 0.01 * side**2:
         return (distance < 0.38).astype(np.uint8)
     hull = np.zeros((side, side), np.uint8)
@@ -112,12 +112,12 @@ def outline(crop: np.ndarray) -> np.ndarray:
         cv2.morphologyEx(cell, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))) | nucleus
     )
     outlines, _ = cv2.findContours(
-        _near_centre(cell > 0, nucleus).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        near_centre(cell > 0, nucleus).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
     return cv2.drawContours(np.zeros_like(hull), outlines, -1, 1, cv2.FILLED)
 
 
-def _near_centre(region: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def near_centre(region: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The parts of a region (h, w) bool that reach into `centre` (h, w) bool."""
     count, parts = cv2.connectedComponents(region.astype(np.uint8))
     inside = np.bincount(parts[centre & region], minlength=count)

@@ -1,12 +1,14 @@
 """The pictures that the built-in detector learned from, beside BCCD's: synthetic smears and real single-cell pictures.
 
     python benchmarks/detector_training_set.py DATA_ROOT --set acevedo-20 FOLDER --set matek-19 FOLDER
-        [--leave-out FOLDER] [--synthetic 2500] [--real 2500]
+        [--boxes FOLDER] [--leave-out FOLDER] [--synthetic 2500] [--real 2500]
 
 Writes four datasets of 256 px squares below DATA_ROOT. `builtin-synthetic`: laboratories that there are not, any scale.
 `builtin-real`: single-cell pictures outlined by GrabCut, as close views and as mosaics of up to 16; pictures whose
-outline is doubtful and those of the examination part are left out. `builtin-synthetic-empty`, `builtin-real-empty`: red
-cells without a white one. Run again, it goes on with what is missing.
+outline is doubtful and those of the examination part are left out. `--boxes` names the folder of YOLO labels of some of
+the pictures: their cells are outlined within the box, and an outline that does not fill it is doubtful.
+`builtin-synthetic-empty`, `builtin-real-empty`: red cells without a white one. Run again, it goes on with what is
+missing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from centre_store import SETS, of_examination, outline
+from centre_store import SETS, near_centre, of_examination, outline
 from tqdm import tqdm
 
 from cellfeat.core.files import atomic_path, read_json, sha256_file, write_json, write_text
@@ -36,7 +38,7 @@ CELL_UM = 12.0  # a usual diameter
 CELL_PX = (18, 190)  # that a cell has in the synthetic pictures
 SMALLEST = 60  # px of a mask: less is a rim that nobody could call a cell
 PART = 200  # pictures between two savings
-POOL = 2000  # outlined cells that the pictures are made of: GrabCut takes most of the time
+POOL = 3000  # outlined cells that the pictures are made of: GrabCut takes most of the time
 Picture = tuple[np.ndarray, list[np.ndarray]]
 """A picture (h, w, 3) uint8 RGB and the masks (h, w) 0/1 of its cells."""
 
@@ -61,7 +63,7 @@ def synthetic_empty(rng: np.random.Generator) -> Picture:
 class RealCells:
     """Outlined single-cell pictures of some sets, and pictures without a white cell."""
 
-    def __init__(self, sets: list[tuple[str, Path]], left_out: set[str]) -> None:
+    def __init__(self, sets: list[tuple[str, Path]], left_out: set[str], boxes: dict[str, np.ndarray]) -> None:
         cells: list[tuple[Path, int]] = []
         self.empty: list[Path] = []
         for name, folder in sets:
@@ -80,8 +82,11 @@ class RealCells:
             for k in order:
                 if len(self.pool) == POOL:
                     break
-                if (mask := _outlined(*cells[k])) is not None:
-                    self.pool.append((cells[k][0], mask))
+                path, side = cells[k]
+                box = boxes.get(path.stem)
+                mask = _outlined(path, side) if box is None else _outlined_in(path, box)
+                if mask is not None:
+                    self.pool.append((path, mask))
                     progress.update()
 
     def picture(self, rng: np.random.Generator) -> Picture:
@@ -152,6 +157,43 @@ def _outlined(path: Path, side: int) -> np.ndarray | None:
     return mask if _is_sound(image, mask, side) else None
 
 
+def _outlined_in(path: Path, box: np.ndarray) -> np.ndarray | None:
+    """The mask (h, w) of the cell in a box (4,), centre, width and height as parts of the picture; None if doubtful."""
+    image = read_rgb(path)
+    height, width = image.shape[:2]
+    middle, size = box[:2] * (width, height), box[2:] * (width, height)
+    x, y = (np.mgrid[:height, :width][::-1].T + 0.5 - middle).T
+    distance = np.hypot(x / (size[0] / 2), y / (size[1] / 2))
+    inside = (abs(x) < size[0] / 2) & (abs(y) < size[1] / 2)
+    green = cv2.GaussianBlur(image[..., 1], (0, 0), max(size) / 70)
+    threshold, _ = cv2.threshold(green[inside], 0, 255, cv2.THRESH_OTSU)
+    nucleus = (green <= threshold) & (distance < 0.8)
+    guess = np.full((height, width), cv2.GC_BGD, np.uint8)
+    guess[inside] = cv2.GC_PR_BGD
+    guess[distance < 0.95] = cv2.GC_PR_FGD
+    guess[nucleus] = cv2.GC_FGD
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(image[..., ::-1]), guess, None, *models, 4, cv2.GC_INIT_WITH_MASK)
+    cell = np.isin(guess, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    round_part = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(0.06 * max(size)) | 1,) * 2)
+    cell = near_centre((cv2.morphologyEx(cell, cv2.MORPH_OPEN, round_part) > 0) | nucleus, nucleus).astype(np.uint8)
+    contours, _ = cv2.findContours(cell, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if len(contours) != 1:
+        return None
+    hull = cv2.contourArea(cv2.convexHull(contours[0]))
+    filled = np.array(cv2.boundingRect(contours[0])[2:]) / size
+    if filled.min() < 0.85 or cv2.contourArea(contours[0]) < 0.9 * hull:
+        return None
+    return cv2.drawContours(np.zeros_like(cell), contours, -1, 1, cv2.FILLED)
+
+
+def _boxes(folder: Path) -> dict[str, np.ndarray]:
+    """The only box (4,) of each picture, by its stem, out of the YOLO labels in a folder."""
+    found = {path.stem: np.loadtxt(path, ndmin=2) for path in sorted(folder.rglob("*.txt"))}
+    return {stem: rows[0, 1:] for stem, rows in found.items() if rows.shape == (1, 5)}
+
+
 def _is_sound(image: np.ndarray, mask: np.ndarray, side: int) -> bool:
     """Whether the outline is round enough to be one cell, inside the square, and no other nucleus lies outside it."""
     area = int(mask.sum())
@@ -194,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_root", type=Path)
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("NAME", "FOLDER"), dest="sets")
+    parser.add_argument("--boxes", type=Path, metavar="FOLDER", help="of YOLO labels, named like the pictures")
     parser.add_argument("--leave-out", type=Path, action="append", default=[], metavar="FOLDER")
     parser.add_argument("--synthetic", type=int, default=2500)
     parser.add_argument("--real", type=int, default=2500)
@@ -203,7 +246,8 @@ def main() -> None:
     write_set(given.data_root / "builtin-synthetic-empty", given.empty, 2, synthetic_empty)
     if given.sets:
         left_out = {sha256_file(path) for folder in given.leave_out for path in find_images(folder).files.values()}
-        cells = RealCells([(name, Path(folder)) for name, folder in given.sets], left_out)
+        boxes = _boxes(given.boxes) if given.boxes else {}
+        cells = RealCells([(name, Path(folder)) for name, folder in given.sets], left_out, boxes)
         write_set(given.data_root / "builtin-real", given.real, 1, cells.picture)
         write_set(given.data_root / "builtin-real-empty", given.empty, 3, cells.without_cell)
 

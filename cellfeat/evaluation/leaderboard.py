@@ -25,7 +25,7 @@ def leaderboard_line(pairs: Sequence[Pair], measured: Sequence[Mapping[str, floa
     Returns:
         method, classifier, protocol, runs; then, for "across" and "within", the mean over the pairs of each metric, and
         for the metrics of accuracy `_sd` over the runs and `_low`, `_high` of the 95 % interval over resamples of the
-        cells; then the means of what was measured. NaN where there is nothing.
+        patients or images; then the means of what was measured. NaN where there is nothing.
     """
     line: dict[str, Any] = {"method": pairs[0].method, "classifier": pairs[0].classifier}
     line["protocol"] = pairs[0].protocol

@@ -46,25 +46,35 @@ def chance_scores(confusion: np.ndarray) -> dict[str, float]:
 
 
 def bootstrap(
-    true: np.ndarray, predicted: Sequence[np.ndarray], classes: Sequence[str], resamples: int, seed: int = 0
+    true: np.ndarray,
+    predicted: Sequence[np.ndarray],
+    classes: Sequence[str],
+    resamples: int,
+    units: np.ndarray,
+    seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """The scores of the same predictions on other draws of as many cells, with replacement.
+    """The scores of the same predictions on other draws of as many patients (or images), with replacement.
 
-    The draws depend on the number of cells and the seed alone: methods scored on the same cells are drawn alike.
+    Cells of one patient are not independent, so a patient is drawn with all its cells or not at all. The draws depend
+    on the units and the seed alone: methods scored on the same cells are drawn alike.
 
     Args:
         true: (n,) class names.
         predicted: One (n,) array a run; a draw's score is the mean over the runs.
         classes: The k class names.
+        units: (n,) what is drawn as a whole, see `cellfeat.data.split.units_of`.
 
     Returns:
         (resamples,) of each metric; their 2.5th and 97.5th percentile bound a 95 % interval.
     """
-    n, k, rng = len(true), len(classes), np.random.default_rng(seed)
+    k, rng = len(classes), np.random.default_rng(seed)
+    names, unit = np.unique(units, return_inverse=True)
+    even = np.full(len(names), 1 / len(names))
     codes = [_pairs(true, run, classes) for run in predicted]
     parts = []
     for start in range(0, resamples, CHUNK):
-        counts = rng.multinomial(n, np.full(n, 1 / n), min(CHUNK, resamples - start)).astype(np.float32)
+        drawn_units = rng.multinomial(len(names), even, min(CHUNK, resamples - start))
+        counts = drawn_units[:, unit].astype(np.float32)
         drawn = np.stack([counts @ np.eye(k * k, dtype=np.float32)[code] for code in codes])  # (runs, chunk, k²)
         parts.append({name: value.mean(axis=0) for name, value in _scores(drawn.reshape(len(codes), -1, k, k)).items()})
     return {name: np.concatenate([part[name] for part in parts] or [np.empty(0)]) for name in METRICS}

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.data.class_tree import THE_CLASSES, ClassTree
+from cellfeat.data.split import units_of
 from cellfeat.evaluation.protocol import EvaluationConfig, ProtocolName, members, trainings
 from cellfeat.evaluation.table import Pair, new_pair
 from cellfeat.store import Predictions
@@ -37,12 +38,13 @@ def predicted_pairs(
     labelled = table[table["label"] != ""]
     part = parts_of(split, labelled["cell_id"])
     cell_id, domain, label = (labelled[name].to_numpy(str) for name in ("cell_id", "domain", "label"))
+    units = units_of(labelled).to_numpy(str)
     pairs = []
     for training in trainings(domain.tolist(), config):
         for test in training.tests:
             learned, scored = members(domain, part, training.sources, test, protocol)
             who = (method, "own", protocol, training, test)
-            pair, _, _, scored = new_pair(who, label, learned, scored, config, tree)
+            pair, _, _, scored = new_pair(who, label, units, learned, scored, config, tree)
             if not pair.reason:
                 for run in predictions[pair.train, test]:
                     source = f"{run.attributes.get('method')} predictions"

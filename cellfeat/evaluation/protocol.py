@@ -67,7 +67,9 @@ class EvaluationConfig(BaseModel):
         ),
     )
     bootstrap: int = Field(
-        default=1000, ge=0, description="Resamples of the tested cells behind the 95 % intervals; 0 leaves them out."
+        default=1000,
+        ge=0,
+        description="Resamples of the tested patients (or images) behind the 95 % intervals; 0 leaves them out.",
     )
     runs: int = Field(default=5, ge=1, description="Forests per pair of domains; the k-th has the seed `seed` + k.")
     trees: int = Field(default=200, ge=1, description="Trees of a forest.")

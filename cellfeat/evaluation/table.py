@@ -15,6 +15,7 @@ from cellfeat.core.progress import Progress
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.class_tree import THE_CLASSES, ClassTree
 from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood_density
+from cellfeat.data.split import units_of
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers
 from cellfeat.evaluation.metrics import METRICS, bootstrap, chance_scores, confusion_matrix, interval, scores
@@ -55,8 +56,9 @@ class Pair:
         n_test: Cells that are scored.
         reason: Why the pair was not evaluated; "" where it was.
         true: (n_test,) classes of the scored cells.
+        units: (n_test,) whose they are: the patient where known, else the image.
         probabilities: One (n_test, k) array a run, in the order of `classes`.
-        resamples: Bootstrap resamples of the scored cells.
+        resamples: Bootstrap resamples of these units.
         level: Label to the class that the pair compares it as, where the domains label at different levels.
     """
 
@@ -72,6 +74,7 @@ class Pair:
     n_test: int
     reason: str
     true: np.ndarray
+    units: np.ndarray
     resamples: int
     level: dict[str, str] = field(default_factory=dict)
     probabilities: list[np.ndarray] = field(default_factory=list)
@@ -116,7 +119,7 @@ class Pair:
     @cached_property
     def resampled(self) -> dict[str, np.ndarray]:
         """Each metric's value on each bootstrap resample, as the mean over the runs."""
-        return bootstrap(self.true, self.predicted, self.classes, self.resamples)
+        return bootstrap(self.true, self.predicted, self.classes, self.resamples, self.units)
 
 
 def cross_domain_table(
@@ -157,9 +160,9 @@ def cross_domain_table(
         balanced_accuracy, macro_f1, all fractions, and entropy and snd, see `cellfeat.data.model_selection`): the
         columns method, classifier, protocol, train (pooled domains joined by " + "), test, where ("within" if the
         tested domain is one that was trained on, else "across"), metric, mean, sd (over runs; NaN for a single run),
-        low and high (95 % interval over resamples of the scored cells), runs, chance (of the best constant answer),
-        n_train, n_test, classes (learned or scored, joined by ";"), unlearned (scored and never learned) and reason
-        ("" where evaluated, else why not).
+        low and high (95 % interval over resamples of the tested patients or images), runs, chance (of the best
+        constant answer), n_train, n_test, classes (learned or scored, joined by ";"), unlearned (scored and never
+        learned) and reason ("" where evaluated, else why not).
 
     Raises:
         CellfeatError: The embeddings lack a cell of `table`, or `split` does not fit it.
@@ -205,6 +208,7 @@ def score_pairs(
     parts = reference_split(labelled) if protocol == "code" else split
     part = parts_of(parts, labelled["cell_id"])
     domain, label = (labelled[name].to_numpy(str) for name in ("domain", "label"))
+    units = units_of(labelled).to_numpy(str)
 
     pairs: list[Pair] = []
     planned = trainings(domain.tolist(), config)
@@ -219,7 +223,7 @@ def score_pairs(
                 for test in training.tests:
                     learned, scored = members(domain, part, training.sources, test, protocol)
                     who = (method, name, protocol, training, test)
-                    pair, compared, learned, scored = new_pair(who, label, learned, scored, config, tree)
+                    pair, compared, learned, scored = new_pair(who, label, units, learned, scored, config, tree)
                     pairs.append(pair)
                     if not pair.reason:
                         taught = compared[learned]
@@ -238,6 +242,7 @@ def score_pairs(
 def new_pair(
     who: tuple[str, str, ProtocolName, Training, str],
     label: np.ndarray,
+    units: np.ndarray,
     learned: np.ndarray,
     scored: np.ndarray,
     config: EvaluationConfig,
@@ -251,6 +256,7 @@ def new_pair(
     Args:
         who: Method, classifier, protocol, what is trained on, and the scored domain.
         label: (n,) classes.
+        units: (n,) the patient, or the image, see `units_of`.
         learned: (n,) bool, the cells that may be learned from.
         scored: (n,) bool, the cells that may be scored.
         tree: Classes and their parents.
@@ -267,7 +273,7 @@ def new_pair(
     reason = _why_not(len(taught), kind, n_train, n_test, config.min_cells)
     method, classifier, protocol, training, test = who
     named = (method, classifier, protocol, training.name, test, training.where(test))
-    pair = Pair(*named, classes, taught, n_train, n_test, reason, label[scored], config.bootstrap, level)
+    pair = Pair(*named, classes, taught, n_train, n_test, reason, label[scored], units[scored], config.bootstrap, level)
     return pair, label, learned, scored
 
 
