@@ -345,8 +345,9 @@ def main() -> None:
         chosen = [c for c in COMMANDS.values() if c.name.startswith(tuple(options.commands) or "")]
         bench, end = Bench(options.output), time.monotonic() + options.seconds
         for number, command in enumerate(chosen):  # each gets an equal share of the time that is left
+            possible = faults(bench, command)
             until = time.monotonic() + (end - time.monotonic()) / (len(chosen) - number)
-            for name, fault in faults(bench, command).items():
+            for name, fault in possible.items():
                 skipped = (command.name, name) in made or not name.startswith(tuple(options.fault))
                 if skipped or time.monotonic() > until:
                     continue

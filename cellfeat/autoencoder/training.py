@@ -20,6 +20,7 @@ from cellfeat.autoencoder.weights import save_autoencoder
 from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import fit, is_first_process
 from cellfeat.core.run_record import RunRecord
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.version import __version__
 from cellfeat.data.cards import ModelCard, datasets_of, write_model_card
 from cellfeat.data.split import stratified_split
@@ -70,7 +71,7 @@ def train_autoencoder(
     train_rows = np.flatnonzero(part == "train")
     anchored = config.beta > 0 and module_class.Alignment.anchored
     domains = order_domains(table["domain"].iloc[train_rows], config.anchor, anchored)
-    split = pd.DataFrame({"cell_id": table["cell_id"], "part": part}).to_csv(index=False, lineterminator="\n")
+    split = csv_text(pd.DataFrame({"cell_id": table["cell_id"], "part": part}))
     run = {
         "config": config.model_dump(),
         "alignment": module_class.Alignment.formula(config),
@@ -133,7 +134,7 @@ def _write_card(folder: Path, store: Store, run: dict[str, Any], cells: int, las
 
 
 def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
-    write_text(path, pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
+    write_text(path, csv_text(pd.DataFrame(history)))
 
 
 def _versions() -> dict[str, Any]:

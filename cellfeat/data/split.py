@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cellfeat.core.spreadsheet import with_formulas
 from cellfeat.data.tables import read_table
 from cellfeat.errors import CellfeatError
 
@@ -162,7 +163,8 @@ def read_split(path: str | Path) -> pd.Series:
         CellfeatError: The file is missing, lacks a column, names a cell twice or a part other than train and test.
     """
     read = read_table(Path(path))
-    table = pd.DataFrame({name: read.values(name) for name in ("cell_id", "part")}, dtype=object)
+    columns = {name: read.values(name) for name in ("cell_id", "part")}
+    table = with_formulas(pd.DataFrame(columns, dtype=object))
     if unknown := set(table["part"]) - {"train", "test"}:
         raise CellfeatError(f"{path}: part {sorted(unknown)[0]!r} is neither train nor test")
     if table["cell_id"].duplicated().any():

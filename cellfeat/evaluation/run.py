@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import sha256_file, write_json, write_text
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.version import __version__
 from cellfeat.data.alignment import ANCHOR, MIN_CELLS, aligned
 from cellfeat.data.cell_ids import parts_of
@@ -74,7 +74,7 @@ def evaluate(
     scored = tidy(pairs)
 
     files = [output_dir / "table.csv", output_dir / "confusion.json"]
-    write_text(files[0], without_formulas(scored).to_csv(index=False))
+    write_text(files[0], csv_text(scored))
     write_json(files[1], [confusion_entry(pair) for pair in pairs if not pair.reason])
     labelled = table["label"] != ""
     record = {

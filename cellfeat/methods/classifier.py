@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from cellfeat.core.files import read_json, write_json, write_text
 from cellfeat.core.lightning_trainer import BestEpoch, Stopping, check_loss, fit
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.tensors import best_device, load_checkpoint, save_tensors
 from cellfeat.data.cell_ids import rows_of
 from cellfeat.errors import CannotWrite, CellfeatError, MissingRequirement
@@ -181,7 +182,7 @@ def train(
                 precision=precision,
                 callbacks=[Stopping(patience, earliest), BestEpoch(checkpoints, earliest)],
             )
-        write_text(folder / METRICS, pd.DataFrame(module.history).to_csv(index=False, lineterminator="\n"))
+        write_text(folder / METRICS, csv_text(pd.DataFrame(module.history)))
     module.load_state_dict(load_checkpoint(checkpoints / "best.ckpt")["state_dict"])
 
 

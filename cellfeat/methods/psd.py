@@ -23,6 +23,7 @@ from torch.nn import functional
 from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import check_finite
 from cellfeat.core.progress import Progress
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint, save_tensors
 from cellfeat.core.tracking import track
 from cellfeat.errors import CellfeatError, MissingRequirement
@@ -175,7 +176,7 @@ class PSD:
                 progress.update()
                 if len(history) % CHECKPOINT_EVERY == 0:
                     save_checkpoint(checkpoint, {"learner": learner.state(), "history": history})
-        write_text(folder / f"metrics{number}.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
+        write_text(folder / f"metrics{number}.csv", csv_text(pd.DataFrame(history)))
         save_tensors(_weights(folder, number), psd.state_dict())
         checkpoint.unlink(missing_ok=True)
         log.info(

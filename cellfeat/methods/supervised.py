@@ -17,6 +17,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from cellfeat.core.files import write_text
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.tensors import best_device
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import MissingRequirement
@@ -301,7 +302,7 @@ def _join_steps(folder: Path) -> None:
     logs = [pd.read_csv(folder / step / METRICS) for step in STEPS]
     logs[1]["epoch"] += len(logs[0])
     joined = pd.concat([log.assign(step=k + 1) for k, log in enumerate(logs)])
-    write_text(folder / METRICS, joined.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / METRICS, csv_text(joined))
 
 
 def support_vector_head(features: np.ndarray, label: np.ndarray, seed: int) -> nn.Linear:

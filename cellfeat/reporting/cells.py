@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cellfeat.core.files import atomic_path, slug
+from cellfeat.core.files import slug, write_text
 from cellfeat.core.progress import Progress
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.data.dataset import ImageRecord
 from cellfeat.data.images import UnreadableImage
 from cellfeat.data.slides import read_picture
@@ -48,8 +48,7 @@ def write_cells(store: Store, records: Mapping[str, ImageRecord], output: Path) 
     margin = margin_of(store, "dump the images again")
     scales = {name: record.um_per_px for name, record in records.items() if record.um_per_px}
     cells = cell_table(store, margin, scales)
-    with atomic_path(output / TABLE) as partial:
-        without_formulas(cells.round(4)).to_csv(partial, index=False)
+    write_text(output / TABLE, csv_text(cells.round(4)))
     images = whole_images(store.images())
     overlays = _overlays(store, cells, images, records, margin, output / "overlays")
     by_domain = cells.groupby("domain", sort=False)

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from cellfeat.core.files import atomic_path, slug, write_text
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.data.split import read_split
 from cellfeat.errors import CellfeatError
@@ -93,7 +93,7 @@ def explain(
     columns = ["picture", "cell_id", "domain", "label", "named", "probability"]
     write_text(
         output / "cells.csv",
-        without_formulas(cells[columns]).to_csv(index=False, float_format="%.4f", lineterminator="\n"),
+        csv_text(cells[columns], float_format="%.4f"),
     )
     _save(sheet(cells, pictures), output / "sheet.png")
     right = (cells["label"] == cells["named"]).sum()

@@ -13,7 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from cellfeat.core.files import atomic_path, write_text
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.data.split import units_of
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation.profile_scores import Halves, half_half, rank_signatures
@@ -72,7 +72,7 @@ def profile(
     halves = {pooling: half_half(z, label, unit=unit) for pooling, z in pooled.items()}
     best = max(halves, key=lambda pooling: halves[pooling].macro)
     lines = [{"pooling": name, "macro_f1": one.macro, "chosen": name == best} for name, one in halves.items()]
-    write_text(Path(output) / "pooling.csv", pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
+    write_text(Path(output) / "pooling.csv", csv_text(pd.DataFrame(lines)))
     dictionary = method.dictionary(Path(fitted)) if method.config.layers == 1 else None
     domains = cells["domain"].to_numpy(str)[chosen]
     report_profiles(pooled[best], label, domains, output, dictionary, others, halves[best], unit)
@@ -135,10 +135,9 @@ def report_profiles(
     table = pd.concat([one.assign(method=method) for method, one in f1.items()], ignore_index=True)
     table = table[["method", "label", "cells", "f1", "sd"]]
     counts = pd.DataFrame(halves.confusion, index=list(halves.classes), columns=list(halves.classes))
-    write_text(output / "f1.csv", without_formulas(table).to_csv(index=False, lineterminator="\n"))
-    counts = without_formulas(counts.rename_axis("true").reset_index())
-    write_text(output / "confusion.csv", counts.to_csv(index=False, lineterminator="\n"))
-    write_text(output / "signatures.csv", signatures.to_csv(index=False, lineterminator="\n"))
+    write_text(output / "f1.csv", csv_text(table))
+    write_text(output / "confusion.csv", csv_text(counts.rename_axis("true").reset_index()))
+    write_text(output / "signatures.csv", csv_text(signatures))
     for name, picture in figures.items():
         _save(picture, output / f"{name}.png")
     return table

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from cellfeat.core.files import write_text
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.data.cell_ids import rows_of
 from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
@@ -88,10 +88,10 @@ def apply(store: Store, logs: Sequence[Path], output: Path) -> tuple[int, int, l
     ]
     table["by"] = [", ".join(sorted(agreed.get(cell, ()))) for cell in table["cell_id"]]
     columns = table[["cell_id", "label", "stored", "by"]]
-    write_text(output, without_formulas(columns).to_csv(index=False, lineterminator="\n"))
+    write_text(output, csv_text(columns))
     differ = {cell: by for cell, by in said.items() if cell not in agreed}
     if differ:
         rows = [{"cell_id": cell, **{user: by.get(user, "") for user in sorted(labels)}} for cell, by in differ.items()]
-        text = without_formulas(pd.DataFrame(rows)).to_csv(index=False, lineterminator="\n")
+        text = csv_text(pd.DataFrame(rows))
         write_text(output.with_name("disagreements.csv"), text)
     return int((table["label"] != table["stored"]).sum()), len(differ), agreements(labels)

@@ -27,7 +27,7 @@ import pandas as pd
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import RunRecord
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.text import read_text
 from cellfeat.core.version import __version__
 from cellfeat.data.alignment import anchor_of
@@ -125,7 +125,7 @@ class Comparison:
     def run(self) -> Path:
         """Make what is not there yet; returns the report."""
         split = pd.DataFrame({"cell_id": self.table["cell_id"], "part": self.part})
-        write_text(self.output / "split.csv", split.to_csv(index=False, lineterminator="\n"))
+        write_text(self.output / "split.csv", csv_text(split))
         for entry in self.config.methods:
             method = self.methods[entry.title]
             log.info("%s: %s", entry.title, self.output / "methods" / slug(entry.title))
@@ -299,8 +299,8 @@ class Comparison:
             raise CellfeatError(f"{self.output}: no method could be run: {reasons}")
         ranked = leaderboard([line | {"seconds": one["seconds"]} for one in scored for line in one["lines"]])
         table = pd.DataFrame([row for one in scored for row in one["table"]])
-        write_text(self.output / "leaderboard.csv", without_formulas(ranked).to_csv(index=False))
-        write_text(self.output / "table.csv", without_formulas(table).to_csv(index=False))
+        write_text(self.output / "leaderboard.csv", csv_text(ranked))
+        write_text(self.output / "table.csv", csv_text(table))
         write_json(self.output / "confusion.json", [entry for one in scored for entry in one["confusions"]])
         options = self.config.model_dump(mode="json")
         files = ["split.csv", "leaderboard.csv", "table.csv", "confusion.json"]

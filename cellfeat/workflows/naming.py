@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import write_text
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.data.split import patients_known, stratified_split
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.evaluation.classifiers import fit
@@ -138,7 +138,7 @@ def write_naming(naming: Naming, output: Path) -> Path:
     """
     wide = pd.DataFrame(naming.probabilities, columns=list(naming.classes)).round(4)
     table = pd.concat([naming.table.round({"probability": 4}), wide], axis=1)
-    write_text(output, without_formulas(table).to_csv(index=False, lineterminator="\n"))
+    write_text(output, csv_text(table))
     file = output.with_suffix(".h5")
     method = f"{naming.attributes['method']} {naming.attributes['classifier']} of {naming.attributes['train']}"
     told = naming.attributes | {"method": method}

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from cellfeat.core.files import atomic_path, slug, write_text
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.data.dataset import Dataset
 from cellfeat.data.paths import open_paths
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
@@ -178,7 +178,7 @@ def write_prediction(
         names = reference.table()["cell_id"].to_numpy(str)[found.neighbours]
         for k in range(names.shape[1]):
             table[f"nearest_{k + 1}"] = names[:, k]
-    write_text(output, without_formulas(table).to_csv(index=False, lineterminator="\n"))
+    write_text(output, csv_text(table))
     if pictures is not None and found.crops is not None:
         for k, crop in enumerate(found.crops):
             name = slug(f"{k:05d}_{found.table['predicted'].iloc[k]}") + ".png"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import atomic_path
-from cellfeat.core.spreadsheet import without_formulas
+from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.version import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.store.embeddings import Embeddings, read_embeddings
@@ -176,7 +176,7 @@ def _write_parquet(path: Path, frame: pd.DataFrame, said: str) -> None:
 
 def _csv(path: Path, cells: CellTable) -> None:
     frame = _flat(cells).rename_axis("cell_id").reset_index()
-    without_formulas(frame).to_csv(path, index=False)
+    path.write_text(csv_text(frame), encoding="utf-8")
 
 
 def _npz(path: Path, cells: CellTable) -> None:
