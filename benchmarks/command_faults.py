@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import mmap
 import os
 import random
 import shutil
@@ -36,10 +37,11 @@ from fault_injection import ERRORS, Steps, inject
 from fault_results import contents, differences
 from faults import small_disk
 
-DONE, REFUSED = 0, 2  # exit statuses of a command
+DONE = 0
 STEPS, DISK_STEPS, FEW_STEPS = 120, 12, 3  # operations at most, of a command, at which a fault of a kind is made
 RANDOM, MOVED = 20, 5  # faults of a kind at random instants
 SHARES = (0, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.98)  # sizes of small disks, of what a command leaves
+PAGE = mmap.PAGESIZE  # of which a file system in memory gives each file some
 TIMEOUT = 600  # seconds
 NOBODY = 65534
 
@@ -182,20 +184,20 @@ class Bench:
     def failing_disk(self, command: Command, step: int, kind: str) -> str:
         output, steps = self.fresh(command), Steps()
         status, said = self.run(command, output, lambda: inject(output.parent, steps, kind, step))
-        if status not in (REFUSED, DONE):
+        if status not in command.ends:
             return _outcome(status, said)
         return self.again(command, output)
 
     def small_disk(self, command: Command, share: float) -> str:
         """The output lies on a file system of a share of the size that it takes; then there is room."""
         output = self.fresh(command)
-        size = sum(path.stat().st_size for path in output.parent.rglob("*") if path.is_file())
-        size += int(share * self.whole(command).size)
+        files = [path.stat().st_size for path in output.parent.rglob("*") if path.is_file()]
+        size = sum(-(-size // PAGE) * PAGE for size in files) + int(share * self.whole(command).size)
         shutil.move(output.parent, kept := self.folder / "kept")
         with small_disk(output.parent, max(size, 1 << 14)):
             shutil.copytree(kept, output.parent, dirs_exist_ok=True)
             status, said = self.run(command, output)
-            if status not in (REFUSED, DONE):
+            if status not in command.ends:
                 return _outcome(status, said)
             subprocess.run(["mount", "-o", "remount,size=1g", str(output.parent)], check=True)
             return self.again(command, output)
@@ -206,7 +208,7 @@ class Bench:
         if step:
             self.run(command, output, lambda: inject(output.parent, steps, "kill", step))
         status, said = self.run(command, output, lambda: os.setuid(NOBODY))
-        if status not in (REFUSED, DONE):
+        if status not in command.ends:
             return _outcome(status, said)
         return self.again(command, output)
 
@@ -224,8 +226,8 @@ class Bench:
         pids = [self.start(command, output), self.start(other, output)]
         statuses = [self.end(pid) for pid in pids]
         said = (self.folder / "log.txt").read_text(errors="replace")
-        for status in statuses:
-            if status not in (DONE, REFUSED):
+        for one, status in zip((command, other), statuses, strict=True):
+            if status not in one.ends:
                 return _outcome(status, said)
         if DONE not in statuses:
             return "both refused"
@@ -244,7 +246,7 @@ class Bench:
                 shutil.rmtree(output.with_name("moved"), ignore_errors=True)
         status = self.end(pid)
         said = (self.folder / "log.txt").read_text(errors="replace")
-        if status not in (DONE, REFUSED):
+        if status not in command.ends:
             return _outcome(status, said)
         command.prepare(self.inputs, output)
         return self.again(command, output)
@@ -281,7 +283,7 @@ def _a_year_earlier() -> None:
 
 def _outcome(status: int, said: str) -> str:
     last = [line for line in said.strip().splitlines() if line.strip()][-1:] or [""]
-    kind = "traceback" if "Traceback" in said else "refused" if status == REFUSED else f"status {status}"
+    kind = "traceback" if "Traceback" in said else "refused" if status == 2 else f"status {status}"
     return f"{kind}: {last[0][:200]}"
 
 

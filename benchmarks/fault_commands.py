@@ -44,11 +44,13 @@ class Command:
         name: What the table calls it.
         argv: Gives its arguments, of the folder of inputs and of the folder that it writes to.
         prepare: Makes what must be there before, given the same folders.
+        ends: Exit statuses that it may end with when it is disturbed.
     """
 
     name: str
     argv: Callable[[Path, Path], list[str]]
     prepare: Callable[[Path, Path], object] = lambda inputs, output: None
+    ends: tuple[int, ...] = (0, 2)
 
 
 def make_inputs(folder: Path) -> Path:
@@ -158,6 +160,7 @@ COMMANDS = {
             "repair",
             lambda i, o: ["verify", f"{o}", "--repair"],
             lambda i, o: shutil.copytree(i / "broken", o, dirs_exist_ok=True),
+            ends=(0, 1, 2),  # 1: what is left of the store has faults
         ),
         Command("export csv", lambda i, o: _export(i, o, "csv")),
         Command("export npz", lambda i, o: _export(i, o, "npz")),

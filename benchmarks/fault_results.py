@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-VOLATILE = re.compile(r"second|duration|time|date|created|written|pid|host|version|sha256|digest|inputs|memory|path|^files$")
+VOLATILE = re.compile(
+    r"second|duration|time|date|created|written|pid|host|version|sha256|digest|inputs|memory|path|^files$"
+)
 LEFTOVER = re.compile(r"^\..*\.partial$|\.lock$|\.tmp$")
 # Logs, pictures, caches and state to go on from: only that they are there.
 EXISTS = re.compile(r"events\.out|\.png$|\.ckpt$|\.pth$|metrics|\.log$|log\.|last_checkpoint|\.html$|config|\.yaml$")
