@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import ConfigFile, Engine, MoreEmbeddings, StorePath
+from cellfeat.cli.options import AsJson, ConfigFile, Engine, MoreEmbeddings, StorePath, show
 from cellfeat.errors import CellfeatError
 
 
@@ -100,6 +101,7 @@ def annotate(
         list[Path] | None, typer.Option(help="Log of `cellfeat view --annotate`; may be given again.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Table of the labels.")] = Path("labels.csv"),
+    as_json: AsJson = False,
 ) -> None:
     """Write the labels that people gave to a table, and show where they differ; the store stays as it is."""
     from cellfeat.store import Store
@@ -109,8 +111,8 @@ def annotate(
     if not logs:
         raise CellfeatError(f"{store}: has no annotation log", "give one with --apply")
     changed, differ, pairs = apply_logs(Store(store), logs, output)
-    for pair in pairs:
-        print(pair)
-    print(f"{output}: {changed} labels differ from the store's")
+    lines = [*map(str, pairs), f"{output}: {changed} labels differ from the store's"]
     if differ:
-        print(f"{output.with_name('disagreements.csv')}: {differ} cells on which people differ; they keep their label")
+        table = output.with_name("disagreements.csv")
+        lines.append(f"{table}: {differ} cells on which people differ; they keep their label")
+    show({"changed": changed, "differ": differ, "pairs": [asdict(pair) for pair in pairs]}, lines, as_json)

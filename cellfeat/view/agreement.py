@@ -19,17 +19,17 @@ from cellfeat.view.annotations import counting, read_log
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two people agree on the cells that both labelled; kappa is NaN where both only ever gave one class."""
+    """How two people agree on the cells that both labelled; kappa is None where both only ever gave one class."""
 
     first: str
     second: str
     cells: int
     agreed: int
-    kappa: float
+    kappa: float | None
 
     def __str__(self) -> str:
         text = f"{self.first} and {self.second}: {self.cells} cells labelled by both, {self.agreed} alike"
-        return f"{text}, Cohen's kappa {self.kappa:.3f}" if self.kappa == self.kappa else text
+        return text if self.kappa is None else f"{text}, Cohen's kappa {self.kappa:.3f}"
 
 
 def labels_of(store: Store, logs: Sequence[Path]) -> dict[str, dict[str, str]]:
@@ -62,7 +62,7 @@ def agreements(labels: dict[str, dict[str, str]]) -> list[Agreement]:
         one, other = ([labels[user][cell] for cell in both] for user in (first, second))
         agreed = sum(a == b for a, b in zip(one, other))
         varied = len({*one, *other}) > 1
-        kappa = float(cohen_kappa_score(one, other)) if varied else float("nan")
+        kappa = float(cohen_kappa_score(one, other)) if varied else None
         pairs.append(Agreement(first, second, len(both), agreed, kappa))
     return pairs
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
 
@@ -29,7 +31,7 @@ def test_kappa_is_cohens():
     assert (pair.cells, pair.agreed) == (50, 35)
     assert pair.kappa == pytest.approx(0.4)  # 35/50 agree, 1/2 by chance
     [alike] = agreements({"ada": {1: "a"}, "bob": {1: "a"}})
-    assert np.isnan(alike.kappa)
+    assert alike.kappa is None
     assert "kappa" not in str(alike)
 
 
@@ -48,10 +50,15 @@ def test_labels_are_written_and_differences_are_named(view_cells, tmp_path, caps
         {"cell_id": view_cells.table["cell_id"][2], "ada": "monocyte", "bob": "lymphocyte"}
     ]
     arguments = ["annotate", str(view_cells.store.path), "--output", str(tmp_path / "again.csv")]
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments, *(word for path in paths for word in ("--apply", str(path)))])
-    assert ended.value.code == 0
-    assert "2 cells labelled by both, 1 alike" in capsys.readouterr().out
+    arguments += [word for path in paths for word in ("--apply", str(path))]
+    printed = []
+    for further in ([], ["--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *further])
+        assert ended.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert "2 cells labelled by both, 1 alike" in printed[0]
+    assert json.loads(printed[1]) == {"changed": 2, "differ": 1, "pairs": [asdict(pair)]}
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "labels.csv").read_bytes()
 
 
