@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from cellfeat.autoencoder import AutoencoderConfig, load_autoencoder, network, train_autoencoder
+from cellfeat.autoencoder import AutoencoderConfig, load_autoencoder, train_autoencoder
 from cellfeat.autoencoder.data import CellDataset
 from cellfeat.autoencoder.objectives import Alignment
 from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError, DifferentInputs
+from cellfeat.store import Store
 
 pytestmark = pytest.mark.usefixtures("narrow_image_decoder")
 
@@ -185,18 +185,14 @@ def test_two_processes_align_the_statistics_of_the_global_batch(make_store, tmp_
     runs = {
         preset: {"preset": preset, "epochs": 2, "batch_size": 8, "beta": 50.0, "anchor": "a"} for preset in tolerance
     }
-    script = tmp_path / "train.py"
-    script.write_text(
-        "from cellfeat.autoencoder import AutoencoderConfig, network, train_autoencoder\n"
-        "from cellfeat.store import Store\n"
-        f"network.IMAGE_CHANNELS = {network.IMAGE_CHANNELS}\n"
-        f"for preset, settings in {runs}.items():\n"
-        f"    output = {str(tmp_path)!r} + '/two-' + preset\n"
-        f"    train_autoencoder(Store({str(store.path)!r}), output, AutoencoderConfig(**settings))\n"
-    )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    run = subprocess.run(torchrun, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+
+    def train():
+        for preset, settings in runs.items():
+            train_autoencoder(Store(store.path), tmp_path / f"two-{preset}", AutoencoderConfig(**settings))
+
+    # What torchrun calls; its processes would import PyTorch and Lightning for 6 s each, forked ones have them.
+    processes = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+    elastic_launch(processes, train)()
     for preset, rtol in tolerance.items():
         train_autoencoder(store, tmp_path / f"one-{preset}", AutoencoderConfig(**runs[preset]))
         two = tmp_path / f"two-{preset}"
