@@ -29,7 +29,8 @@ from cellfeat.detection import Detector, build_detector
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
 from cellfeat.detection.train_net import evaluate
 from cellfeat.store.fields import whole_table
-from cellfeat.workflows.dump import DumpConfig, dump
+from cellfeat.workflows.dump import dump
+from cellfeat.workflows.dump_config import DumpConfig
 
 THRESHOLD = DumpConfig().score_threshold
 SCORES = (0.3, 0.5, 0.7, 0.9)

@@ -87,6 +87,8 @@ def make_inputs(folder: Path) -> Path:
     pipeline |= {"dump": {"datasets": sites[:2], "score_threshold": 0.0}}
     pipeline |= {"autoencoder": {"anchor": sites[0], "epochs": 1, "batch_size": 64, "image_fraction": 0.05}}
     _write_yaml(folder / "pipeline.yaml", pipeline)
+    command = [sys.executable, "-m", "cellfeat", *_dump(folder, folder / "blocks", "--part", "1/1")]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     (folder / "done").touch()
     return folder
 
@@ -186,6 +188,10 @@ COMMANDS = {
             lambda i, o: ["explain", f"{i / 'store'}", f"{i / 'mdd'}", "--output", f"{o}", "--per-class", "1"],
         ),
         Command("dump", _dump),
+        Command("dump of a part", lambda i, o: _dump(i, o, "--part", "1/2")),
+        Command(
+            "join", lambda i, o: ["join", f"{o}"], lambda i, o: shutil.copytree(i / "blocks", o, dirs_exist_ok=True)
+        ),
         Command(
             "train-ae",
             lambda i, o: [

@@ -19,7 +19,7 @@ from cellfeat.detection.structures import CellInstances
 from cellfeat.methods import build, describe, registry
 from cellfeat.methods.base import embed_with
 from cellfeat.store import ImageResult, Store, StoreWriter, read_embeddings, schema
-from cellfeat.workflows import dump
+from cellfeat.workflows import dump_cells
 from cellfeat.workflows.dump_config import DumpConfig
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -60,18 +60,18 @@ def test_a_column_of_the_store(tmp_path, monkeypatch):
     source, count = re.subn(
         r"^( +)return CellRow\(.*\)$",
         lambda found: "\n".join(found[1] + part for part in row.splitlines()),
-        inspect.getsource(dump._row),
+        inspect.getsource(dump_cells.cell_row),
         flags=re.MULTILINE,
     )
     assert count == 1
-    names = dict(vars(dump))
+    names = dict(vars(dump_cells))
     exec("from __future__ import annotations\n" + source, names)
     masks = np.zeros((1, 20, 20), bool)
     masks[0, 5:9, 5:10] = True
     found = CellInstances(
         (20, 20), np.array([[5, 5, 10, 9]], np.float32), np.ones(1, np.float32), masks, np.zeros((1, 2, 1, 1))
     )
-    cell = names["_row"](np.zeros((20, 20, 3), np.uint8), found, 0, "", DumpConfig(crop_size=16), [])
+    cell = names["cell_row"](np.zeros((20, 20, 3), np.uint8), found, 0, "", DumpConfig(crop_size=16), [])
     result = ImageResult("a.png", "site", "", 20, 20, cells=[cell])
     with StoreWriter(tmp_path / "store", (2, 1, 1), 16, {}) as writer:
         writer.add(result)

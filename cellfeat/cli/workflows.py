@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,7 +84,14 @@ def dump(
     weights: Annotated[str | None, typer.Option(help="Detector checkpoint; default: MODEL.WEIGHTS.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Dataset of the catalogue; may be given again.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("store"),
-    ranks: Annotated[int, typer.Option(min=1, help="Processes, one a GPU (needs Detectron2).")] = 1,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes of this machine, one a GPU.")] = 1,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N|auto",
+            help="Only part K of N, for `cellfeat join`; auto: of a SLURM array's task or of torchrun's process.",
+        ),
+    ] = None,
     engine: Engine = "auto",
     pictures: Annotated[
         bool, typer.Option(help="Also write a table, pictures and a page of the cells into the store's folder cells/.")
@@ -97,11 +105,18 @@ def dump(
     from cellfeat.data.catalogue import open_dataset
     from cellfeat.data.paths import check_datasets, open_paths
     from cellfeat.detection.checkpoint_config import config_of_checkpoint
+    from cellfeat.detection.device import take_gpu
     from cellfeat.reporting.cells import FOLDER as CELLS
     from cellfeat.reporting.cells import write_cells
-    from cellfeat.workflows.dump import SUMMARY, dump, summary_table
+    from cellfeat.workflows.dump import dump
+    from cellfeat.workflows.dump_blocks import dump_part, part_of
     from cellfeat.workflows.dump_plan import dump_plan_lines, plan_dump
+    from cellfeat.workflows.dump_summary import SUMMARY, summary_table
+    from cellfeat.workflows.dumper import Dumper
 
+    if part is not None and ranks > 1:
+        raise CellfeatError("--part and --ranks both divide the dump", "give one of them")
+    chosen = None if part is None else part_of(part, os.environ)
     paths, opts = split_key_values(paths or [])
     if not dataset and not paths:
         raise CellfeatError("no images", "name a folder of images, or --dataset NAME that `cellfeat datasets` lists")
@@ -113,6 +128,14 @@ def dump(
         planned = plan_dump(cfg, datasets, output, settings)
         show(planned, dump_plan_lines(planned), as_json)
         return
+    if chosen:
+        take_gpu(int(os.environ.get("LOCAL_RANK", 0)))
+        dumper = Dumper(cfg, datasets, settings, engine)
+        blocks, name = dump_part(dumper, output, chosen), f"{chosen[0]}/{chosen[1]}"
+        done = f"{output}: part {name} is done, {blocks} of {len(dumper.blocks)} blocks"
+        lines = [done, f"when all parts are: cellfeat join {output}"]
+        show({"store": output, "part": name, "blocks": blocks}, lines, as_json)
+        return
     store = dump(cfg, datasets, output, settings, engine, ranks)
     summary, page = read_json(output / SUMMARY), None
     if pictures:
@@ -120,6 +143,25 @@ def dump(
         page = write_cells(store, records, output / CELLS)
     lines = [summary_table(summary), f"{output}: {len(store)} cells", *([f"look at {page}"] if page else [])]
     show({"store": output, "cells": len(store), "page": page, "domains": summary}, lines, as_json)
+
+
+@command(interrupted=CONTINUES)
+def join(
+    store: Annotated[Path, typer.Argument(help="Folder of the store: the --output of its parts.", show_default=False)],
+    elsewhere: Annotated[
+        list[Path] | None, typer.Argument(help="The --output of parts that lie on other disks.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the parts of a dump (`dump --part`) together: the store of a single process, row for row."""
+    from cellfeat.core.files import read_json
+    from cellfeat.workflows.dump_join import join_blocks
+    from cellfeat.workflows.dump_summary import SUMMARY, summary_table
+
+    joined = join_blocks(store, elsewhere or [])
+    summary = read_json(store / SUMMARY)
+    lines = [summary_table(summary), f"{store}: {len(joined)} cells"]
+    show({"store": store, "cells": len(joined), "domains": summary}, lines, as_json)
 
 
 @command(interrupted=CONTINUES)

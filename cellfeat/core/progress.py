@@ -49,6 +49,12 @@ class Progress(tqdm):
             self._estimate(time.time() - self.start_t)
         return shown
 
+    def skip(self, n: int) -> None:
+        """Count steps that were done before: they say nothing of the speed."""
+        if not self.disable:
+            self.initial += n
+            super().update(n)
+
     def _estimate(self, seconds: float) -> None:
         done = self.n - self.initial
         if seconds < MEASURED or done <= 0:

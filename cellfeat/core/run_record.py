@@ -154,19 +154,26 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
             yield f"{prefix}{key}", old, new
 
 
-def different(place: str | Path, changed: Sequence[tuple[str, Any, Any]]) -> DifferentInputs:
+def different(
+    place: str | Path,
+    changed: Sequence[tuple[str, Any, Any]],
+    now: str = "now it is",
+    remedy: str = "choose another output folder, or remove this one",
+) -> DifferentInputs:
     """The one wording for "this was made from other inputs".
 
     Args:
         place: The file or folder that stays as it is.
         changed: From `differences`, at least one.
+        now: What has the other value.
+        remedy: What to do about it.
     """
     key, old, new = changed[0]
-    before, now = _shown(old, new)
+    before, after = _shown(old, new)
     more = f" and {len(changed) - 1} more differences" if len(changed) > 1 else ""
     return DifferentInputs(
-        f"{place}: was made with {key} = {before}, now it is {now}{more}",
-        "choose another output folder, or remove this one",
+        f"{place}: was made with {key} = {before}, {now} {after}{more}",
+        remedy,
     )
 
 

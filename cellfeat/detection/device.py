@@ -25,3 +25,9 @@ def to_inference(model: nn.Module, device: torch.device, precision: str) -> None
     # Convolutions in channels_last sum in another order: faster in bf16, no longer Detectron2's numbers in fp32.
     layout = torch.channels_last if precision == "bf16" else torch.contiguous_format
     model.to(device).to(memory_format=layout).eval()
+
+
+def take_gpu(place: int) -> None:
+    """Make the GPU of the process with this number on its machine what `cuda` means, where there are GPUs."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place % torch.cuda.device_count())

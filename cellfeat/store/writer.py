@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from cellfeat.core.files import atomic_path
+from cellfeat.core.files import atomic_path, sync_folder
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import differences, different
 from cellfeat.core.version import __version__
@@ -216,7 +214,7 @@ class StoreWriter:
             partial.write_bytes(content)
         try:
             probe.trust(shard.path)
-            _sync_folder(shard.path.parent)
+            sync_folder(shard.path.parent)
             self._manifest["shards"].append(
                 {
                     "file": shard.path.relative_to(self.path).as_posix(),
@@ -287,13 +285,3 @@ def _remove_orphans(path: Path, listed: set[str]) -> None:
             file.unlink()
     for file in path.glob(f".{MANIFEST}.*.partial"):
         file.unlink()
-
-
-def _sync_folder(path: Path) -> None:
-    """Bring a rename to the disk, so that a power cut cannot keep the manifest and lose the shard."""
-    with suppress(OSError):  # Windows cannot open folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -60,33 +60,26 @@ class Field:
 
 def find_fields(
     cfg: CfgNode,
-    detector: Detector,
     listings: Mapping[str, Sequence[ImageRecord]],
-    folder: Path,
     config: DumpConfig,
+    diameters: Diameters,
 ) -> dict[str, Field]:
     """The fields among the images, by image id.
 
     Args:
         cfg: The detector's config.
-        detector: For the first pass over some fields of each dataset without a known scale.
-        listings: Dataset to its images.
-        folder: The store's, where what the first pass found is kept.
+        listings: Dataset to its images, or to those of a part of the dump.
         config: Of the dump.
+        diameters: Of the cells of datasets without a known scale.
     """
-    known: dict[str, float | None] = read_json(folder / DIAMETERS) if (folder / DIAMETERS).exists() else {}
     fields: dict[str, Field] = {}
     small = 0
     for name, records in listings.items():
-        sizes = {record.image_id: size for record in records if (size := _size(record.path))}
-        large = [r for r in records if r.image_id in sizes and is_field(cfg, sizes[r.image_id], r.um_per_px)]
-        unscaled = [record for record in large if not record.um_per_px]
-        if unscaled and name not in known and config.fields == "tile":
-            known[name] = _look(cfg, detector, name, unscaled, config.score_threshold)
-            write_json(folder / DIAMETERS, known)
-        for record in large if config.fields == "tile" else ():
+        sizes = _sizes(records)
+        for record in _large(cfg, records, sizes) if config.fields == "tile" else ():
             size = sizes[record.image_id]
-            if tiling := choose_tiling(cfg, size, record.um_per_px, known.get(name)):
+            diameter = None if record.um_per_px else diameters.of(name)
+            if tiling := choose_tiling(cfg, size, record.um_per_px, diameter):
                 fields[record.image_id] = Field(record, size, tiling)
         whole = [r for r in records if r.image_id in sizes.keys() - fields.keys()]
         small += sum(too_small(cfg, sizes[r.image_id], r.um_per_px) for r in whole)
@@ -99,6 +92,39 @@ def find_fields(
             *(small, CELL_UM),
         )
     return fields
+
+
+class Diameters:
+    """The size of the cells of datasets that do not tell their scale, from a first pass over some of their fields.
+
+    Args:
+        cfg: The detector's config.
+        detector: Looks at the fields.
+        listings: Dataset to all of its images: a part of a dump looks at the same fields as the whole.
+        file: Where what was found is kept, for a run that goes on and for other parts.
+        score_threshold: Lowest score of a cell.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        detector: Detector,
+        listings: Mapping[str, Sequence[ImageRecord]],
+        file: Path,
+        score_threshold: float,
+    ) -> None:
+        self._cfg, self._detector, self._listings = cfg, detector, listings
+        self._file, self._score_threshold = file, score_threshold
+        self._known: dict[str, float | None] = read_json(file) if file.exists() else {}
+
+    def of(self, name: str) -> float | None:
+        """The diameter of the cells of dataset `name`, px; None where none was found."""
+        if name not in self._known:
+            records = self._listings[name]
+            unscaled = [r for r in _large(self._cfg, records, _sizes(records)) if not r.um_per_px]
+            self._known[name] = _look(self._cfg, self._detector, name, unscaled, self._score_threshold)
+            write_json(self._file, self._known)
+        return self._known[name]
 
 
 def field_tiles(
@@ -166,6 +192,16 @@ def _sample(record: ImageRecord) -> np.ndarray:
         return read_rgb(record.path, bits=record.bits)
     with open_slide(record.path) as slide:
         return slide.stained_region(SAMPLE)
+
+
+def _large(cfg: CfgNode, records: Sequence[ImageRecord], sizes: Mapping[str, tuple[int, int]]) -> list[ImageRecord]:
+    """The images that are too large for the detector; `sizes` of `_sizes`."""
+    return [r for r in records if r.image_id in sizes and is_field(cfg, sizes[r.image_id], r.um_per_px)]
+
+
+def _sizes(records: Sequence[ImageRecord]) -> dict[str, tuple[int, int]]:
+    """Image id → (height, width), of the images that can be read."""
+    return {record.image_id: size for record in records if (size := _size(record.path))}
 
 
 def _size(path: Path) -> tuple[int, int] | None:

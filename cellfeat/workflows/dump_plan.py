@@ -15,8 +15,8 @@ from cellfeat.detection.scale import choose_tiling, is_field
 from cellfeat.store import Store
 from cellfeat.store.fields import whole_images
 from cellfeat.store.schema import MANIFEST
-from cellfeat.workflows.dump import check_weights, listings_of
 from cellfeat.workflows.dump_config import DumpConfig
+from cellfeat.workflows.dumper import check_weights, listings_of
 
 
 def plan_dump(

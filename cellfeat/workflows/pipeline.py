@@ -26,7 +26,9 @@ from cellfeat.detection.run_folder import FINAL
 from cellfeat.detection.train_net import evaluate, scores_table, train
 from cellfeat.errors import CellfeatError, DifferentInputs
 from cellfeat.evaluation.protocol import EvaluationConfig
-from cellfeat.workflows.dump import DumpConfig, dump, summary_table
+from cellfeat.workflows.dump import dump
+from cellfeat.workflows.dump_config import DumpConfig
+from cellfeat.workflows.dump_summary import summary_table
 
 if TYPE_CHECKING:
     from cellfeat.reporting.material import Reconstructions

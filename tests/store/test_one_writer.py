@@ -8,10 +8,9 @@ import shutil
 import pytest
 from store_helpers import PROVENANCE, SHAPE, SIDE, image, smear, write
 
-from cellfeat.core.lock import LOCK, FolderLock
-from cellfeat.errors import Busy, CannotWrite, CellfeatError
+from cellfeat.core.lock import LOCK
+from cellfeat.errors import CannotWrite, CellfeatError
 from cellfeat.store import Store, StoreWriter
-from cellfeat.store.join import join_parts
 from cellfeat.store.repair import repair
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links and locks are those of POSIX")
@@ -87,12 +86,3 @@ def test_a_store_moved_from_under_its_writer_is_an_error(tmp_path, away):
     if away == "renamed":
         assert Store(tmp_path / "elsewhere").verify() == []
         write(tmp_path / "elsewhere", smear())
-
-
-def test_joining_waits_for_nobody(tmp_path):
-    parts = [write(tmp_path / "a", smear()[:8]), write(tmp_path / "b", smear()[8:])]
-    for busy in (tmp_path / "joined", parts[1]):
-        with FolderLock(busy), pytest.raises(Busy, match="another process is writing"):
-            join_parts(parts, tmp_path / "joined")
-    join_parts(parts, tmp_path / "joined")
-    assert Store(tmp_path / "joined").verify() == []

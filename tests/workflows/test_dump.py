@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dump_helpers import CONFIG, equal, options
 from PIL import Image
 from torchvision.ops import box_iou
 
@@ -15,74 +16,14 @@ from cellfeat.core.files import read_json
 from cellfeat.core.tensors import save_checkpoint
 from cellfeat.data.catalogue import open_dataset
 from cellfeat.detection.config import config_dir, load_config
-from cellfeat.detection.structures import CellInstances
 from cellfeat.detection.torchvision_engine.model import MaskRCNN
 from cellfeat.detection.torchvision_engine.names import to_detectron2
 from cellfeat.errors import CellfeatError, MissingWeights
 from cellfeat.reporting.material import gather
 from cellfeat.reporting.sections import detection
-from cellfeat.workflows.dump import DumpConfig, central_cell, dump, iou, select_cells
+from cellfeat.workflows.dump import dump
 from cellfeat.workflows.dump_images import _read
 from cellfeat.workflows.dump_plan import dump_plan_lines, plan_dump
-
-CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
-
-
-def cells(boxes, scores, size=(100, 100)):
-    n = len(boxes)
-    return CellInstances(
-        size,
-        np.array(boxes, np.float32).reshape(n, 4),
-        np.array(scores, np.float32),
-        np.zeros((n, *size), bool),
-        np.zeros((n, 1, 1, 1)),
-    )
-
-
-NEAR, OFF, AROUND, WEAK = [40, 40, 60, 60], [0, 0, 20, 20], [20, 20, 90, 90], [45, 45, 55, 55]
-
-
-@pytest.mark.parametrize(("select", "expected"), [("center", [2]), ("score", [1]), ("all", [1, 2])])
-def test_selection_leaves_out_parts_of_other_cells_where_all_are_kept(select, expected):
-    found = cells([NEAR, OFF, AROUND, WEAK], [0.5, 0.9, 0.8, 0.1])
-    assert select_cells(found, select, score_threshold=0.3) == expected
-
-
-def test_the_central_cell_is_the_nearest_where_none_covers_the_centre():
-    assert central_cell(cells([OFF, [60, 60, 90, 90]], [0.9, 0.4]), 0.3) == 1
-    assert central_cell(cells([], []), 0.3) is None
-
-
-def test_iou():
-    np.testing.assert_allclose(
-        iou(np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30.0]]), np.array([0, 0, 10, 10.0])), [1, 1 / 3, 0]
-    )
-    assert iou(np.array([[5, 5, 5, 5], [0, 0, 5, 5.0]]), np.array([5, 5, 5, 5.0])).tolist() == [0, 0]  # empty boxes
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory, tiny):
-    """A random detector's checkpoint."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "model.pth"
-    save_checkpoint(path, {"model": to_detectron2(MaskRCNN(load_config(CONFIG, tiny)).state_dict())})
-    return path
-
-
-@pytest.fixture
-def cfg(tiny, weights):
-    return load_config(CONFIG, [*tiny, "MODEL.WEIGHTS", str(weights), "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"])
-
-
-def options(**values):
-    return DumpConfig(**{"score_threshold": 0.0, "crop_size": 32, "batch_size": 4, **values})
-
-
-def equal(one, other):
-    pd.testing.assert_frame_equal(one.table(), other.table())
-    pd.testing.assert_frame_equal(one.images(), other.images())
-    for name in ("features", "crops", "masks", "boxes", "scores"):
-        np.testing.assert_array_equal(one.read(name, slice(None)), other.read(name, slice(None)))
 
 
 def test_a_store_of_two_sites(tmp_path, data_root, cfg, caplog):
@@ -176,7 +117,8 @@ import sys
 from cellfeat.detection.config import load_config
 from cellfeat.workflows.dump_images import _read
 from cellfeat.workflows.dump_plan import dump_plan_lines, plan_dump
-from cellfeat.workflows.dump import DumpConfig, dump
+from cellfeat.workflows.dump import dump
+from cellfeat.workflows.dump_config import DumpConfig
 from cellfeat.store import writer
 from pathlib import Path
 original = writer.StoreWriter.__init__
@@ -200,40 +142,6 @@ def test_a_killed_dump_resumes_to_the_store_of_an_unbroken_one(tmp_path, data_ro
     process.send_signal(signal.SIGKILL)
     process.wait()
     equal(dump(cfg, data_root, tmp_path / "killed", options()), unbroken)
-
-
-def test_what_ranks_left_goes_with_the_dump_that_completes_it(tmp_path, data_root, cfg):
-    left = tmp_path / "store" / ".ranks" / "0-of-2"
-    left.mkdir(parents=True)
-    (left / "manifest.json").touch()
-    (tmp_path / "elsewhere").mkdir()
-    dump(cfg, data_root[:1], tmp_path / "store", options(limit=1))
-    assert not (tmp_path / "store" / ".ranks").exists()
-    (tmp_path / "store" / ".ranks").symlink_to(tmp_path / "elsewhere")
-    dump(cfg, data_root[:1], tmp_path / "store", options(limit=1))
-    assert (tmp_path / "elsewhere").is_dir()
-
-
-@pytest.mark.detectron2
-def test_two_ranks_write_the_store_of_one(tmp_path, data_root, cfg, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # of the ranks: sums depend on it
-    one = dump(cfg, data_root[:2], tmp_path / "one", options())
-    two = dump(cfg, data_root[:2], tmp_path / "two", options(), ranks=2)
-    assert len(two.manifest["shards"]) == 2
-    assert one.provenance == two.provenance
-    equal(two, one)
-    assert two.verify() == []
-    assert not (tmp_path / "two" / ".ranks").exists()
-
-
-@pytest.mark.detectron2
-def test_what_ails_a_rank_is_one_line(tmp_path, data_root, cfg):
-    bad = cfg.clone()
-    bad.defrost()
-    bad.MODEL.WEIGHTS = str(tmp_path / "none.pth")
-    with pytest.raises(CellfeatError, match=r"none\.pth: no such file") as error:
-        dump(bad, data_root[:1], tmp_path / "store", options(), ranks=2)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.detectron2

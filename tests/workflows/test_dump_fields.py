@@ -10,8 +10,10 @@ from cellfeat.data.slides import Slide
 from cellfeat.detection.config import config_dir, load_config
 from cellfeat.reporting.cells import write_cells
 from cellfeat.store.fields import whole_images, whole_table
-from cellfeat.workflows.dump import SUMMARY, DumpConfig, dump
+from cellfeat.workflows.dump import dump
+from cellfeat.workflows.dump_config import DumpConfig
 from cellfeat.workflows.dump_fields import DIAMETERS
+from cellfeat.workflows.dump_summary import SUMMARY
 
 CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
 
@@ -39,7 +41,7 @@ def run(boxes, tmp_path, monkeypatch):
     def run(output, detector=None, **options):
         detector = detector or DarkSpots(short=224, seen=(25, 200))
         detector.max_detections = 3  # of a picture of one cell; fields have no limit
-        monkeypatch.setattr("cellfeat.workflows.dump.build_detector", lambda *args, **more: detector)
+        monkeypatch.setattr("cellfeat.workflows.dumper.build_detector", lambda *args, **more: detector)
         config = DumpConfig(crop_size=32, batch_size=4, **options)
         return dump(cfg, open_paths([str(boxes[0])]), tmp_path / output, config)
 
@@ -117,7 +119,7 @@ def test_a_slide_is_dumped_tile_by_tile_in_its_own_scale(tmp_path, monkeypatch):
     (tmp_path / "weights.pth").touch()
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", str(tmp_path / "weights.pth")])
     detector = DarkSpots(short=224, seen=(25, 200))
-    monkeypatch.setattr("cellfeat.workflows.dump.build_detector", lambda *args, **more: detector)
+    monkeypatch.setattr("cellfeat.workflows.dumper.build_detector", lambda *args, **more: detector)
     [dataset] = open_paths([str(tmp_path / "site")])
     store = dump(cfg, [dataset], tmp_path / "store", DumpConfig(crop_size=32, batch_size=4))
     table = whole_table(store.table(), store.images())
