@@ -12,6 +12,7 @@ EXPORT = ["anndata>=0.11", "pyarrow>=14"]  # for `cellfeat export --to h5ad` and
 TIMM = ["timm>=1.0"]  # for the methods `timm:<model>` and `dinobloom`
 EXPLAIN = ["grad-cam>=1.5"]  # for `cellfeat explain` on convolutional networks
 SLIDES = ["openslide-bin>=4.0", "openslide-python>=1.4"]  # for whole slides
+RAY = ["ray>=2.9"]  # for `cellfeat dump --ray`
 DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"]  # the site; scanpy for a notebook
 VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
 APP = [*EXPLAIN, "streamlit>=1.36"]  # for examples/streamlit_app.py
@@ -68,7 +69,7 @@ setup(
         "umap-learn>=0.5.7",  # maps of embeddings
     ],
     extras_require={
-        **{"app": APP, "docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "slides": SLIDES},
+        **{"app": APP, "docs": DOCS, "export": EXPORT, "explain": EXPLAIN, "ray": RAY, "slides": SLIDES},
         **{"test": TEST, "timm": TIMM, "view": VIEW},
     },
     entry_points={"console_scripts": ["cellfeat = cellfeat.cli:main"]},

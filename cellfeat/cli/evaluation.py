@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import command
-from cellfeat.cli.options import AsJson, EmbeddingFiles, EmbeddingFilesIfAny, Labels, MoreEmbeddings, StorePath, show
+from cellfeat.cli.options import (
+    AsJson,
+    EmbeddingFiles,
+    EmbeddingFilesIfAny,
+    Jobs,
+    Labels,
+    MoreEmbeddings,
+    StorePath,
+    show,
+)
 from cellfeat.cli.writing import one_writer
 
 
@@ -20,6 +29,7 @@ def evaluate(
     output: Annotated[Path, typer.Option(help="Folder of table.csv and confusion.json.")] = Path("evaluation"),
     split: Annotated[Path | None, typer.Option(help="split.csv of the autoencoder's run.")] = None,
     labels: Labels = None,
+    jobs: Jobs = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on each domain, test it on each: the cross-domain table."""
@@ -29,7 +39,7 @@ def evaluate(
 
     opened = Store(store)
     with one_writer(output):
-        written = evaluate(opened, embeddings, output, settings, split, labels)
+        written = evaluate(opened, embeddings, output, settings, split, labels, jobs)
     show({"file": written, **read_json(written)}, [str(written)], as_json)
 
 

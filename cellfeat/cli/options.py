@@ -44,6 +44,7 @@ Log = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and say what would be done; nothing is written.")
 ]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that share the work and the cores.")]
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
 
 

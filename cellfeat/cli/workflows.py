@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import AsJson, ConfigFile, DryRun, Engine, FromStage, Log, show
+from cellfeat.cli.options import AsJson, ConfigFile, DryRun, Engine, FromStage, Jobs, Log, show
 from cellfeat.errors import CellfeatError
 
 
@@ -92,6 +92,13 @@ def dump(
             help="Only part K of N, for `cellfeat join`; auto: of a SLURM array's task or of torchrun's process.",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Machines of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local: this machine alone.",
+        ),
+    ] = None,
     engine: Engine = "auto",
     pictures: Annotated[
         bool, typer.Option(help="Also write a table, pictures and a page of the cells into the store's folder cells/.")
@@ -114,8 +121,8 @@ def dump(
     from cellfeat.workflows.dump_summary import SUMMARY, summary_table
     from cellfeat.workflows.dumper import Dumper
 
-    if part is not None and ranks > 1:
-        raise CellfeatError("--part and --ranks both divide the dump", "give one of them")
+    if sum((part is not None, ranks > 1, ray is not None)) > 1:
+        raise CellfeatError("--part, --ranks and --ray each divide the dump", "give one of them")
     chosen = None if part is None else part_of(part, os.environ)
     paths, opts = split_key_values(paths or [])
     if not dataset and not paths:
@@ -136,7 +143,7 @@ def dump(
         lines = [done, f"when all parts are: cellfeat join {output}"]
         show({"store": output, "part": name, "blocks": blocks}, lines, as_json)
         return
-    store = dump(cfg, datasets, output, settings, engine, ranks)
+    store = dump(cfg, datasets, output, settings, engine, ranks, ray=ray)
     summary, page = read_json(output / SUMMARY), None
     if pictures:
         records = {record.image_id: record for one in datasets for record in one.records()}
@@ -169,6 +176,7 @@ def compare(
     comparison: Annotated[
         Path, typer.Argument(help="Comparison YAML; `cellfeat schema compare` lists its keys.", show_default=False)
     ],
+    jobs: Jobs = 1,
     dry_run: DryRun = False,
     log: Log = None,
     as_json: AsJson = False,
@@ -182,7 +190,7 @@ def compare(
         show(methods, (f"{one['method']:24} {one['state']}" for one in methods), as_json)
         return
     with tracking(*tracker(log)):
-        report = run_compare(comparison)
+        report = run_compare(comparison, jobs)
     show({"report": report}, [f"report: {report}"], as_json)
 
 

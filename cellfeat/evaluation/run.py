@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import sha256_file, write_json, write_text
+from cellfeat.core.processes import in_processes
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.version import __version__
 from cellfeat.data.alignment import ANCHOR, MIN_CELLS, aligned
@@ -37,6 +39,7 @@ def evaluate(
     config: EvaluationConfig | None = None,
     split_csv: str | Path | None = None,
     labels_csv: str | Path | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Score embeddings of a store within and across its domains.
 
@@ -51,6 +54,7 @@ def evaluate(
         config: Default protocols and forests if None.
         split_csv: The split.csv of the autoencoder's run, so that no cell that it learned from is tested on.
         labels_csv: Labels in place of the store's, see `cellfeat.data.label_table`.
+        jobs: Processes of this machine that share the methods and protocols.
 
     Returns:
         The path of evaluation.json.
@@ -65,12 +69,12 @@ def evaluate(
     if labels_csv:
         table = relabelled(table, Path(labels_csv), tree)
     split, split_here = complete_split(table, read_split(split_csv) if split_csv else None, config)
-    pairs = [
-        pair
+    tasks = [
+        (method_of(one), [align(one, table)], table, protocol, split, config, tree)
         for one in read
         for protocol in config.protocols
-        for pair in score_pairs(method_of(one), [align(one, table)], table, protocol, split, config, tree)
     ]
+    pairs = [pair for found in _each(score_pairs, tasks, jobs) for pair in found]
     scored = tidy(pairs)
 
     files = [output_dir / "table.csv", output_dir / "confusion.json"]
@@ -101,12 +105,21 @@ def evaluate(
         ],
         "patients": patients_known(table).to_dict("index"),
         "divided_patients": len(divided_groups(table, split)),
-        "separation": [line for one in read for line in _separations(one, table, split)],
+        "separation": [
+            line for found in _each(_separations, [(one, table, split) for one in read], jobs) for line in found
+        ],
         "summary": summary(scored),
     }
     write_json(output_dir / "evaluation.json", record)
     log.info("%s", _summary_line(record, output_dir))
     return output_dir / "evaluation.json"
+
+
+def _each(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int) -> list[Any]:
+    """What the function returns for each task, in their order."""
+    if jobs == 1:
+        return [function(*task) for task in tasks]
+    return [found for _, found in sorted(in_processes(function, tasks, jobs), key=itemgetter(0))]
 
 
 def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:

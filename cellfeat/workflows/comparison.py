@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -26,6 +27,7 @@ import pandas as pd
 
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
 from cellfeat.core.lock import FolderLock
+from cellfeat.core.processes import in_processes
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.text import read_text
@@ -34,6 +36,7 @@ from cellfeat.data.alignment import anchor_of
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.class_tree import ClassTree
 from cellfeat.data.split import read_split
+from cellfeat.detection.device import take_gpu
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.evaluation.leaderboard import leaderboard
 from cellfeat.evaluation.protocol import EvaluationConfig, Training, complete_split, involved_domains, trainings
@@ -52,8 +55,12 @@ RESUMABLE = ("fit/**/*.ckpt", "fit/*.pt", "fit/*.safetensors")  # what methods g
 EXAMPLES = 4  # reconstructions shown of each domain
 
 
-def run_compare(path: str | Path) -> Path:
+def run_compare(path: str | Path, jobs: int = 1) -> Path:
     """Run a comparison from its YAML.
+
+    Args:
+        path: The YAML.
+        jobs: Processes of this machine that share the runs of the methods, and then their scores.
 
     Returns:
         The report.
@@ -65,7 +72,7 @@ def run_compare(path: str | Path) -> Path:
     config = load_compare(path)
     comparison = Comparison(config, read_text(path))
     with FolderLock(config.output):
-        return comparison.run()
+        return comparison.run(jobs)
 
 
 def plan_compare(path: str | Path) -> list[dict[str, Any]]:
@@ -122,21 +129,38 @@ class Comparison:
         self.scored: dict[str, dict[str, Any]] = {}
         self.pictures: dict[str, np.ndarray] = {}
 
-    def run(self) -> Path:
-        """Make what is not there yet; returns the report."""
+    def run(self, jobs: int = 1) -> Path:
+        """Make what is not there yet, by so many processes; returns the report."""
         split = pd.DataFrame({"cell_id": self.table["cell_id"], "part": self.part})
         write_text(self.output / "split.csv", csv_text(split))
+        if jobs > 1:
+            self._in_processes(jobs)
         for entry in self.config.methods:
-            method = self.methods[entry.title]
             log.info("%s: %s", entry.title, self.output / "methods" / slug(entry.title))
-            try:
-                if method.kind == "embedding":
-                    self._embedding(entry)
-                else:
-                    self._prediction(entry)
-            except MissingRequirement as reason:
-                self._leave_out(entry.title, reason)
+            self.score(entry)
+            self._draw(entry)
         return self._finish()
+
+    def score(self, entry: Entry) -> None:
+        """Run and score one method, or list it as one that lacks what it needs."""
+        try:
+            if self.methods[entry.title].kind == "embedding":
+                self._embedding(entry)
+            else:
+                self._prediction(entry)
+        except MissingRequirement as reason:
+            self._leave_out(entry.title, reason)
+
+    def _in_processes(self, jobs: int) -> None:
+        """Have processes make what is not there yet; who asks for it afterwards finds it in the files."""
+        fits: list[tuple[str, Fit]] = []
+        for entry in self.config.methods:
+            with suppress(MissingRequirement):
+                fits += [(entry.title, fit) for fit in self._fits(entry) if not fit.done]
+        for number, _ in in_processes(_fit, [(fit,) for _, fit in fits], jobs, take_gpu):
+            log.info("%s: %s", fits[number][0], fits[number][1].record.folder)
+        for _ in in_processes(_score, [(self, entry) for entry in self.config.methods], jobs, take_gpu):
+            pass
 
     def plan(self) -> list[dict[str, Any]]:
         """What `run` would do, without writing: of each method its runs, those that are done, and its state in words.
@@ -170,7 +194,7 @@ class Comparison:
 
     def _embedding(self, entry: Entry) -> None:
         files: dict[str, list[Path]] = {}
-        seconds, seeds = 0.0, self._seeds(entry)
+        seconds = 0.0
         for fit in self._embedding_fits(entry):
             seconds += _once(fit)
             files.setdefault(entry.title, []).append(fit.target)
@@ -183,8 +207,12 @@ class Comparison:
         for title, paths in files.items():
             inputs = {"embeddings": [sha256_file(path) for path in paths]}
             self._score(title, inputs, partial(score_embeddings, title, paths, *self._judged()), seconds)
-        if hasattr(method := self._build(entry, seeds[0]), "reconstruct"):
-            fitted = self._folder(entry, seeds[0]) / "fit"
+
+    def _draw(self, entry: Entry) -> None:
+        """Cells as a method that was run redraws them."""
+        seed = self._seeds(entry)[0]
+        if entry.title in self.scored and hasattr(method := self._build(entry, seed), "reconstruct"):
+            fitted = self._folder(entry, seed) / "fit"
             self.pictures[entry.title] = method.reconstruct(self.store, self._examples(), fitted)
 
     def _aligned(self, source: Path, by: Any) -> Path:
@@ -329,9 +357,20 @@ def _once(fit: Fit) -> float:
         MissingRequirement: The method lacks what it needs.
     """
     if not fit.done:
-        fit.record.begin()
-        start = time.monotonic()
-        fit.make()
-        fit.record.done(seconds=time.monotonic() - start)
+        with FolderLock(fit.record.folder):
+            fit.record.begin()
+            start = time.monotonic()
+            fit.make()
+            fit.record.done(seconds=time.monotonic() - start)
     found = fit.record.read()
     return float(found["seconds"]) if found else 0.0
+
+
+def _fit(fit: Fit) -> None:
+    """`_once` in a process of its own; who lacks what is said when the fit is asked for again."""
+    with suppress(MissingRequirement):
+        _once(fit)
+
+
+def _score(comparison: Comparison, entry: Entry) -> None:
+    comparison.score(entry)

@@ -1,4 +1,4 @@
-"""From images to a store, by one process or several of this machine."""
+"""From images to a store, by one process, several of this machine or a cluster."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cellfeat.store import Store
 from cellfeat.workflows.dump_blocks import dump_in_processes, dump_part
 from cellfeat.workflows.dump_config import DumpConfig
 from cellfeat.workflows.dump_join import holds_store, join_blocks
+from cellfeat.workflows.dump_ray import dump_on_ray
 from cellfeat.workflows.dumper import BLOCKS, Dumper
 
 
@@ -23,6 +24,7 @@ def dump(
     engine: str = "auto",
     ranks: int = 1,
     data_root: Path | None = None,
+    ray: str | None = None,
 ) -> Store:
     """Run a detector over datasets and store what it finds; run again after an interruption, it goes on.
 
@@ -39,16 +41,19 @@ def dump(
             has the same rows in the same order whatever their number. A store that was begun by one process is
             completed by one.
         data_root: The folder that holds the datasets; None: as `cellfeat.data.catalogue.data_root` says.
+        ray: Address of a Ray cluster whose machines share the blocks, see `cellfeat.workflows.dump_ray`.
 
     Raises:
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
     """
     dumper, begun = Dumper(cfg, datasets, config, engine, data_root), (output / BLOCKS).is_dir()
-    if not begun and (ranks == 1 or holds_store(output)):
+    if not begun and (holds_store(output) or (ranks == 1 and ray is None)):
         return dumper.whole(output)
     if not holds_store(output):  # else the join was interrupted
-        if ranks == 1:
-            dump_part(dumper, output, (1, 1))
-        else:
+        if ray is not None:
+            dump_on_ray(dumper, output, ray)
+        elif ranks > 1:
             dump_in_processes(dumper, output, ranks)
+        else:
+            dump_part(dumper, output, (1, 1))
     return join_blocks(output)

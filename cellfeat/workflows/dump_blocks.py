@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
 
+from cellfeat.core.processes import in_processes
 from cellfeat.core.progress import Progress
 from cellfeat.detection.device import take_gpu
 from cellfeat.errors import CellfeatError
 from cellfeat.workflows.dump_fill import Counts
-from cellfeat.workflows.dump_join import holds_store
+from cellfeat.workflows.dump_join import check_open
 from cellfeat.workflows.dumper import Dumper, block_folder
 
 
@@ -33,14 +30,14 @@ def dump_part(dumper: Dumper, output: Path, part: tuple[int, int]) -> int:
         CellfeatError: The store is joined already, or as `Dumper.block` raises it.
     """
     k, n = part
-    _check_open(output)
+    check_open(output)
     numbers = range(k - 1, len(dumper.blocks), n)
-    total, counts = sum(_images(dumper, number) for number in numbers), Counts()
+    total, counts = sum(dumper.images(number) for number in numbers), Counts()
     with Progress(total=total, desc=f"part {k}/{n}", unit="image") as progress:
         for number in numbers:
             folder, before = block_folder(output, number), counts
             counts += dumper.block(*dumper.blocks[number], folder, progress, {"part": [k, n]})
-            progress.skip(0 if counts.images > before.images else _images(dumper, number))
+            progress.skip(0 if counts.images > before.images else dumper.images(number))
     dumper.say(counts)
     return len(numbers)
 
@@ -51,42 +48,23 @@ def dump_in_processes(dumper: Dumper, output: Path, processes: int) -> None:
     Raises:
         CellfeatError: A process was killed, or as `Dumper.block` raises it. What is done stays for the next run.
     """
-    _check_open(output)
-    context, counts = get_context("spawn"), Counts()
-    places: Queue[int] = context.Queue()
-    for place in range(processes):
-        places.put(place)
-    with (
-        Progress(total=len(dumper.records), desc="dump", unit="image") as progress,
-        ProcessPoolExecutor(processes, context, _begin, (dumper, places)) as pool,
-    ):
-        tasks = {
-            pool.submit(_block, *block, block_folder(output, number)): number
-            for number, block in enumerate(dumper.blocks)
-        }
-        try:
-            for task in as_completed(tasks):
-                found, images = task.result(), _images(dumper, tasks[task])
-                counts += found
-                progress.update(found.images)
-                progress.skip(images - found.images)
-        except BrokenProcessPool:
-            raise CellfeatError(
-                f"{output}: one of the {processes} processes was killed, perhaps for want of memory",
-                "run the same command again, with fewer --ranks if memory is short: it continues where it was",
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    check_open(output)
+    counts, tasks = Counts(), [(*block, block_folder(output, number)) for number, block in enumerate(dumper.blocks)]
+    with Progress(total=len(dumper.records), desc="dump", unit="image") as progress:
+        for number, found in in_processes(_block, tasks, processes, _begin, (dumper,)):
+            counts += found
+            progress.update(found.images)
+            progress.skip(dumper.images(number) - found.images)
     dumper.say(counts)
 
 
 _dumper: Dumper  # of a process of `dump_in_processes`
 
 
-def _begin(dumper: Dumper, places: Queue[int]) -> None:
+def _begin(place: int, dumper: Dumper) -> None:
     global _dumper
     _dumper = dumper
-    take_gpu(places.get())
+    take_gpu(place)
 
 
 def _block(start: int, stop: int, folder: Path) -> Counts:
@@ -134,14 +112,3 @@ def _part_of_job(environment: Mapping[str, str]) -> tuple[int, int]:
             "use --array=0-N, or give --part K/N",
         )
     return task * ranks + rank + 1, tasks * ranks
-
-
-def _images(dumper: Dumper, number: int) -> int:
-    """Images of a block."""
-    start, stop = (batch * dumper.config.batch_size for batch in dumper.blocks[number])
-    return min(stop, len(dumper.records)) - start
-
-
-def _check_open(output: Path) -> None:
-    if holds_store(output):
-        raise CellfeatError(f"{output}: is a whole store already", "choose another --output, or dump without parts")

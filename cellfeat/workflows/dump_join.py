@@ -65,6 +65,16 @@ def holds_store(folder: Path) -> bool:
     return (folder / MANIFEST).exists() and bool(read_manifest(folder)["shards"])
 
 
+def check_open(folder: Path) -> None:
+    """Refuse to make blocks of what is a store.
+
+    Raises:
+        CellfeatError: It is.
+    """
+    if holds_store(folder):
+        raise CellfeatError(f"{folder}: is a whole store already", "choose another --output, or dump without parts")
+
+
 def _complete(output: Path, places: Sequence[Path]) -> list[Path]:
     """The folders of all blocks of a dump, in their order.
 

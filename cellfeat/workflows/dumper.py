@@ -102,6 +102,11 @@ class Dumper:
         """The batches (start, stop) of each block, see `blocks_of`."""
         return blocks_of(self.batches, self.config.batch_size)
 
+    def images(self, number: int) -> int:
+        """How many images a block has."""
+        start, stop = (batch * self.config.batch_size for batch in self.blocks[number])
+        return min(stop, len(self.records)) - start
+
     @cached_property
     def detector(self) -> Detector:
         """Built at first use, in each process."""

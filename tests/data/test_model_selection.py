@@ -32,5 +32,16 @@ def test_equal_predictions_are_as_dense_as_can_be_and_blocks_do_not_matter(monke
     assert soft_neighbourhood_density(np.full((9, 4), 0.25)) == pytest.approx(np.log(8))
     some = np.random.default_rng(0).dirichlet(np.ones(3), 10)
     whole = soft_neighbourhood_density(some)
-    monkeypatch.setattr(model_selection, "BLOCK", 3)
+    monkeypatch.setattr(model_selection, "ELEMENTS", 30)
     assert soft_neighbourhood_density(some) == pytest.approx(whole)
+
+
+def test_of_many_cells_a_fixed_sample_is_compared_with_all(monkeypatch):
+    many = np.random.default_rng(0).dirichlet(np.ones(3), 600)
+    whole = soft_neighbourhood_density(many)
+    monkeypatch.setattr(model_selection, "SAMPLED", 200)
+    sampled = soft_neighbourhood_density(many)
+    assert sampled == soft_neighbourhood_density(many)
+    assert 0 < abs(sampled - whole) < 0.1
+    monkeypatch.setattr(model_selection, "SAMPLED", 600)
+    assert soft_neighbourhood_density(many) == whole

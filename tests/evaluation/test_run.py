@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from known_stores import make_store
+from pickled import in_this_process
 
 from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
@@ -39,6 +40,13 @@ def test_evaluation_is_written(store, embedding_files, tmp_path):
         assert counts.sum() == entry["runs"] * (
             9 if entry["protocol"] != "code" or entry["train"] == entry["test"] else 45
         )
+
+
+def test_processes_find_what_one_does(store, embedding_files, tmp_path, monkeypatch):
+    monkeypatch.setattr("cellfeat.evaluation.run.in_processes", in_this_process)
+    config = EvaluationConfig(runs=1, trees=3, protocols=["code", "shared"], bootstrap=10)
+    one, two = (evaluate(store, embedding_files, tmp_path / str(jobs), config, jobs=jobs) for jobs in (1, 2))
+    assert json.loads(one.read_text()) == json.loads(two.read_text())
 
 
 def test_labels_of_a_table_count_in_place_of_the_stores(store, embedding_files, tmp_path):

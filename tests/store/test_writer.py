@@ -81,7 +81,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, step, call):
     assert Store(path).verify() == []
 
 
-@pytest.mark.parametrize("step", ["atomic_path", "_sync_folder", "write_manifest"])
+@pytest.mark.parametrize("step", ["atomic_path", "sync_folder", "write_manifest"])
 def test_failure_between_steps_stores_nothing_half(tmp_path, monkeypatch, step):
     whole = write(tmp_path / "whole", smear())
     path = write(tmp_path / "store", smear()[:4])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pickled import in_this_process
 from pydantic import BaseModel, ConfigDict
 
 from cellfeat import errors
@@ -118,6 +119,23 @@ def test_a_comparison_ends_in_a_leaderboard_and_is_not_made_twice(tmp_path, stor
     run_compare(path)
     assert len(FITTED) == calls
     assert {file: file.stat().st_mtime_ns for file in made} == made
+
+
+def test_processes_make_what_one_would(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("cellfeat.workflows.comparison.in_processes", in_this_process)
+    lacking = {"method": "oracle", "label": "lacking", "config": {"fails": "MissingRequirement"}}
+    entries, boards = ["rcnn", {"method": "oracle", "config": {"adapts": True}}, lacking], []
+    for name, jobs in (("one", 1), ("several", 3)):
+        (tmp_path / name).mkdir()
+        FITTED.clear()
+        run_compare(
+            write(tmp_path / name, store, methods=entries, evaluation={"runs": 1, "trees": 3, "bootstrap": 9}), jobs
+        )
+        assert len(FITTED) == 4
+        boards.append(pd.read_csv(tmp_path / name / "out/leaderboard.csv").drop(columns="seconds"))
+    pd.testing.assert_frame_equal(*boards)
+    assert (tmp_path / "one/out/table.csv").read_text() == (tmp_path / "several/out/table.csv").read_text()
+    assert read_json(tmp_path / "several/out/compare.json")["not_run"] == {"lacking": "oracle: step 3"}
 
 
 def test_a_random_method_has_a_run_a_seed_and_one_that_adapts_a_fit_a_target(tmp_path, store):

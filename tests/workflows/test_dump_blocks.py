@@ -308,7 +308,7 @@ def test_a_network_gives_the_same_numbers_in_parts(tmp_path, data_root, cfg, mon
     equal(Store(tmp_path / "parts"), one)
     assert one.provenance == Store(tmp_path / "parts").provenance
     assert run(*given, "--part", "1/2", "--ranks", 2) == 2
-    assert "--part and --ranks both divide the dump" in capsys.readouterr().err
+    assert "--part, --ranks and --ray each divide the dump" in capsys.readouterr().err
 
 
 def test_a_dumper_goes_to_another_process_without_its_network(tmp_path, data_root, cfg):
@@ -324,7 +324,7 @@ def test_a_dumper_goes_to_another_process_without_its_network(tmp_path, data_roo
 
 @forking
 def test_processes_share_the_blocks(dumper, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("cellfeat.workflows.dump_blocks.get_context", lambda name: get_context("fork"))
+    monkeypatch.setattr("cellfeat.core.processes.get_context", lambda name: get_context("fork"))
     monkeypatch.setattr("cellfeat.workflows.dump.Dumper", lambda *args: chosen)
 
     def fail():
@@ -334,7 +334,7 @@ def test_processes_share_the_blocks(dumper, whole, tmp_path, monkeypatch):
     with pytest.raises(CellfeatError, match=r"^the disk burns; put it out$"):
         dump(None, [], output, None, ranks=2)
     chosen = dumper(Watched(2, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    with pytest.raises(CellfeatError, match=r"one of the 2 processes was killed, .*: it continues where it was"):
+    with pytest.raises(CellfeatError, match=r"one of 2 processes was killed, perhaps for want of memory; run the same"):
         dump(None, [], output, None, ranks=2)
     chosen = dumper()
     same(dump(None, [], output, None, ranks=2), whole)

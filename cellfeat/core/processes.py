@@ -1,0 +1,78 @@
+"""Independent work shared out to processes of this machine; what they found comes back as each of them ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from typing import Any
+
+from cellfeat.errors import CellfeatError
+
+THREADS, CORES = "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"  # of PyTorch and NumPy; of scikit-learn
+
+
+def in_processes(
+    function: Callable[..., Any],
+    tasks: Sequence[tuple[Any, ...]],
+    processes: int,
+    begin: Callable[..., None] | None = None,
+    given: tuple[Any, ...] = (),
+) -> Iterator[tuple[int, Any]]:
+    """Call a function with the arguments of each task, in new processes.
+
+    The cores are shared out: a process has so many threads, unless OMP_NUM_THREADS says how many.
+
+    Args:
+        function: Of a module: new processes import it.
+        tasks: Arguments of each call; they are pickled.
+        processes: How many at most.
+        begin: Called first in each process with its number, from 0 on, and `given`.
+        given: What the calls of a process share.
+
+    Yields:
+        Number of a task and what its call returned, in the order in which they end.
+
+    Raises:
+        CellfeatError: A process was killed, or as a call raised it; calls that have not begun are left out.
+    """
+    context = get_context("spawn")
+    places: Queue[int] = context.Queue()
+    for place in range(processes):
+        places.put(place)
+    with _shared_cores(processes), ProcessPoolExecutor(processes, context, _begin, (places, begin, given)) as pool:
+        try:
+            futures = {pool.submit(function, *task): number for number, task in enumerate(tasks)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise CellfeatError(
+                f"one of {processes} processes was killed, perhaps for want of memory",
+                "run the same command again, with fewer processes if memory is short",
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(places: Queue[int], begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+    place = places.get()
+    if begin is not None:
+        begin(place, *given)
+
+
+@contextmanager
+def _shared_cores(processes: int) -> Iterator[None]:
+    """What new processes read when they begin."""
+    share = str(max(1, (os.cpu_count() or 1) // processes))
+    before = {name: os.environ.get(name) for name in (THREADS, CORES)}
+    os.environ.update({name: value or share for name, value in before.items()})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]

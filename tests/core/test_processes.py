@@ -1,0 +1,51 @@
+import os
+import signal
+from multiprocessing import get_context
+
+import pytest
+
+from cellfeat.core.processes import THREADS, in_processes
+from cellfeat.errors import CellfeatError, MissingRequirement
+
+place = -1
+
+
+def begin(number, name):
+    global place
+    place = (number, name)
+
+
+def work(number, what=""):
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what:
+        raise MissingRequirement(what, "install it", "package")
+    return number**2, place, os.environ[THREADS]
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch):
+    """A new interpreter for each test would take longer than all else."""
+    if not hasattr(os, "fork"):
+        pytest.skip("processes are forked")
+    monkeypatch.setattr("cellfeat.core.processes.get_context", lambda name: get_context("fork"))
+
+
+def test_every_task_is_done_once_and_cores_are_shared_out(monkeypatch):
+    monkeypatch.delenv(THREADS, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    found = dict(in_processes(work, [(k,) for k in range(9)], 2, begin, ("a",)))
+    assert {number: values[0] for number, values in found.items()} == {k: k**2 for k in range(9)}
+    assert {values[1] for values in found.values()} <= {(0, "a"), (1, "a")}
+    assert {values[2] for values in found.values()} == {"4"}
+    assert THREADS not in os.environ
+    monkeypatch.setenv(THREADS, "3")
+    assert [values[2] for _, values in in_processes(work, [(1,)], 2)] == ["3"]
+
+
+def test_what_ails_a_process_is_said():
+    with pytest.raises(MissingRequirement, match=r"^torch is missing; install it$") as error:
+        list(in_processes(work, [(1, "torch is missing"), (2,)], 2))
+    assert error.value.lacking == "package"
+    with pytest.raises(CellfeatError, match="one of 2 processes was killed"):
+        list(in_processes(work, [(1, "killed"), (2,)], 2))
