@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from cellfeat.autoencoder import Autoencoder, AutoencoderConfig, domain_alignment_loss, scale_features
 from cellfeat.autoencoder import train_autoencoder as train
+from cellfeat.autoencoder.doubling import Doubling
 from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 
 DOMAINS = ("first", "second")
@@ -120,6 +122,9 @@ def main() -> None:
             for precision in ("fp32", "bf16"):
                 name = f"train_autoencoder, image_fraction {image_fraction:g}, {precision}, channels_last"
                 rows.append((name, our_loop(store, options.batch, image_fraction, precision)))
+        with patch.object(Doubling, "by_quarters", torch.nn.ConvTranspose2d.forward):
+            speed = our_loop(store, options.batch, 1.0, "bf16")
+        rows.append(("as the last but two, with PyTorch's transposed convolutions", speed))
     print_table("training", rows)
 
     rows = [("encoder and both decoders, fp32", inference(options.batch, "fp32", decode=True))]

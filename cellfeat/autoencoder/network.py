@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cellfeat.autoencoder.doubling import Doubling
 from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
 
 FEATURE_SHAPE = (256, 14, 14)  # of the detector's box pooler, as in the paper
@@ -50,9 +51,9 @@ class Autoencoder(nn.Module):
         self.image_decoder = nn.Sequential(
             nn.ConvTranspose2d(256, a, kernel_size=5, stride=2),  # 14 -> 31 px
             nn.ReLU(),
-            nn.ConvTranspose2d(a, b, kernel_size=3, stride=2),  # 63
+            Doubling(a, b),  # 63
             nn.ReLU(),
-            nn.ConvTranspose2d(b, c, kernel_size=3, stride=2),  # 127
+            Doubling(b, c),  # 127
             nn.ReLU(),
             nn.ConvTranspose2d(c, d, kernel_size=2),  # 128
             nn.ReLU(),
