@@ -14,10 +14,12 @@ import numpy as np
 
 from cellfeat.core.files import read_json
 from cellfeat.core.run_record import RECORD
+from cellfeat.data.model_selection import SAMPLED
 from cellfeat.evaluation.metrics import METRICS, confusion_matrix
 from cellfeat.evaluation.metrics import scores as score_counts
 from cellfeat.evaluation.projection import project
 from cellfeat.evaluation.published import load_published, published_beside_ours
+from cellfeat.evaluation.separation import MAX_CELLS
 from cellfeat.evaluation.table import align
 from cellfeat.reporting import plots, score_tables
 from cellfeat.reporting.palette import caption, class_style, in_reading_order, method_name
@@ -219,6 +221,8 @@ def embedding(material: Material) -> dict[str, Any] | None:
     return {
         "maps": maps,
         "separation": measured,
+        "measured_on": MAX_CELLS,
+        "density_of": SAMPLED,
         "selection": _selection(ranked) if ranked is not None else [],
         "domains": material.cells["domain"].nunique(),
         "labelled": bool((material.cells["label"] != "").any()),

@@ -114,6 +114,7 @@ def test_a_comparison_ends_in_a_leaderboard_and_is_not_made_twice(tmp_path, stor
     text = report.read_text()
     assert "R-CNN features + CORAL" in text
     assert "HAHO challenge article" in text
+    assert "of more than 3,000, on so many drawn at random" in text
     made = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*/**/*") if file.is_file()}
     calls = len(FITTED)
     run_compare(path)
