@@ -220,7 +220,9 @@ class Bench:
 
     def two_at_once(self, command: Command, name: str) -> str:
         """Two commands that write to one place: each ends or is refused, and what has ended is whole."""
-        output, other = self.fresh(command), COMMANDS[name]
+        other = COMMANDS[name]
+        self.whole(other)
+        output = self.fresh(command)
         other.prepare(self.inputs, output)
         (self.folder / "log.txt").unlink(missing_ok=True)
         pids = [self.start(command, output), self.start(other, output)]
@@ -235,19 +237,26 @@ class Bench:
         return next(filter(None, (self.again(one, output, alone=command is other) for one in ended)), "")
 
     def moved_away(self, command: Command, number: int, how: str) -> str:
-        """The output folder is renamed or deleted while the command runs; then it is run again."""
+        """The output folder is renamed or deleted while the command runs; then it is run again.
+
+        A command that ends well while its folder was renamed has left all of its output in one place.
+        """
         output, rng = self.fresh(command), random.Random(f"{command.name} {how} {number}")
         (self.folder / "log.txt").unlink(missing_ok=True)
         pid = self.start(command, output)
         time.sleep(rng.uniform(0, self.whole(command).seconds))
+        moved = output.with_name("moved")
         if output.exists():
-            output.rename(output.with_name("moved"))
+            output.rename(moved)
             if how == "deleted":
-                shutil.rmtree(output.with_name("moved"), ignore_errors=True)
+                shutil.rmtree(moved, ignore_errors=True)
         status = self.end(pid)
         said = (self.folder / "log.txt").read_text(errors="replace")
         if status not in command.ends:
             return _outcome(status, said)
+        whole = self.whole(command).contents
+        if status == DONE and moved.exists() and all(differences(contents(at), whole) for at in (output, moved)):
+            return "ends well, and its output is nowhere whole"
         command.prepare(self.inputs, output)
         return self.again(command, output)
 
@@ -258,10 +267,8 @@ class Bench:
         status, said = self.run(command, output, before)
         if status != DONE:
             return f"again: {_outcome(status, said)}"
-        found, whole = contents(output), self.whole(command).contents
-        if not alone:
-            found = {name: content for name, content in found.items() if name in whole}
-        different = differences(found, whole)
+        whole = self.whole(command).contents
+        different = differences(contents(output, None if alone else whole), whole)
         return f"again: {different}" if different else ""
 
 

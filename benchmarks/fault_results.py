@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ LEFTOVER = re.compile(r"^\..*\.partial$|\.lock$|\.tmp$")
 EXISTS = re.compile(r"events\.out|\.png$|\.ckpt$|\.pth$|metrics|\.log$|log\.|last_checkpoint|\.html$|config|\.yaml$")
 
 
-def contents(folder: Path) -> dict[str, Any]:
-    """What a command's output folder holds, by relative path."""
+def contents(folder: Path, names: Container[str] | None = None) -> dict[str, Any]:
+    """What a command's output folder holds, by relative path; `names`: of these files only."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and not LEFTOVER.search(path.name):
+        wanted = not LEFTOVER.search(path.name) if names is None else name in names
+        if path.is_file() and wanted:
             found[name] = "there" if EXISTS.search(path.name) else _content(path)
     return found
 
@@ -51,6 +53,13 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _content(path: Path) -> Any:
+    try:
+        return _read(path)
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {error}"
+
+
+def _read(path: Path) -> Any:
     if path.parent.name == "dropped":  # a damaged shard that was set aside
         return path.read_bytes()
     if path.suffix in (".h5", ".h5ad"):

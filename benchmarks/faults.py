@@ -2,6 +2,7 @@
 
     python benchmarks/faults.py                       # 60 kills of a writer, 600 mutations, 300 forgeries, full disks
     python benchmarks/faults.py --kills 30 --mutations 200
+    python benchmarks/faults.py --write docs/reliability.md
 
 Each fault is drawn from a fixed seed. A store counts as survived when it ends equal, row for row, to one that was
 written without a fault, and `verify` finds nothing. tests/faults runs the same functions with smaller numbers. Needs
@@ -27,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import warm_children
+from docs_page import put
 
 from cellfeat.core.files import sha256_file
 from cellfeat.errors import CellfeatError
@@ -34,6 +37,12 @@ from cellfeat.store import CellRow, ImageResult, Store, StoreWriter
 from cellfeat.store.manifest import read_manifest, write_manifest
 
 SHAPE, SIDE, PROVENANCE = (4, 5, 5), 8, {"made_by": "benchmarks/faults.py"}
+DAMAGES = {
+    "shard flipped": "one byte of a shard changed",
+    "shard cut": "a shard cut short",
+    "manifest flipped": "one byte of the manifest changed",
+    "manifest cut": "the manifest cut short",
+}
 REFUSED = 3  # exit status of a child that ended with one line
 
 
@@ -140,7 +149,9 @@ def mutations(path: Path, count: int, seed: int = 0) -> Counter:
         except CellfeatError:
             noticed = True
         kind = "manifest" if name == "manifest.json" else "shard"
-        found[f"{kind} {'cut' if len(damage) < len(whole) else 'flipped'}"] += 1
+        fault = f"{kind} {'cut' if len(damage) < len(whole) else 'flipped'}"
+        found[fault] += 1
+        found[f"{fault}, noticed"] += noticed
         found["noticed"] += noticed
         (path / name).write_bytes(whole)
     return found
@@ -241,24 +252,52 @@ def main() -> None:
     parser.add_argument("--mutations", type=int, default=600)
     parser.add_argument("--forgeries", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, help="put the table into this page (docs/reliability.md)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    warm_children.start()
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
         folder = Path(name)
-        report(
-            "writer killed", kills(lambda path: write(path, 40, 0.01), folder / "writer", options.kills, options.seed)
-        )
+        found = {"kills": kills(lambda path: write(path, 40, 0.01), folder / "writer", options.kills, options.seed)}
         store = write(folder / "store", 40)
-        report("bytes changed, files cut", mutations(store, options.mutations, options.seed))
-        report("the same, signed again", forgeries(store, options.forgeries, options.seed))
-        report("two writers at once", rivals(folder / "rivals", rounds=10))
+        found["mutations"] = mutations(store, options.mutations, options.seed)
+        found["forgeries"] = forgeries(store, options.forgeries, options.seed)
+        found["rivals"] = rivals(folder / "rivals", rounds=10)
         try:
-            report("disk full", full_disks(folder / "disks", range(16 << 10, 400 << 10, 48 << 10)))
+            found["disks"] = full_disks(folder / "disks", range(16 << 10, 400 << 10, 48 << 10))
         except OSError as error:
             print(f"disk full: left out, {error}")
+    print(table(found))
+    if options.write:
+        put(options.write, "faults of stores", table(found))
 
 
-def report(what: str, found: Counter) -> None:
-    print(f"{what}: " + ", ".join(f"{name} {count}" for name, count in found.items()), flush=True)
+def table(found: dict[str, Counter]) -> str:
+    """A Markdown table of what `main` found: a line a fault."""
+    killed, changed, rivals, disks = (found.get(name, Counter()) for name in ("kills", "mutations", "rivals", "disks"))
+    forged = found["forgeries"]
+    listed = f"{killed['kills']} ({killed['killed with shards listed']} with shards listed)"
+    survived = f"survived: {killed['stores']} of {killed['stores']} stores"
+    rows = [("kill -9 of a writer at a random instant, then resumed", listed, survived, killed["rows lost"])]
+    for fault, words in DAMAGES.items():
+        rows.append((words, changed[fault], f"noticed by `verify`: {changed[f'{fault}, noticed']}", "–"))
+    others = sum(forged.values()) - forged["read"] - forged["refused"]
+    said = f"{forged['read']} read as data, {forged['refused']} refused by one line; {others or 'none'} ended otherwise"
+    enemy = "a shard changed or cut, and digests and seal put right as an enemy would"
+    rows.append((enemy, sum(forged.values()), said, "–"))
+    refused = f"one refused with who holds the store: {rivals['one refused']}"
+    rows.append(("two writers at once", rivals["rounds"], refused, rivals["rows lost"]))
+    if disks:
+        ended = f"ended with one line, store sound: {disks['ended with one line']}"
+        rows.append(
+            (
+                "disk full (file systems of 16 to 352 KiB), then made larger and resumed",
+                disks["disks"],
+                ended,
+                disks["rows lost"],
+            )
+        )
+    lines = ["| fault | tried | outcome | rows lost |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
 if __name__ == "__main__":
