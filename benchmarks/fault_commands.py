@@ -190,6 +190,7 @@ COMMANDS = {
             lambda i, o: ["explain", f"{i / 'store'}", f"{i / 'mdd'}", "--output", f"{o}", "--per-class", "1"],
         ),
         Command("dump", _dump),
+        Command("dump of two processes", lambda i, o: _dump(i, o, "--ranks", "2")),
         Command("dump of a part", lambda i, o: _dump(i, o, "--part", "1/2")),
         Command(
             "join", lambda i, o: ["join", f"{o}"], lambda i, o: shutil.copytree(i / "blocks", o, dirs_exist_ok=True)

@@ -26,8 +26,8 @@ SHOWN = 3  # names in a message
 def join_blocks(output: Path, elsewhere: Sequence[Path] = ()) -> Store:
     """Put the blocks of a dump together: one store, equal row for row to that of a single process.
 
-    The shards are moved, or copied from another file system. Joining may be interrupted and begun again. The blocks are
-    removed in the end, those elsewhere too.
+    The shards are moved, or copied from another file system. Joining may be interrupted and begun again, and what is
+    joined already stays as it is. The blocks are removed in the end, those elsewhere too.
 
     Args:
         output: Folder of the store, which holds blocks, or to which those elsewhere go.
@@ -41,9 +41,10 @@ def join_blocks(output: Path, elsewhere: Sequence[Path] = ()) -> Store:
     for folder in (output, *elsewhere):
         shutil.rmtree(folder / JOINED, ignore_errors=True)  # of a join that was interrupted at its end
     places = [own_folder(folder / BLOCKS) for folder in (output, *elsewhere) if (folder / BLOCKS).is_dir()]
+    if not places and holds_store(output) and (output / SUMMARY).exists():
+        return Store(output)  # by a join that was killed at its very end, or that has ended well
     if not places:
-        done = "is joined already" if holds_store(output) else "holds no blocks of a dump"
-        raise CellfeatError(f"{output}: {done}", "`cellfeat dump --part K/N` makes blocks")
+        raise CellfeatError(f"{output}: holds no blocks of a dump", "`cellfeat dump --part K/N` makes blocks")
     with FolderLock(output) as lock:
         blocks = _complete(output, places)
         summaries = [read_json(folder / BLOCK)["summary"] for folder in blocks]
