@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.json_text import parse_json
+from cellfeat.core.lock import check_held
 from cellfeat.errors import CellfeatError
 
 
@@ -21,8 +22,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, sync it to disk and rename it into place.
 
     If the block raises, the temporary file is removed and whatever stood at `path` stays as it was.
+
+    Raises:
+        CannotWrite: The folder was moved or removed by somebody else while this process held it.
     """
     path = Path(path)
+    check_held(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.unlink(missing_ok=True)  # of a dead process of this id; or a link in a stranger's folder

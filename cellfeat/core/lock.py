@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+from weakref import WeakSet
 
 from cellfeat.errors import Busy, CannotWrite, CellfeatError, one_line
 
@@ -57,7 +58,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._place = folder, folder.absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = _open(folder / LOCK)
@@ -68,6 +69,7 @@ class FolderLock:
         except BaseException:
             self._file.close()
             raise
+        _held.add(self)
 
     def _claim(self) -> None:
         taken, holder = _flock(self._file), _holder(self._file)
@@ -110,8 +112,14 @@ class FolderLock:
             f"{self._folder}: was moved or removed while it was written", "bring it back, then run again to go on"
         )
 
+    def check_around(self, path: Path) -> None:
+        """As `check`, if the path lies in the folder."""
+        if self._place in path.absolute().parents:
+            self.check()
+
     def close(self) -> None:
         """Let go of the folder."""
+        _held.discard(self)
         if not self._file.closed:
             with suppress(OSError):
                 self._write(b"")
@@ -128,6 +136,21 @@ class FolderLock:
         self._file.truncate()
         self._file.write(content)
         self._file.flush()
+
+
+_held: WeakSet[FolderLock] = WeakSet()
+
+
+def check_held(path: Path) -> None:
+    """Make sure, before a file is written, that the folders around it that this process holds are still there.
+
+    Else a part of the output would be begun again where the whole of it was.
+
+    Raises:
+        CannotWrite: One was moved, removed or replaced.
+    """
+    for lock in tuple(_held):
+        lock.check_around(path)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 
 from cellfeat.core.files import read_json, write_json
 from cellfeat.core.lock import FolderLock
-from cellfeat.data.cards import ModelCard, write_model_card
+from cellfeat.data.cards import MODEL_CARD, ModelCard, write_model_card
 from cellfeat.detection.build import build_detector, choose_engine
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
 from cellfeat.detection.classes import class_names, with_classes
@@ -86,7 +86,10 @@ def train(
     processes = processes or Processes()
     cfg = with_classes(cfg, cfg.DATASETS.TRAIN, data_root)
     if processes.machine_rank == 0 and check_folder(cfg, resume):
-        return read_json(Path(cfg.OUTPUT_DIR) / SCORES)
+        scores = read_json(Path(cfg.OUTPUT_DIR) / SCORES)
+        if not (Path(cfg.OUTPUT_DIR) / MODEL_CARD).exists():  # killed just before its end
+            _write_card(cfg, choose_engine(engine), scores, data_root)
+        return scores
     if choose_engine(engine) == "detectron2":
         scores = _launch(cfg, processes, data_root, resume=resume)
         if processes.machine_rank == 0:

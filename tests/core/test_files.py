@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from cellfeat.core.files import atomic_path, digest, read_json, sha256_file, write_json, write_text
-from cellfeat.errors import CellfeatError
+from cellfeat.core.lock import FolderLock
+from cellfeat.errors import CannotWrite, CellfeatError
 
 
 def test_a_failed_write_leaves_what_stood(tmp_path):
@@ -28,6 +29,18 @@ def test_a_folder_deleted_under_pandas_is_named(tmp_path):
 def deleted_before_writing(folder, path):
     folder.rmdir()
     pd.DataFrame({"a": [1]}).to_csv(path)
+
+
+def test_nothing_is_begun_again_where_a_held_folder_was(tmp_path):
+    folder = tmp_path / "run"
+    with FolderLock(folder):
+        write_text(folder / "a/b.txt", "x")
+        folder.rename(tmp_path / "moved")
+        with pytest.raises(CannotWrite, match="run: was moved or removed while it was written"):
+            write_text(folder / "a/b.txt", "y")
+        write_text(tmp_path / "beside.txt", "x")
+        assert not folder.exists()
+    write_text(folder / "a/b.txt", "z")  # nobody holds it any more
 
 
 def test_json_round_trip_keeps_unicode(tmp_path):

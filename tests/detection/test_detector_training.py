@@ -117,7 +117,10 @@ def test_a_finished_run_is_not_trained_over_unasked(tmp_path, train, settings):
     before = (tmp_path / "model_final.pth").stat()
     with pytest.raises(CellfeatError, match="--resume"):
         train(options)
-    assert train(options, resume=True) == {}  # done already: nothing is trained or written again
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    (tmp_path / "MODEL_CARD.md").unlink()  # as of a run that was killed just before it wrote it
+    assert train(options, resume=True) == {}  # done already: nothing else is written, and nothing trained
+    assert (tmp_path / "MODEL_CARD.md").read_text() == card
     after = (tmp_path / "model_final.pth").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
