@@ -7,12 +7,21 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from cellfeat.errors import CellfeatError
+
 
 def resolve_device(name: str) -> torch.device:
-    """Detectron2's default device is `cuda`; where there is no GPU that means the CPU."""
+    """Detectron2's default device is `cuda`; where there is no GPU that means the CPU.
+
+    Raises:
+        CellfeatError: There is no such kind of device.
+    """
     if name.startswith("cuda") and not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise CellfeatError(f"MODEL.DEVICE: {name!r} is no device of PyTorch", "give cpu or cuda") from None
 
 
 def autocast(device: torch.device, enabled: bool) -> AbstractContextManager[None]:

@@ -5,11 +5,14 @@ Images enter both engines through cellfeat's own code, so what is said here of t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from fvcore.common.config import CfgNode
 
 from cellfeat.detection.config import flatten, get_cfg
+from cellfeat.detection.network_input import GROUPS
 from cellfeat.detection.torchvision_engine.backbone import NARROW
 from cellfeat.errors import CellfeatError
 
@@ -80,6 +83,25 @@ WITHOUT_EFFECT = {
 }
 
 
+# Of the free keys, numbers are finite and 0 or more, but for these.
+SIGNED = {"SEED", "MODEL.PIXEL_MEAN"}
+POSITIVE = {
+    "MODEL.PIXEL_STD",
+    "MODEL.FPN.OUT_CHANNELS",
+    "MODEL.ANCHOR_GENERATOR.SIZES",
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "MODEL.RPN.BBOX_REG_WEIGHTS",
+    "MODEL.ROI_HEADS.NUM_CLASSES",
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS",
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+    "MODEL.ROI_BOX_HEAD.FC_DIM",
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM",
+    "SOLVER.IMS_PER_BATCH",
+}
+LENGTHS = {"MODEL.PIXEL_MEAN": 3, "MODEL.PIXEL_STD": 3, "MODEL.RPN.BBOX_REG_WEIGHTS": 4}
+LENGTHS |= {"MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": 4}
+
 DATA = ("INPUT.", "DATASETS.", "DATALOADER.", "TEST.AUG.")  # what speaks of images, not of the network
 
 
@@ -96,8 +118,15 @@ def check_supported(cfg: CfgNode) -> None:
         raise CellfeatError(f"MODEL.BACKBONE.NAME {name}: knows the depths 18 and 34, not {depth}")
     if width not in (((16, 32) if name == NARROW else (64,)) if depth < 50 else (256,)):
         raise CellfeatError(f"MODEL.RESNETS.RES2_OUT_CHANNELS: {width} does not go with depth {depth} and {name}")
+    for part, channels in ((cfg.MODEL.FPN, "OUT_CHANNELS"), (cfg.MODEL.ROI_MASK_HEAD, "CONV_DIM")):
+        if part.NORM == "GN" and part[channels] > GROUPS and part[channels] % GROUPS:
+            raise CellfeatError(f"{channels} {part[channels]} with NORM GN: must be a multiple of {GROUPS}")
+    if cfg.MODEL.ANCHOR_GENERATOR.OFFSET >= 1:
+        raise CellfeatError(f"MODEL.ANCHOR_GENERATOR.OFFSET: {cfg.MODEL.ANCHOR_GENERATOR.OFFSET} must be below 1")
     for key in ("SIZES", "ASPECT_RATIOS"):
-        levels = len(cfg.MODEL.ANCHOR_GENERATOR[key])
+        levels = len(lists := cfg.MODEL.ANCHOR_GENERATOR[key])
+        if not all(isinstance(one, (list, tuple)) and list(_numbers(one)) == list(one) != [] for one in lists):
+            raise CellfeatError(f"MODEL.ANCHOR_GENERATOR.{key}: {lists!r} must be lists of numbers")
         if levels not in (1, len(cfg.MODEL.RPN.IN_FEATURES)):
             raise CellfeatError(
                 f"MODEL.ANCHOR_GENERATOR.{key}: {levels} lists for {len(cfg.MODEL.RPN.IN_FEATURES)} levels"
@@ -112,11 +141,33 @@ def check_data_keys(cfg: CfgNode) -> None:
 def _check(cfg: CfgNode, sections: tuple[str, ...], complaint: str, hint: str = "") -> None:
     defaults = flatten(get_cfg())
     for key, value in flatten(cfg).items():
-        if not key.startswith(sections) or key in FREE or key in WITHOUT_EFFECT:
+        if not key.startswith(sections) or key in WITHOUT_EFFECT:
+            continue
+        if key in FREE:
+            _check_numbers(key, value)
             continue
         known = CHOICES.get(key, (defaults[key],))
         if not any(_plain(value) == _plain(choice) for choice in known):
             raise CellfeatError(f"{key}: {complaint} {value!r}; known: {' or '.join(map(repr, known))}{hint}")
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    numbers = list(_numbers(value))
+    lowest = -math.inf if key in SIGNED else 0
+    fits = all(math.isfinite(number) and number >= lowest for number in numbers)
+    if not fits or (key in POSITIVE and (0 in numbers or not numbers)):
+        wanted = "greater than 0" if key in POSITIVE else "of 0 or more"
+        raise CellfeatError(f"{key}: {value!r} must be finite{'' if key in SIGNED else f' and {wanted}'}")
+    if key in LENGTHS and (len(value) != LENGTHS[key] or len(numbers) != len(value)):
+        raise CellfeatError(f"{key}: {value!r} must be {LENGTHS[key]} numbers")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
 
 
 def _plain(value: Any) -> Any:

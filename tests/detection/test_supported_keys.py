@@ -1,6 +1,7 @@
 import pytest
 
 from cellfeat.detection.config import config_dir, flatten, get_cfg, load_config
+from cellfeat.detection.device import resolve_device
 from cellfeat.detection.supported_keys import CHOICES, FREE, WITHOUT_EFFECT, check_supported
 from cellfeat.errors import CellfeatError
 
@@ -24,12 +25,38 @@ def test_the_configs_that_come_along_are_supported(path):
         ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
         ("MODEL.RESNETS.RES2_OUT_CHANNELS", "64"),
         ("MODEL.ANCHOR_GENERATOR.SIZES", "[[32], [64]]"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", "[32]"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", "[['x']]"),
+        ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[0]]"),
+        ("MODEL.ANCHOR_GENERATOR.OFFSET", "1e400"),
+        ("MODEL.ANCHOR_GENERATOR.OFFSET", "1.5"),
+        ("MODEL.PIXEL_MEAN", "[1, 2]"),
+        ("MODEL.PIXEL_STD", "[1.0, 0.0, 1.0]"),
+        ("MODEL.PIXEL_STD", "['x', 'y', 'z']"),
+        ("MODEL.FPN.OUT_CHANNELS", "0"),
+        ("MODEL.FPN.OUT_CHANNELS", "-1"),
+        ("MODEL.RPN.NMS_THRESH", "1e400"),
+        ("SOLVER.BASE_LR", "-1e400"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(key, value):
     cfg = load_config(config_dir() / "Base-RCNN-FPN.yaml", [key, value])
     with pytest.raises(CellfeatError, match=key.replace(".", r"\.")):
         check_supported(cfg)
+
+
+@pytest.mark.parametrize("key", ["MODEL.FPN.OUT_CHANNELS", "MODEL.ROI_MASK_HEAD.CONV_DIM"])
+def test_groupnorm_takes_a_multiple_of_its_groups(key):
+    overrides = ["MODEL.FPN.NORM", "GN", "MODEL.ROI_MASK_HEAD.NORM", "GN"]
+    check_supported(load_config(config_dir() / "Base-RCNN-FPN.yaml", [*overrides, key, "8"]))
+    with pytest.raises(CellfeatError, match=f"{key.rpartition('.')[2]} 48 with NORM GN"):
+        check_supported(load_config(config_dir() / "Base-RCNN-FPN.yaml", [*overrides, key, "48"]))
+
+
+@pytest.mark.parametrize("name", ["", "$x^{$", "../x"])
+def test_a_device_that_pytorch_does_not_know_is_one_line(name):
+    with pytest.raises(CellfeatError, match=r"MODEL\.DEVICE"):
+        resolve_device(name)
 
 
 def test_a_narrow_resnet_has_18_or_34_layers():
