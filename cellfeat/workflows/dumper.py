@@ -49,7 +49,7 @@ class Dumper:
 
     Images go through the network in fixed batches (see `read_ahead`), and a block is a run of whole batches. So the
     numbers of a cell never depend on how a dump was divided or interrupted. It may be pickled; each process then
-    builds its own detector.
+    builds its own detector::
 
         dumper = Dumper(cfg, ["my-site"], DumpConfig())
         for number, (start, stop) in enumerate(dumper.blocks):
