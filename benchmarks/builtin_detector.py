@@ -27,6 +27,7 @@ from cellfeat.data.images import read_rgb
 from cellfeat.data.paths import open_paths
 from cellfeat.detection import Detector, build_detector
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
+from cellfeat.detection.second_look import find_cells
 from cellfeat.detection.train_net import evaluate
 from cellfeat.store.fields import whole_table
 from cellfeat.workflows.dump import dump
@@ -61,7 +62,7 @@ def found_share(detector: Detector, name: str, limit: int) -> tuple[str, str]:
     chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, min(limit, len(records))).astype(int))]
     hits = 0
     for record in tqdm(chosen, desc=name):
-        (cells,) = detector.detect([read_rgb(record.path)], [None])
+        (cells,) = find_cells(detector, [read_rgb(record.path)], [None], THRESHOLD)
         hits += bool((cells.scores >= THRESHOLD).any())
     return f"{name}: pictures with a cell", f"{hits} of {len(chosen)} ({hits / len(chosen):.1%})"
 
@@ -85,7 +86,8 @@ def false_share(detector: Detector, name: str, limit: int) -> tuple[str, str]:
                 if apart.all():
                     window = picture[y : y + side, x : x + side]
                     rest = [(0, length - side) for length in picture.shape[:2]]  # mirrored: at the picture's scale
-                    (cells,) = detector.detect([np.pad(window, [*rest, (0, 0)], "symmetric")], [None])
+                    picture_of_window = np.pad(window, [*rest, (0, 0)], "symmetric")
+                    (cells,) = find_cells(detector, [picture_of_window], [None], THRESHOLD)
                     surest.append(float(cells.scores.max(initial=0.0)))
     shares = ", ".join(f"from {score:g} {np.mean(np.array(surest) >= score):.1%}" for score in SCORES)
     return f"{name}: of {len(surest)} cell-free windows those with a cell, by score", shares

@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 
 BUILT_IN = "cellfeat://wbc_builtin"  # MODEL.WEIGHTS of wbc_builtin.yaml: the detector that comes with the package
 BUILT_IN_FILE = Path(__file__).parent / "weights" / "wbc_builtin.safetensors"  # MODEL_CARD.md beside it
-BUILT_IN_SHA256 = "74bcfd86ecfe6e46f02ec0f167b86e8f529f3de25a4a3904b534da7f41602037"
+BUILT_IN_SHA256 = "c14380b4ada8ec822e59971f44ba7233407a7f331776c638db343f536f3d2ce1"
 
 _CONSTANTS = re.compile(r"\.num_batches_tracked$|\.anchor_generator\.cell_anchors\.|^pixel_(mean|std)$")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    from fvcore.common.config import CfgNode
 
     from cellfeat.detection.structures import CellInstances
 
@@ -19,6 +20,8 @@ class Detector(Protocol):
     """RGB uint8 images in, `CellInstances` out; nothing after it learns which engine ran."""
 
     name: str
+    cfg: CfgNode
+    """Its config. INPUT tells at each call how large images enter the network, and may be set."""
     max_detections: int
     """Cells of an image at most, the best scored: TEST.DETECTIONS_PER_IMAGE, and may be set."""
 

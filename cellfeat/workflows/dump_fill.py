@@ -12,6 +12,7 @@ from cellfeat.core.progress import Progress
 from cellfeat.data.catalogue import ImageRecord
 from cellfeat.data.images import UnreadableImage
 from cellfeat.detection import Detector
+from cellfeat.detection.second_look import find_cells
 from cellfeat.store import ImageResult, StoreWriter
 from cellfeat.workflows.dump_cells import cell_row, image_result
 from cellfeat.workflows.dump_config import DumpConfig
@@ -82,7 +83,8 @@ def fill(
         readable = [
             (record, image) for record, image in zip(batch, images, strict=True) if isinstance(image, np.ndarray)
         ]
-        instances = detector.detect([image for _, image in readable], [record.um_per_px for record, _ in readable])
+        scales = [record.um_per_px for record, _ in readable]
+        instances = find_cells(detector, [image for _, image in readable], scales, config.score_threshold)
         found = {record.image_id: cells for (record, _), cells in zip(readable, instances, strict=True)}
         for record, image in zip(batch, images, strict=True):
             if record.image_id in done:

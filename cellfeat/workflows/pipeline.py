@@ -234,9 +234,9 @@ class Run:
         return open_dataset(name, self.config.data_root)
 
     def _detector(self) -> Stage:
-        resumable, solver = ("last_checkpoint", "*.pth"), self._detector_cfg().SOLVER
-        trained = f"trains {solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images"
-        work = f"takes {self.config.detector.weights}" if self.config.detector.weights else trained
+        resumable, cfg = ("last_checkpoint", "*.pth"), self._weighted_cfg()
+        trained = f"trains {cfg.SOLVER.MAX_ITER} iterations of {cfg.SOLVER.IMS_PER_BATCH} images"
+        work = trained if self.config.detector.train else f"takes {cfg.MODEL.WEIGHTS}"
         return Stage("detector", self._detector_inputs(), self._make_detector, True, resumable, work)
 
     def _detector_inputs(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from cellfeat.detection.config import find_config, load_config
 from cellfeat.detection.structures import CellInstances
 
 
@@ -14,6 +15,7 @@ class DarkSpots:
     """
 
     name = "dark-spots"
+    cfg = load_config(find_config("wbc_builtin.yaml"))
     feature_shape = (1, 1, 1)
     max_detections = 1000
 

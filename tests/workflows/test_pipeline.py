@@ -206,8 +206,10 @@ def test_trained_weights_can_be_brought_along(finished, pipeline, tmp_path):
 
 
 def test_without_a_detector_the_built_in_one_finds_the_cells(pipeline, tmp_path):
-    config = {key: value for key, value in pipeline.items() if key != "detector"}
-    assert Run(load_pipeline(write(tmp_path / "p.yaml", config)), "")._weighted_cfg().MODEL.WEIGHTS == BUILT_IN
+    config = {key: value for key, value in pipeline.items() if key != "detector"} | {"output": str(tmp_path / "out")}
+    path = write(tmp_path / "p.yaml", config)
+    assert Run(load_pipeline(path), "")._weighted_cfg().MODEL.WEIGHTS == BUILT_IN
+    assert plan_pipeline(path)[0]["work"] == f"takes {BUILT_IN}"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
