@@ -109,7 +109,7 @@ def find_images(root: Path, pattern: str = "**/*", exclude: str | None = None) -
             key = prefix + entry.name
             if is_system_name(entry.name) or _hidden_on_windows(entry):
                 listing.leave_out(SYSTEM, key)
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 if not flat:
                     (linked if entry.is_symlink() else folders).append((f"{key}/", Path(entry.path)))
             elif not wanted(key) or (unwanted is not None and unwanted(key)):
@@ -169,12 +169,20 @@ def escaped(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # an entry raises for a link in a circle
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+
+
 def _no_image(entry: os.DirEntry[str], key: str) -> str:
     """Why what looks like a picture is no image that is read; "" for images and for what is no picture at all."""
     suffix = Path(entry.name).suffix.lower()
     if suffix not in SUFFIXES:
-        return NOT_READ if entry.is_file() and _other_picture(entry.path, suffix) else ""
-    if not entry.is_file():
+        return NOT_READ if _is_file(entry) and _other_picture(entry.path, suffix) else ""
+    if not _is_file(entry):
         return BROKEN_LINK if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL
     return "" if escaped(key) == key else NOT_UNICODE
 

@@ -61,11 +61,13 @@ def test_pipes_sockets_and_broken_links_are_no_images(root):
     os.mkfifo(root / "pipe.png")
     os.mkfifo(root / "pipe")
     os.symlink(root / "gone.png", root / "link.png")
+    os.symlink(root / "circle.png", root / "circle.png")
+    os.symlink(root / "circle", root / "circle")
     with socket.socket(socket.AF_UNIX) as end:
         end.bind(str(root / "s.png"))
     found = find_images(root)
     assert list(found.files) == ["a.png"]
-    assert found.left_out == {listing.BROKEN_LINK: ["link.png"], listing.SPECIAL: ["pipe.png", "s.png"]}
+    assert found.left_out == {listing.BROKEN_LINK: ["circle.png", "link.png"], listing.SPECIAL: ["pipe.png", "s.png"]}
 
 
 def test_linked_folders_are_followed_once(root, tmp_path):
