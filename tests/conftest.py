@@ -47,6 +47,12 @@ def tiny():
     return list(TINY)
 
 
+@pytest.fixture(scope="session")
+def narrow(tiny):
+    """The same with a quarter of the ResNet's width, for what is trained."""
+    return [*tiny, "MODEL.BACKBONE.NAME", "build_narrow_resnet_fpn_backbone", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"]
+
+
 def pytest_collection_modifyitems(items):
     """Tests that need Detectron2, or to fork, skip where that is not possible, saying why."""
     marked = [item for item in items if item.get_closest_marker("detectron2")]

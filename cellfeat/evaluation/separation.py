@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from cellfeat.data.split import folds
 from cellfeat.evaluation.classifiers import own_warning_filters
 
-FOLDS = 5
+FOLDS, TREES = 5, 100
 MAX_CELLS = 3000  # beyond, a fixed random choice: silhouettes cost the square of the cells
 
 
@@ -50,7 +50,7 @@ def separation(
     accuracy, domains = float("nan"), [name for name in _groups(domain) if len(np.unique(units[domain == name])) > 1]
     if len(domains) > 1:
         rows = np.isin(domain, domains)
-        forest = RandomForestClassifier(100, class_weight="balanced", random_state=seed, n_jobs=-1)
+        forest = RandomForestClassifier(TREES, class_weight="balanced", random_state=seed, n_jobs=-1)
         with own_warning_filters():
             called = cross_val_predict(forest, z[rows], domain[rows], cv=folds(domain[rows], units[rows], FOLDS, seed))
         accuracy = float(balanced_accuracy_score(domain[rows], called))

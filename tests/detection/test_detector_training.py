@@ -17,7 +17,7 @@ CONFIG = config_dir() / "wbc_mask_rcnn_R_18_FPN_tiny.yaml"
 
 
 @pytest.fixture
-def settings(tiny, data_root):
+def settings(narrow, data_root):
     def settings(output, iterations=4, **extra):
         values = {
             "OUTPUT_DIR": output,
@@ -29,7 +29,7 @@ def settings(tiny, data_root):
             "DATASETS.TEST": (f"{data_root[0]}@val",),
             **extra,
         }
-        return [*tiny, *(str(part) for pair in values.items() for part in pair)]
+        return [*narrow, *(str(part) for pair in values.items() for part in pair)]
 
     return settings
 
@@ -73,7 +73,8 @@ def test_training_leaves_what_detectron2_would(tmp_path, train, settings):
 
 
 def test_the_loss_falls(tmp_path, train, settings):
-    train(settings(tmp_path, iterations=40, **{"DATASETS.TEST": (), "SOLVER.WARMUP_ITERS": 10}))
+    once = {"DATASETS.TEST": (), "SOLVER.WARMUP_ITERS": 10, "SOLVER.CHECKPOINT_PERIOD": 100}
+    train(settings(tmp_path, iterations=40, **once))
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert lines[-1]["total_loss"] < 0.8 * lines[0]["total_loss"]
 
@@ -86,6 +87,7 @@ def test_a_cpu_without_bf16_trains_in_fp32(tmp_path, train, settings, monkeypatc
     assert all(torch.equal(tensor, trained[name]) for name, tensor in weights(tmp_path / "bf16").items())
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, train, engine, settings, subprocess_env):
     train(settings(tmp_path / "unbroken", iterations=6))
     code = (

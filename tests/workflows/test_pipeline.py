@@ -27,27 +27,23 @@ def _narrow_image_decoder():
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
+def pipeline(tmp_path_factory, narrow):
     """A pipeline small enough for a test, as a dict; the network's only large part is what AE-CFE asks for."""
     root = tmp_path_factory.mktemp("pipeline")
     sites = write_sites(root / "datasets", images_per_site=26)
     overrides = {
-        "MODEL.DEVICE": "cpu",
-        "INPUT.MIN_SIZE_TRAIN": "(64,)",
-        "INPUT.MIN_SIZE_TEST": 64,
+        "MODEL.FPN.OUT_CHANNELS": 256,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
         "SOLVER.MAX_ITER": 2,
         "SOLVER.IMS_PER_BATCH": 2,
-        "SOLVER.AMP.ENABLED": False,
         "TEST.DETECTIONS_PER_IMAGE": 2,
-        "SEED": 0,
     }
     return {
         "output": str(root / "run"),
         "data_root": str(root / "datasets"),
         "detector": {
             "config": "wbc_mask_rcnn_R_18_FPN_tiny.yaml",
-            "overrides": [str(part) for pair in overrides.items() for part in pair],
+            "overrides": [*narrow, *(str(part) for pair in overrides.items() for part in pair)],
             "train": [f"{sites[0]}@train"],
             "test": [f"{sites[0]}@val"],
         },
@@ -192,11 +188,12 @@ def test_nothing_is_removed_before_all_was_checked(own_copy, tmp_path, change, s
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_trained_weights_can_be_brought_along(finished, pipeline, tmp_path):
     weights = tmp_path / "brought.pth"
     shutil.copy(finished[1] / "detector" / "model_final.pth", weights)
     detector = {key: value for key, value in pipeline["detector"].items() if key != "train"} | {"weights": str(weights)}
-    config = {**pipeline, "detector": detector, "output": str(tmp_path / "out")}
+    config = {**pipeline, "detector": detector, "output": str(tmp_path / "out"), "without_alignment": False}
     report = run_pipeline(write(tmp_path / "p.yaml", config))
     assert report.is_file()
     trained, brought = (
