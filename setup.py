@@ -16,7 +16,7 @@ RAY = ["ray>=2.9"]  # for `cellfeat dump --ray`
 DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"]  # the site; scanpy for a notebook
 VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
 APP = [*EXPLAIN, "streamlit>=1.36"]  # for examples/streamlit_app.py
-TEST = [*EXPORT, *EXPLAIN, *SLIDES, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6", "mypy>=1.10", "playwright>=1.45"]
+TEST = [*EXPORT, *EXPLAIN, *SLIDES, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6.85", "mypy>=1.10", "playwright>=1.45"]
 TEST += ["pycytominer>=1.2", "pytest>=9", "pytest-xdist>=3.6", "ruff>=0.6"]
 TEST += ["POT>=0.9.3", "skada>=0.3"]  # what alignment is compared with
 TEST += ["tensorboard>=2.16", "tifffile>=2024.1"]  # what --log wrote is read; a small slide is written

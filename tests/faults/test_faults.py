@@ -10,6 +10,7 @@ from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
 
 
+@pytest.mark.slow
 def test_writer_killed_at_random_instants_loses_nothing(tmp_path):
     found = faults.kills(lambda path: faults.write(path, 18, pause=0.004), tmp_path, count=10, seed=1)
     assert found["kills"] >= 10
@@ -17,6 +18,7 @@ def test_writer_killed_at_random_instants_loses_nothing(tmp_path):
     assert found["rows lost"] == 0
 
 
+@pytest.mark.slow
 def test_every_mutation_is_noticed(tmp_path):
     found = faults.mutations(faults.write(tmp_path / "store", 8), count=40, seed=1)
     assert found["noticed"] == 40

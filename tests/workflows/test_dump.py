@@ -131,6 +131,7 @@ dump(cfg, datasets, Path(output), DumpConfig(score_threshold=0.0, crop_size=32, 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_dump_resumes_to_the_store_of_an_unbroken_one(tmp_path, data_root, cfg, tiny, weights, subprocess_env):
     unbroken = dump(cfg, data_root, tmp_path / "unbroken", options())
     overrides = [str(CONFIG), *tiny, "MODEL.WEIGHTS", str(weights), "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
