@@ -99,12 +99,17 @@ def _scaled(z: np.ndarray) -> np.ndarray | None:
 
 
 def _umap(z: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
+    from sklearn.neighbors import NearestNeighbors
     from umap import UMAP
 
-    neighbours = min(NEIGHBOURS, len(z) - 1)
+    number = min(NEIGHBOURS, len(z) - 1)
+    near: tuple = (None, None, None)  # UMAP looks for them: quick among many cells
+    if len(z) <= MAX_CELLS:  # among few it sorts all distances, by code that it compiles for 5 s in every process
+        distances, rows = NearestNeighbors(n_neighbors=number).fit(z).kneighbors(z)
+        near = rows, distances.astype(np.float32), None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="umap")  # equal cells make graphs in several parts: drawn apart
-        fitted = UMAP(n_components=dimensions, n_neighbors=neighbours, random_state=seed, n_jobs=1)
+        fitted = UMAP(number, dimensions, random_state=seed, n_jobs=1, precomputed_knn=near)
         return np.asarray(fitted.fit_transform(z), np.float32)
 
 
