@@ -49,7 +49,7 @@ class PooledAutoencoder(Autoencoder):
         return torch.tanh(self.encoder[:-1](h).flatten(1) + self.pooled_path(pooled))
 
     def decode_profile(self, z: Tensor) -> Tensor:
-        """Predict the standardised profiles (n, 539) from z (n, 50)."""
+        """Predict the standardised profiles (n, 609) from z (n, 50)."""
         return self.profile_decoder(z)
 
     def decode_thumbnails(self, features_hat: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class PooledAutoencoder(Autoencoder):
 
         Args:
             pooled: (n, 512), see `pooled_features`.
-            profile: (n, 539), standardised.
+            profile: (n, 609), standardised.
         """
         self.pooled_mean.copy_(pooled.mean(0))
         sd = pooled.std(0, correction=0)

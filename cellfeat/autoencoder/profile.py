@@ -1,9 +1,9 @@
 """A cell's profile: numbers that do not change when the cell is turned or moved, as a target for the latent.
 
 A reconstruction loss spends the latent on where things lie, since that is most of a map's variance, and a blood cell
-lies any way it likes. The profile says what a cell consists of: quantiles of its colours, and its features averaged
-over its mask. Predicting it from z needs no label. With statistics taken per domain it asks for a cell's place among
-those of its own laboratory, not for stain and camera.
+lies any way it likes. The profile says what a cell consists of: its measured colours, shapes and textures
+(`cellfeat.data.measurements`), and its features averaged over its mask. Predicting it from z needs no label. With
+statistics taken per domain it asks for a cell's place among those of its own laboratory, not for stain and camera.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ from torch.nn import functional
 
 from cellfeat.autoencoder.network import FEATURE_SHAPE
 from cellfeat.core.progress import Progress
+from cellfeat.data.measurements import measure_cell, measurement_names
 
 if TYPE_CHECKING:
     from cellfeat.autoencoder.scaling import CellScaling, ChannelScaling
     from cellfeat.store import Store
 
-QUANTILES = (0.05, 0.15, 0.25, 0.35, 0.5, 0.65, 0.75, 0.85, 0.95)
-COLOURS = 3 * len(QUANTILES)
-PROFILE_SIZE = COLOURS + 2 * FEATURE_SHAPE[0]
-COLOUR_SHARE = 0.8
+MEASURED = len(measurement_names("px"))
+PROFILE_SIZE = MEASURED + 2 * FEATURE_SHAPE[0]
+MEASURED_SHARE = 0.8
 """Of the profile loss; the features have the rest."""
 RIDGE = 30.0
 
 
-def colour_quantiles(crops: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Nine quantiles of red, green and blue within the mask.
+def measured(crops: np.ndarray, masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """The measurements of cells.
 
     Args:
         crops: (n, S, S, 3) uint8 RGB.
         masks: (n, S, S) uint8 0/1 in the crop's frame; of an empty one the whole crop is taken.
+        boxes: (n, 4) XYXY, px of the image. Their longer side gives the scale, but for a constant factor.
 
     Returns:
-        (n, 27) float32 in [0, 1]: the three colours' lowest quantile, then the next.
+        (n, 97) float32, see `cellfeat.data.measurements`.
     """
-    rows = [np.quantile(crop[mask > 0], QUANTILES, axis=0).ravel() for crop, mask in zip(crops, _filled(masks))]
-    return np.array(rows, np.float32).reshape(-1, COLOURS) / 255
+    pixels = (boxes[:, 2:] - boxes[:, :2]).max(1) / crops.shape[1]
+    return np.stack([measure_cell(*cell) for cell in zip(crops, _filled(masks), pixels)])
 
 
 def masked_features(features: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -82,24 +83,24 @@ def measure(
 ) -> tuple[Tensor, Tensor]:
     """Profiles of the cells `rows`, standardised within each group, and their `pooled_features`.
 
-    A profile is the cell's `colour_quantiles` and its `masked_features`.
+    A profile is what `measured` and `masked_features` say of the cell.
 
     Args:
         group: (len(rows),) int64; one number for all cells standardises over all.
         scaling: Of the features, for `pooled_features`.
 
     Returns:
-        (n, 539) and (n, 512) float32.
+        (n, 609) and (n, 512) float32.
     """
     profiles, pooled = [], []
+    boxes = store.table()[["x0", "y0", "x1", "y1"]].to_numpy()
     with Progress(total=len(rows), desc="profiles", unit="cell") as bar:
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             features = store.read("features", batch)
             masks = store.read("masks", batch)
-            profiles.append(
-                np.hstack([colour_quantiles(store.read("crops", batch), masks), masked_features(features, masks)])
-            )
+            numbers = measured(store.read("crops", batch), masks, boxes[batch])
+            profiles.append(np.hstack([numbers, masked_features(features, masks)]))
             number = torch.from_numpy(group[start : start + batch_size])
             pooled.append(pooled_features(scaling(torch.from_numpy(features), number)))
             bar.update(len(batch))
@@ -112,11 +113,11 @@ def measure(
 
 
 def profile_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error, 80 % of it that of the colours; both (n, 539)."""
+    """Mean squared error, 80 % of it that of the measurements; both (n, 609)."""
     prediction = prediction.float()
-    colours = functional.mse_loss(prediction[:, :COLOURS], target[:, :COLOURS])
-    features = functional.mse_loss(prediction[:, COLOURS:], target[:, COLOURS:])
-    return COLOUR_SHARE * colours + (1 - COLOUR_SHARE) * features
+    numbers = functional.mse_loss(prediction[:, :MEASURED], target[:, :MEASURED])
+    features = functional.mse_loss(prediction[:, MEASURED:], target[:, MEASURED:])
+    return MEASURED_SHARE * numbers + (1 - MEASURED_SHARE) * features
 
 
 def best_linear_latent(pooled: Tensor, profile: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -134,8 +135,8 @@ def best_linear_latent(pooled: Tensor, profile: Tensor, size: int) -> tuple[Tens
         numbers, the one that explains most, has standard deviation 1, the others less.
     """
     x, y = pooled.double(), profile.double()
-    metric = torch.full((y.shape[1],), (1 - COLOUR_SHARE) / (y.shape[1] - COLOURS), dtype=torch.float64)
-    metric[:COLOURS] = COLOUR_SHARE / COLOURS
+    metric = torch.full((y.shape[1],), (1 - MEASURED_SHARE) / (y.shape[1] - MEASURED), dtype=torch.float64)
+    metric[:MEASURED] = MEASURED_SHARE / MEASURED
     y = y * metric.sqrt()
     weights = torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
     _, singular, directions = torch.linalg.svd(x @ weights, full_matrices=False)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from cellfeat.autoencoder.profile import colour_quantiles
 from cellfeat.methods.base import Kind
 from cellfeat.store import embed_batches
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from cellfeat.store import Store
 
 BATCH = 1024
+QUANTILES = (0.05, 0.15, 0.25, 0.35, 0.5, 0.65, 0.75, 0.85, 0.95)
 
 
 class QuantilesConfig(BaseModel):
@@ -27,10 +27,7 @@ class QuantilesConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Quantiles:
-    """The part of a cell's profile that needs no network; nothing is trained.
-
-    The preset `transfer` of AE-CFE asks its latent to predict these numbers, so it is measured against them.
-    """
+    """Nine quantiles of red, green and blue; nothing is trained."""
 
     config: QuantilesConfig
     Config: ClassVar[type[BaseModel]] = QuantilesConfig
@@ -49,3 +46,20 @@ class Quantiles:
             return colour_quantiles(store.read("crops", rows), store.read("masks", rows))
 
         return embed_batches(store, self.name, BATCH, describe)
+
+
+def colour_quantiles(crops: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Nine quantiles of red, green and blue within the mask.
+
+    Args:
+        crops: (n, S, S, 3) uint8 RGB.
+        masks: (n, S, S) uint8 0/1 in the crop's frame; of an empty one the whole crop is taken.
+
+    Returns:
+        (n, 27) float32 in [0, 1]: the three colours' lowest quantile, then the next.
+    """
+    rows = [
+        np.quantile(crop[mask > 0] if mask.any() else crop.reshape(-1, 3), QUANTILES, axis=0).ravel()
+        for crop, mask in zip(crops, masks)
+    ]
+    return np.array(rows, np.float32).reshape(-1, 3 * len(QUANTILES)) / 255
