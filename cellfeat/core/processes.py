@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
+from threading import Thread
 from typing import Any
 
 from cellfeat.errors import CellfeatError
@@ -59,9 +60,18 @@ def in_processes(
 
 
 def _begin(places: Queue[int], begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     place = places.get()
     if begin is not None:
         begin(place, *given)
+
+
+def _end_with_parent() -> None:
+    """A command that is killed leaves no process at work: it would write beside the command that is run again."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

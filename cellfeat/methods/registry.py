@@ -40,6 +40,7 @@ _BUILT_IN = {
     "resnext": "supervised:ResNeXt",
     "simclr": "simclr:SimCLR",
     "timm:<model>": "frozen:Timm",
+    "wbc-aecfe": "wbc_aecfe:WBCAECFE",
     "wbc-ssl": "wbc_ssl:WBCSSL",
 }
 _registered: dict[str, type] = {}

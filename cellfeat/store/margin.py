@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cellfeat.errors import CellfeatError
+from cellfeat.store.origins import origins
 
 if TYPE_CHECKING:
     from cellfeat.store.reader import Store
@@ -32,14 +33,9 @@ def margin_of(store: Store, remedy: str) -> float:
 
 def _margins(provenance: Any) -> Iterator[float]:
     """Margins in the provenance of a dump, an import, or the stores that a store was made of."""
-    if not isinstance(provenance, Mapping):
-        return
-    for section, key in (("dump", "crop_margin"), ("crop", "margin")):
-        place = provenance.get(section)
-        value = place.get(key) if isinstance(place, Mapping) else None
-        if isinstance(value, (int, float)) and 0 <= value <= 1:
-            yield float(value)
-    merged = provenance.get("merged")
-    for part in [provenance, *(merged if isinstance(merged, list) else ())]:
-        if isinstance(part, Mapping):
-            yield from _margins(part.get("provenance"))
+    for one in origins(provenance):
+        for section, key in (("dump", "crop_margin"), ("crop", "margin")):
+            place = one.get(section)
+            value = place.get(key) if isinstance(place, Mapping) else None
+            if isinstance(value, (int, float)) and 0 <= value <= 1:
+                yield float(value)

@@ -1,5 +1,7 @@
+import fcntl
 import os
 import signal
+import time
 from multiprocessing import get_context
 
 import pytest
@@ -49,3 +51,26 @@ def test_what_ails_a_process_is_said():
     assert error.value.lacking == "package"
     with pytest.raises(CellfeatError, match="one of 2 processes was killed"):
         list(in_processes(work, [(1, "killed"), (2,)], 2))
+
+
+def idle(path):
+    with open(path, "w") as file:  # its lock is held as long as this process is there
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("idle")
+        file.flush()
+        time.sleep(600)
+
+
+def test_a_process_ends_with_the_command_that_began_it(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    command = os.fork()
+    if not command:
+        list(in_processes(idle, [(path,)], 1))
+        os._exit(0)
+    while path.read_text() != "idle":
+        time.sleep(0.01)
+    os.kill(command, signal.SIGKILL)
+    os.waitpid(command, 0)
+    with open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
