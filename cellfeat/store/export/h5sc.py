@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import atomic_path
 from cellfeat.core.progress import Progress
 from cellfeat.store.export.tables import CellTable, cell_table, extra, write_anndata
+from cellfeat.store.new_hdf5 import NewHDF5
 from cellfeat.store.reader import Store
 
 IMAGES = "single_cell_images"
@@ -75,7 +75,7 @@ def _facts(cells: int, side: int) -> dict[str, Any]:
     }
 
 
-def _write_images(file: h5py.File, store: Store) -> None:
+def _write_images(file: NewHDF5, store: Store) -> None:
     side, n = store.layout.crop_size, len(store)
     shape = (n, len(MASKS) + len(COLOURS), side, side)
     images = file.create_dataset(f"obsm/{IMAGES}", shape, np.float16, chunks=(1, 1, side, side), compression="gzip")
@@ -87,4 +87,5 @@ def _write_images(file: h5py.File, store: Store) -> None:
             rows = slice(start, start + BLOCK)
             crops = store.read("crops", rows).transpose(0, 3, 1, 2) / 255
             images[rows] = np.concatenate([store.read("masks", rows)[:, None] > 0, crops], axis=1)
+            file.check()
             progress.update(len(crops))

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
@@ -19,7 +18,7 @@ from cellfeat.core.version import __version__
 from cellfeat.errors import CellfeatError
 from cellfeat.store.embeddings import Embeddings, read_embeddings
 from cellfeat.store.fields import whole_table
-from cellfeat.store.new_hdf5 import new_hdf5
+from cellfeat.store.new_hdf5 import NewHDF5, new_hdf5
 from cellfeat.store.reader import Store
 
 # The names that single-cell tools look for; the others stay as they are in the store.
@@ -148,7 +147,7 @@ def _h5ad(path: Path, cells: CellTable) -> None:
     write_anndata(path, data)
 
 
-def write_anndata(path: Path, data: Any, more: Callable[[h5py.File], None] = lambda file: None) -> None:
+def write_anndata(path: Path, data: Any, more: Callable[[NewHDF5], None] = lambda file: None) -> None:
     """Write an AnnData as h5ad, and `more` into the same file."""
     data.strings_to_categoricals()
     with new_hdf5(path) as file:
