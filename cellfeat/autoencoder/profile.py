@@ -43,7 +43,7 @@ def measured(crops: np.ndarray, masks: np.ndarray, boxes: np.ndarray) -> np.ndar
         (n, 97) float32, see `cellfeat.data.measurements`.
     """
     pixels = (boxes[:, 2:] - boxes[:, :2]).max(1) / crops.shape[1]
-    return np.stack([measure_cell(*cell) for cell in zip(crops, _filled(masks), pixels)])
+    return np.stack([measure_cell(*cell) for cell in zip(crops, masks, pixels)])
 
 
 def masked_features(features: np.ndarray, masks: np.ndarray) -> np.ndarray:

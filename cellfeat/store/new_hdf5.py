@@ -51,9 +51,9 @@ class _Disk(io.FileIO):
         return size
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        end = max((place + len(content) for place, content in self._kept), default=0)
-        if whence == os.SEEK_END and end > super().seek(0, os.SEEK_END):
-            return super().seek(end + place)
+        if whence == os.SEEK_END and self._kept:
+            ends = (at + len(content) for at, content in self._kept)
+            return super().seek(max(super().seek(0, os.SEEK_END), *ends) + place)
         return super().seek(place, whence)
 
     def truncate(self, size: int | None = None) -> int:
