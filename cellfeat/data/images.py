@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from cellfeat.errors import CellfeatError
 
@@ -123,8 +123,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
         UnreadableImage: The file is missing, empty or no image.
     """
     with open_image(path) as image:
-        turned = image.format == "TIFF" and orientation_of(image) >= 5  # Pillow gives the size that it will have
-        return (image.width, image.height) if turned else (image.height, image.width)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # from 11 on Pillow's size is that of the turned picture
+            return image.tag_v2[TiffImagePlugin.IMAGELENGTH], image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+        return image.height, image.width
 
 
 def image_orientation(path: str | Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def app(tmp_path, monkeypatch):
     (tmp_path / "comparison" / "table.csv").write_text("\n".join(lines))
     monkeypatch.setenv("CELLFEAT_STORE", str(store.path))
     monkeypatch.setenv("CELLFEAT_COMPARISON", str(tmp_path / "comparison"))
+    # Streamlit puts the app in its place and leaves it there: processes that later tests start would run the app.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     return AppTest.from_file(str(EXAMPLES / "streamlit_app.py"), default_timeout=PATIENCE).run()
 
 
