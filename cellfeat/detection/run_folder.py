@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cellfeat.errors import CellfeatError
 
 CONFIG, METRICS, MARKER, SCORES = "config.yaml", "metrics.json", "last_checkpoint", "evaluation.json"
 BEST, FINAL = "model_best.pth", "model_final.pth"
+RESUMABLE = re.compile(r"model_(\d{7}|final)\.pth")  # of these last_checkpoint names one
 # What a resumed run must share with its first part. The solver, the test sets and the machine may change on the way.
 LASTING = ("MODEL.", "INPUT.", "DATASETS.TRAIN", "SEED")
 CHANGEABLE = ("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.WEIGHTS_SHA256", "MODEL.NEW_HEADS")
@@ -73,6 +75,14 @@ def begin(cfg: CfgNode, iteration: int) -> None:
     (folder / SCORES).unlink(missing_ok=True)
     write_text(folder / CONFIG, cfg.dump())
     cut_metrics(folder / METRICS, iteration)
+
+
+def drop_replaced(folder: Path) -> None:
+    """Remove the checkpoints that the one in last_checkpoint replaces, also what a killed run had no time to remove."""
+    kept = (folder / MARKER).read_text().strip()
+    for path in folder.iterdir():
+        if RESUMABLE.fullmatch(path.name) and path.name != kept:
+            path.unlink(missing_ok=True)
 
 
 def diverged(iteration: int, loss: float) -> CellfeatError:

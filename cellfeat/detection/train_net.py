@@ -18,7 +18,7 @@ from cellfeat.detection.checkpoint_config import config_of_checkpoint
 from cellfeat.detection.classes import class_names, with_classes
 from cellfeat.detection.coco_evaluation import METRICS, Scores, evaluate_dataset
 from cellfeat.detection.config import find_config, load_config
-from cellfeat.detection.run_folder import FINAL, SCORES, check_folder
+from cellfeat.detection.run_folder import FINAL, SCORES, check_folder, drop_replaced
 from cellfeat.errors import CellfeatError
 
 
@@ -88,7 +88,9 @@ def train(
     if processes.machine_rank == 0 and check_folder(cfg, resume):
         scores = read_json(Path(cfg.OUTPUT_DIR) / SCORES)
         if not (Path(cfg.OUTPUT_DIR) / MODEL_CARD).exists():  # killed just before its end
-            _write_card(cfg, choose_engine(engine), scores, data_root)
+            if (chosen := choose_engine(engine)) == "torchvision":
+                drop_replaced(Path(cfg.OUTPUT_DIR))
+            _write_card(cfg, chosen, scores, data_root)
         return scores
     if choose_engine(engine) == "detectron2":
         scores = _launch(cfg, processes, data_root, resume=resume)

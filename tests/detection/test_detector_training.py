@@ -112,7 +112,7 @@ def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, train, engin
     assert len(set(iterations[1])) == len(iterations[1])
 
 
-def test_a_finished_run_is_not_trained_over_unasked(tmp_path, train, settings):
+def test_a_finished_run_is_not_trained_over_unasked(tmp_path, train, engine, settings):
     """Also if it ended before its first periodic checkpoint."""
     options = settings(tmp_path, iterations=1, **{"DATASETS.TEST": ()})
     train(options)
@@ -120,8 +120,11 @@ def test_a_finished_run_is_not_trained_over_unasked(tmp_path, train, settings):
     with pytest.raises(CellfeatError, match="--resume"):
         train(options)
     card = (tmp_path / "MODEL_CARD.md").read_text()
-    (tmp_path / "MODEL_CARD.md").unlink()  # as of a run that was killed just before it wrote it
+    # As of a run that was killed before it removed the checkpoint on its way and wrote its card.
+    (tmp_path / "MODEL_CARD.md").unlink()
+    (tmp_path / "model_0000000.pth").write_bytes(b"replaced")
     assert train(options, resume=True) == {}  # done already: nothing else is written, and nothing trained
+    assert (tmp_path / "model_0000000.pth").exists() == (engine == "detectron2")  # which keeps the last of these
     assert (tmp_path / "MODEL_CARD.md").read_text() == card
     after = (tmp_path / "model_final.pth").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -29,6 +29,7 @@ from cellfeat.detection.run_folder import (
     begin,
     discard_worthless_best,
     diverged,
+    drop_replaced,
     mean_ap,
 )
 from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
@@ -77,12 +78,12 @@ class Trainer:
             content = read_torch(path)
             self.model.load_state_dict(to_torchvision(content["model"]))
             self.optimizer.load_state_dict(content["optimizer"])
+            self.iteration, self.seed, self.best = content["iteration"], content["seed"], content["best"]
         except Exception as error:  # a missing file, a damaged zip, other names, other shapes
             detail = " ".join(str(error).split())[:200]
             raise CellfeatError(
                 f"{path}: cannot go on from this checkpoint ({detail}); train into another OUTPUT_DIR"
             ) from None
-        self.iteration, self.seed, self.best = content["iteration"], content["seed"], content["best"]
 
     def train(self) -> dict[str, Scores]:
         """Train to SOLVER.MAX_ITER, evaluate, and write model_final.pth.
@@ -176,9 +177,6 @@ class Trainer:
         save_checkpoint(self.output / name, {"model": model, "iteration": self.iteration, **extra})
 
     def _save_last(self, name: str) -> None:
-        marker = self.output / MARKER
-        previous = marker.read_text().strip() if marker.is_file() else ""
         self._save(name, optimizer=self.optimizer.state_dict(), seed=self.seed, best=self.best)
-        write_text(marker, name)
-        if previous and previous != name:
-            (self.output / previous).unlink(missing_ok=True)
+        write_text(self.output / MARKER, name)
+        drop_replaced(self.output)
