@@ -47,7 +47,9 @@ class Steps:
 
 
 def inject(folder: Path, steps: Steps, kind: str = "", at: int = -1) -> None:
-    """Count this process's writing operations below `folder` from now on, and make a fault at one of them.
+    """Count the writing operations below `folder` from now on, and make a fault at one of them.
+
+    Those of this process and of all that it forks.
 
     Args:
         folder: The folder.
@@ -55,7 +57,7 @@ def inject(folder: Path, steps: Steps, kind: str = "", at: int = -1) -> None:
         kind: "kill", or a key of ERRORS: that operation and all later ones fail.
         at: Number of the operation; negative: only count.
     """
-    inside, owner = f"{folder.resolve()}{os.sep}", os.getpid()
+    inside = f"{folder.resolve()}{os.sep}"
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "open":
@@ -63,13 +65,13 @@ def inject(folder: Path, steps: Steps, kind: str = "", at: int = -1) -> None:
             paths = arguments[:1] if writes else ()
         else:
             paths = tuple(arguments[k] for k in WRITES.get(event, ()))
-        if not any(_below(path, inside) for path in paths) or os.getpid() != owner:
+        if not any(_below(path, inside) for path in paths):
             return
         number = steps.add()
         if at < 0 or number < at:
             return
         if kind == "kill":
-            os.kill(owner, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
         elif kind in ERRORS and not (kind == "full" and event in FREEING):
             raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]), str(paths[0]))
 

@@ -11,7 +11,7 @@ from cellfeat.data.catalogue import Dataset
 from cellfeat.store import Store
 from cellfeat.workflows.dump_blocks import dump_in_processes, dump_part
 from cellfeat.workflows.dump_config import DumpConfig
-from cellfeat.workflows.dump_join import holds_store, join_blocks
+from cellfeat.workflows.dump_join import drop_blocks, holds_store, join_blocks
 from cellfeat.workflows.dump_ray import dump_on_ray
 from cellfeat.workflows.dumper import BLOCKS, Dumper
 
@@ -47,13 +47,14 @@ def dump(
         CellfeatError: No weights, no images, or a store in `output` that was made from other inputs.
     """
     dumper, begun = Dumper(cfg, datasets, config, engine, data_root), (output / BLOCKS).is_dir()
-    if not begun and (holds_store(output) or (ranks == 1 and ray is None)):
-        return dumper.whole(output)
-    if not holds_store(output):  # else the join was interrupted
-        if ray is not None:
-            dump_on_ray(dumper, output, ray)
-        elif ranks > 1:
-            dump_in_processes(dumper, output, ranks)
-        else:
-            dump_part(dumper, output, (1, 1))
+    if holds_store(output) or (not begun and ranks == 1 and ray is None):
+        store = dumper.whole(output)
+        drop_blocks(output)  # of a join that was interrupted, or of a dump by several processes beside this one
+        return store
+    if ray is not None:
+        dump_on_ray(dumper, output, ray)
+    elif ranks > 1:
+        dump_in_processes(dumper, output, ranks)
+    else:
+        dump_part(dumper, output, (1, 1))
     return join_blocks(output)

@@ -54,11 +54,18 @@ def join_blocks(output: Path, elsewhere: Sequence[Path] = ()) -> Store:
         write_json(output / SUMMARY, joined_summary(summaries))
         join_parts(blocks, output, lock)
         for place in places:
-            place.rename(place.with_name(JOINED))  # half of the blocks would look like a dump that is not complete
-            shutil.rmtree(place.with_name(JOINED))
+            drop_blocks(place.parent)
     store = Store(output)
     check_readable(store)
     return store
+
+
+def drop_blocks(folder: Path) -> None:
+    """Remove the blocks of a store that is whole, and what is left of those that a killed process was removing."""
+    shutil.rmtree(folder / JOINED, ignore_errors=True)
+    if (folder / BLOCKS).is_dir():
+        own_folder(folder / BLOCKS).rename(folder / JOINED)  # half of them would look like a dump that is not complete
+        shutil.rmtree(folder / JOINED)
 
 
 def holds_store(folder: Path) -> bool:

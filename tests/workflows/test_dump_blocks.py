@@ -243,6 +243,10 @@ def test_a_plain_dump_goes_on_with_blocks(dumper, whole, tmp_path, smears, monke
         shutil.copytree(tmp_path / "other" / BLOCKS, tmp_path / "kept")
         join_parts(sorted(tmp_path.glob("other/.blocks/0*")), tmp_path / "other", lock)
     same(dump(None, [], tmp_path / "other", None), whole)  # its join was interrupted
+    dumper().whole(tmp_path / "beside")  # by one process, while others made blocks
+    shutil.copytree(tmp_path / "kept", tmp_path / "beside" / BLOCKS)
+    same(dump(None, [], tmp_path / "beside", None), whole)
+    assert not (tmp_path / "beside" / BLOCKS).exists()
 
 
 def test_images_that_cannot_be_read_at_all_are_said(tmp_path, dumper, monkeypatch):
