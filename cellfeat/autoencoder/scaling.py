@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cellfeat.autoencoder.measured_once import measured_once
+
 if TYPE_CHECKING:
     from cellfeat.store import Store
 
@@ -66,10 +68,19 @@ class ChannelScaling(nn.Module):
 
     def measure(self, store: Store, rows: np.ndarray, group: np.ndarray) -> None:
         """Take the statistics from the cells `rows` of a store; `group` (len(rows),) numbers the group of each."""
-        for k in range(len(self.mean)):
-            members = rows[group == k] if len(self.mean) > 1 else rows
-            if len(members):
-                self.mean[k], self.sd[k] = channel_statistics(store, members)
+
+        def measured() -> dict[str, Tensor]:
+            mean, sd = self.mean.clone(), self.sd.clone()
+            for k in range(len(mean)):
+                members = rows[group == k] if len(mean) > 1 else rows
+                if len(members):
+                    mean[k], sd[k] = channel_statistics(store, members)
+            return {"mean": mean, "sd": sd}
+
+        settings = {"what": "channels", "groups": len(self.mean), "group": group.tolist()}
+        found = measured_once(store, rows, settings, measured)
+        self.mean.copy_(found["mean"])
+        self.sd.copy_(found["sd"])
 
     def extend(self, mean: Tensor, sd: Tensor) -> None:
         """Add a group with the statistics (C,) and (C,)."""

@@ -63,7 +63,7 @@ Options that may stand anywhere:
 \b
 Environment variables:
   CELLFEAT_DATASETS         Folder of the datasets; default: datasets.
-  CELLFEAT_CACHE            Folder of downloaded weights; default: the system's folder for caches.
+  CELLFEAT_CACHE            Folder of downloaded weights and of what trainings measured; default: the system's.
   CELLFEAT_OFFLINE          1 forbids downloads.
   CELLFEAT_MIRROR           Folder or address from which weights are taken in place of their own address.
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from cellfeat.autoencoder.measured_once import measured_once
 from cellfeat.autoencoder.objectives.base import Objective, Step
 from cellfeat.autoencoder.profile import measure, profile_loss
 
@@ -22,8 +23,15 @@ class Profile(Objective):
     def prepare(self, store: Store, rows: np.ndarray, group: np.ndarray, network: Any) -> None:
         """Measure the profiles of the training cells, and start the linear path of the network from them."""
         group = group if self.config.scaling == "domain" else np.zeros_like(group)
-        self._profiles, pooled = measure(store, rows, group, network.scaling)
-        network.warm_start(pooled, self._profiles)
+
+        def measured() -> dict[str, Tensor]:
+            profiles, pooled = measure(store, rows, group, network.scaling)
+            return {"profiles": profiles, "pooled": pooled}
+
+        settings = {"what": "profiles", "scaling": self.config.scaling, "group": group.tolist()}
+        found = measured_once(store, rows, settings, measured)
+        self._profiles = found["profiles"]
+        network.warm_start(found["pooled"], self._profiles)
 
     def weight(self, epoch: int) -> float:
         """The setting `profile_weight`."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cellfeat.autoencoder.data import read_crops
 from cellfeat.autoencoder.losses import mse
+from cellfeat.autoencoder.measured_once import measured_once
 from cellfeat.autoencoder.network import FEATURE_SHAPE
 from cellfeat.autoencoder.objectives.base import Objective, Step
 from cellfeat.core.progress import Progress
@@ -33,7 +34,12 @@ class Thumbnail(Objective):
 
     def prepare(self, store: Store, rows: np.ndarray, group: np.ndarray, network: Any) -> None:
         """Measure the thumbnails of the training cells."""
-        self._thumbnails = measure_thumbnails(store, rows, self.config.masked_images)
+
+        def measured() -> dict[str, Tensor]:
+            return {"thumbnails": measure_thumbnails(store, rows, self.config.masked_images)}
+
+        settings = {"what": "thumbnails", "masked": self.config.masked_images}
+        self._thumbnails = measured_once(store, rows, settings, measured)["thumbnails"]
         self._variance = max(float(self._thumbnails.square().mean()), SMALLEST_VARIANCE)
 
     def weight(self, epoch: int) -> float:
