@@ -158,7 +158,7 @@ def read_detector_config(path: Path) -> object:
 
 
 def read_pipeline(path: Path) -> object:
-    from cellfeat.workflows.pipeline import load_pipeline
+    from cellfeat.workflows.pipeline_config import load_pipeline
 
     return load_pipeline(path)
 
@@ -250,7 +250,7 @@ SEEDS = "fuzz/seeds"
 HEAVY = {
     "safetensors": ("cellfeat.core.tensors",),
     "detector-config": ("cellfeat.detection.config",),
-    "pipeline": ("cellfeat.workflows.pipeline",),
+    "pipeline": ("cellfeat.workflows.pipeline_config",),
     "comparison": ("cellfeat.workflows.comparison_config", "cellfeat.workflows.comparison"),
 }
 PLAIN = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 MODELS = {
-    "pipeline": "cellfeat.workflows.pipeline:PipelineConfig",
+    "pipeline": "cellfeat.workflows.pipeline_config:PipelineConfig",
     "compare": "cellfeat.workflows.comparison_config:CompareConfig",
     "dataset": "cellfeat.data.spec:DatasetSpec",
 }

@@ -6,29 +6,26 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fvcore.common.config import CfgNode
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.core.files import digest, read_json, sha256_file, write_text
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import STAGE, RunRecord, differences
-from cellfeat.core.settings import read_yaml
 from cellfeat.core.text import read_text
 from cellfeat.data.catalogue import Dataset, open_dataset
 from cellfeat.data.class_tree import joined_classes
 from cellfeat.detection.checkpoint import resolve_weights
-from cellfeat.detection.config import BUILT_IN_CONFIG, find_config, load_config, portable
+from cellfeat.detection.config import find_config, load_config, portable
 from cellfeat.detection.run_folder import FINAL
 from cellfeat.detection.train_net import evaluate, scores_table, train
 from cellfeat.errors import CellfeatError, DifferentInputs
-from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.workflows.dump import dump
 from cellfeat.workflows.dump_config import DumpConfig
 from cellfeat.workflows.dump_summary import summary_table
+from cellfeat.workflows.pipeline_config import PipelineConfig, load_pipeline
 
 if TYPE_CHECKING:
     from cellfeat.reporting.material import Reconstructions
@@ -39,75 +36,6 @@ EXAMPLES = 6  # reconstructions shown of each domain
 COPY = "pipeline.yaml"  # in the output folder: the YAML of the last run
 UNALIGNED = "without-alignment"  # folder within the autoencoder's
 STAGES = ("detector", "dump", "autoencoder", "embed", "evaluate", "report")
-
-
-class DetectorConfig(BaseModel):
-    """The detector: trained on `train`, or taken as it is: from `weights`, else the one built in."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    config: str = Field(
-        BUILT_IN_CONFIG, description="A detector config: a path, or the name of one that comes with cellfeat."
-    )
-    overrides: list[str] = Field(default_factory=list, description="Changes of its keys: KEY VALUE KEY VALUE ...")
-    train: list[str] = Field(default_factory=list, description="Datasets with masks to learn from.")
-    test: list[str] = Field(default_factory=list, description="Datasets to evaluate on.")
-    weights: str | None = Field(None, description="A trained checkpoint; then nothing is trained.")
-    engine: Literal["auto", "detectron2", "torchvision"] = Field(
-        "auto", description="'auto' takes Detectron2 where it can be imported."
-    )
-
-    @model_validator(mode="after")
-    def _something_to_do(self) -> DetectorConfig:
-        built_in = Path(self.config).name == BUILT_IN_CONFIG
-        if (self.train and self.weights) or not (self.train or self.weights or built_in):
-            raise ValueError("give either train (datasets to learn from) or weights (a trained checkpoint)")
-        return self
-
-
-class DumpStage(DumpConfig):
-    """The images to take cells from, and what to keep of them."""
-
-    datasets: list[str] = Field(min_length=1, description="Datasets of the catalogue.")
-
-
-class PipelineConfig(BaseModel):
-    """One run. Paths are relative to the working directory, datasets are names of the catalogue."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    output: Path = Field(description="Folder of all that is made.")
-    data_root: Path | None = Field(
-        None, description="The folder of the datasets; default: CELLFEAT_DATASETS, or datasets/."
-    )
-    detector: DetectorConfig = Field(
-        default_factory=lambda: DetectorConfig.model_validate({}),
-        description="The detector: trained, taken as it is, or left out for the one built in.",
-    )
-    dump: DumpStage = Field(description="The images to take cells from, and what to keep of them.")
-    autoencoder: AutoencoderConfig = Field(
-        default_factory=lambda: AutoencoderConfig.model_validate({}),
-        description="AE-CFE, trained on the cells that were found.",
-    )
-    without_alignment: bool = Field(
-        False,
-        description=(
-            "Also train the autoencoder without alignment and nothing else changed, for the two maps of the AE-CFE "
-            "paper's figure 4; its training takes twice as long."
-        ),
-    )
-    evaluation: EvaluationConfig = Field(
-        default_factory=lambda: EvaluationConfig.model_validate({}), description="How the embeddings are scored."
-    )
-
-
-def load_pipeline(path: str | Path) -> PipelineConfig:
-    """Read and check a pipeline's YAML.
-
-    Raises:
-        CellfeatError: No such file, not YAML, an unknown key, or a value that does not fit: named by its place.
-    """
-    return read_yaml(PipelineConfig, path, "pipeline")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from cellfeat.data.synthetic import write_sites
 from cellfeat.detection.checkpoint import BUILT_IN
 from cellfeat.errors import Busy, CellfeatError
 from cellfeat.workflows.demo import pipeline_text, run_demo
-from cellfeat.workflows.pipeline import STAGES, PipelineConfig, Run, load_pipeline, plan_pipeline, run_pipeline
+from cellfeat.workflows.pipeline import STAGES, Run, plan_pipeline, run_pipeline
+from cellfeat.workflows.pipeline_config import PipelineConfig, load_pipeline
 
 EXAMPLES = [
     path for path in sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")) if "compare" not in path.stem
