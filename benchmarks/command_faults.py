@@ -5,9 +5,10 @@
     python benchmarks/command_faults.py --output faults --table                 # only the table
 
 The figures are those of docs/reliability.md. Every fault is one line of OUTPUT/results.jsonl, and one that is there is
-not made again: a run goes on where the last one ended. What should not be is kept in OUTPUT/logs. Needs fork (POSIX).
-The parent has the packages loaded, and so has the process that looks at strange files (`warm_children`), so a fault
-costs little more than the command's own work; OUTPUT in memory, such as below /dev/shm, saves the syncing of files.
+not made again: a run with the same code goes on where the last one ended. What should not be is kept in OUTPUT/logs.
+Needs fork (POSIX). The parent has the packages loaded, and so has the process that looks at strange files
+(`warm_children`), so a fault costs little more than the command's own work; OUTPUT in memory, such as below /dev/shm,
+saves the syncing of files.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from fault_results import contents, differences
 from faults import small_disk
 
 from cellfeat.core import processes
+from cellfeat.core.files import digest, sha256_file, write_text
 
 DONE = 0
 STEPS, DISK_STEPS, FEW_STEPS = 120, 12, 3  # operations at most, of a command, at which a fault of a kind is made
@@ -329,6 +331,15 @@ def faults(bench: Bench, command: Command) -> dict[str, Callable[[], str]]:
     return {name: found[name] for name in order}
 
 
+def check_code(folder: Path) -> None:
+    """Make sure that all results in a folder are of one state of the package."""
+    package = Path(processes.__file__).parents[1]
+    now = digest([sha256_file(path) for path in sorted(package.rglob("*.py"))])
+    if (folder / "code").exists() and (folder / "code").read_text() != now:
+        sys.exit(f"{folder}: holds results of other code; choose another --output")
+    write_text(folder / "code", now)
+
+
 def _kind(fault: str) -> str:
     return fault.partition("/")[0]
 
@@ -366,6 +377,7 @@ def main() -> None:
         processes.get_context = lambda kind: get_context("fork")  # a new Python would import PyTorch for seconds
         made = {(result["command"], result["fault"]) for result in results}
         chosen = [c for c in COMMANDS.values() if c.name.startswith(tuple(options.commands) or "")]
+        check_code(options.output)
         bench, end = Bench(options.output), time.monotonic() + options.seconds
         for number, command in enumerate(chosen):  # each gets an equal share of the time that is left
             possible = faults(bench, command)

@@ -191,12 +191,12 @@ def main() -> None:
     path = options.output / "counts.json"
     counts = json.loads(path.read_text()) if path.is_file() else {}
     end = time.monotonic() + options.seconds
-    for name in options.readers or sorted(
-        READERS, key=lambda one: bool(READERS[one].modules)
-    ):  # PyTorch is loaded last
+    chosen = options.readers or sorted(READERS, key=lambda one: bool(READERS[one].modules))  # PyTorch is loaded last
+    for place, name in enumerate(chosen):  # each gets an equal share of the time that is left
+        until = time.monotonic() + (end - time.monotonic()) / (len(chosen) - place)
         counts.setdefault(name, {})
         wanted = int(options.cases * READERS[name].share)
-        while (done := sum(counts[name].values())) < wanted and time.monotonic() < end:
+        while (done := sum(counts[name].values())) < wanted and time.monotonic() < until:
             size = min(wanted - done, 10 * (READERS[name].batch or BATCH))
             for outcome, number in run(READERS[name], done, size, options.output / "found").items():
                 counts[name][outcome] = counts[name].get(outcome, 0) + number
