@@ -248,7 +248,7 @@ def load_config(yaml_path: str | Path, overrides: list[str] | None = None) -> Cf
         The frozen config, every key present.
 
     Raises:
-        CellfeatError: The file is missing or not YAML, a key does not exist, or a value is of the wrong type.
+        CellfeatError: The file is missing or not YAML, a key does not exist, or a value is of the wrong type or null.
     """
     cfg = get_cfg()
     path = Path(yaml_path)
@@ -261,6 +261,10 @@ def load_config(yaml_path: str | Path, overrides: list[str] | None = None) -> Cf
     except UNFIT as error:
         raise CellfeatError(f"{path}: {_explain(error)}") from None
     merge_overrides(cfg, overrides or [])
+    defaults = flatten(get_cfg())
+    for key, value in flatten(cfg).items():
+        if value is None and defaults.get(key) is not None:
+            raise CellfeatError(f"{key}: has no value", f"leave it out for {defaults[key]!r}")
     cfg.freeze()
     return cfg
 

@@ -99,8 +99,39 @@ POSITIVE = {
     "MODEL.ROI_MASK_HEAD.CONV_DIM",
     "SOLVER.IMS_PER_BATCH",
 }
+SHARES = {f"INPUT.AUG.{name}" for name in ("BRIGHTNESS", "CONTRAST", "SATURATION", "STAIN", "BLUR", "SHADE", "JPEG")}
+MOST: dict[str, float] = dict.fromkeys(SHARES, 1) | {
+    "INPUT.AUG.HUE": 0.5,
+    "MODEL.RPN.POSITIVE_FRACTION": 1,
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": 1,
+    "SEED": 2**62,  # seeds of iterations are added to it
+}
+MANY = 2**16  # of channels, classes, layers or pixels: more would fill the memory
+MOST |= dict.fromkeys(
+    (
+        "MODEL.FPN.OUT_CHANNELS",
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        "MODEL.ROI_BOX_HEAD.FC_DIM",
+        "MODEL.ROI_MASK_HEAD.CONV_DIM",
+        "INPUT.MIN_SIZE_TRAIN",
+        "INPUT.MIN_SIZE_TEST",
+    ),
+    MANY,
+) | dict.fromkeys(
+    (
+        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+        "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO",
+        "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
+        "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO",
+        "MODEL.ROI_MASK_HEAD.NUM_CONV",
+    ),
+    256,
+)
 LENGTHS = {"MODEL.PIXEL_MEAN": 3, "MODEL.PIXEL_STD": 3, "MODEL.RPN.BBOX_REG_WEIGHTS": 4}
 LENGTHS |= {"MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": 4}
+LENGTHS |= {"MODEL.RPN.IOU_THRESHOLDS": 2, "MODEL.ROI_HEADS.IOU_THRESHOLDS": 1}
+NESTED = {"MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"}
+NAMES = {"DATASETS.TRAIN", "DATASETS.TEST", "MODEL.ROI_HEADS.CLASSES", "MODEL.NEW_HEADS"}
 
 DATA = ("INPUT.", "DATASETS.", "DATALOADER.", "TEST.AUG.")  # what speaks of images, not of the network
 
@@ -144,22 +175,31 @@ def _check(cfg: CfgNode, sections: tuple[str, ...], complaint: str, hint: str = 
         if not key.startswith(sections) or key in WITHOUT_EFFECT:
             continue
         if key in FREE:
-            _check_numbers(key, value)
+            _check_value(key, value)
             continue
         known = CHOICES.get(key, (defaults[key],))
         if not any(_plain(value) == _plain(choice) for choice in known):
             raise CellfeatError(f"{key}: {complaint} {value!r}; known: {' or '.join(map(repr, known))}{hint}")
 
 
-def _check_numbers(key: str, value: Any) -> None:
-    numbers = list(_numbers(value))
-    lowest = -math.inf if key in SIGNED else 0
-    fits = all(math.isfinite(number) and number >= lowest for number in numbers)
+def _check_value(key: str, value: Any) -> None:
+    """Refuse a value of another kind or size; yacs has seen to it that a number is no text and no list."""
+    if key in NAMES:
+        if not all(isinstance(name, str) for name in value):
+            raise CellfeatError(f"{key}: {value!r} must be texts")
+        return
+    numbers, signed, most = list(_numbers(value)), key in SIGNED, MOST.get(key, math.inf)
+    lowest = -math.inf if signed else 0
+    fits = all(math.isfinite(number) and lowest <= number <= most for number in numbers)
     if not fits or (key in POSITIVE and (0 in numbers or not numbers)):
-        wanted = "greater than 0" if key in POSITIVE else "of 0 or more"
-        raise CellfeatError(f"{key}: {value!r} must be finite{'' if key in SIGNED else f' and {wanted}'}")
-    if key in LENGTHS and (len(value) != LENGTHS[key] or len(numbers) != len(value)):
+        wanted = "" if signed else " and greater than 0" if key in POSITIVE else " and of 0 or more"
+        raise CellfeatError(f"{key}: {value!r} must be finite{wanted}{f', at most {most:g}' if key in MOST else ''}")
+    if isinstance(value, (list, tuple)) and key not in NESTED and list(value) != numbers:
+        raise CellfeatError(f"{key}: {value!r} must be numbers")
+    if key in LENGTHS and len(value) != LENGTHS[key]:
         raise CellfeatError(f"{key}: {value!r} must be {LENGTHS[key]} numbers")
+    if key.endswith("IOU_THRESHOLDS") and numbers != sorted(numbers):
+        raise CellfeatError(f"{key}: {value!r} must rise")
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -29,6 +29,7 @@ def test_overrides_are_detectron2s_pairs():
     ("overrides", "words"),
     [
         (["MODEL.NO_SUCH", "1"], "MODEL.NO_SUCH"),
+        (["MODEL.DEVICE", "None"], "MODEL.DEVICE: has no value; leave it out for 'cuda'"),
         (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER many"),
         (["SOLVER.MAX_ITER"], "has no value"),
     ],

@@ -37,6 +37,13 @@ def test_the_configs_that_come_along_are_supported(path):
         ("MODEL.FPN.OUT_CHANNELS", "-1"),
         ("MODEL.RPN.NMS_THRESH", "1e400"),
         ("SOLVER.BASE_LR", "-1e400"),
+        ("SEED", "9223372036854775807"),
+        ("MODEL.PIXEL_MEAN", "[1, 2, None]"),
+        ("MODEL.RPN.IOU_THRESHOLDS", "[0.5]"),
+        ("MODEL.RPN.IOU_THRESHOLDS", "[0.7, 0.3]"),
+        ("MODEL.ROI_BOX_HEAD.FC_DIM", "1000000000"),
+        ("INPUT.AUG.HUE", "0.7"),
+        ("DATASETS.TRAIN", "(1,)"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(key, value):

@@ -26,8 +26,8 @@ class MaskRCNN(nn.Module):
         self.backbone = build_backbone(cfg)
         self.rpn = RPN(cfg)
         self.roi_heads = ROIHeads(cfg)
-        self.register_buffer("pixel_mean", torch.tensor(cfg.MODEL.PIXEL_MEAN).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(cfg.MODEL.PIXEL_STD).view(-1, 1, 1), persistent=False)
+        for name, values in (("pixel_mean", cfg.MODEL.PIXEL_MEAN), ("pixel_std", cfg.MODEL.PIXEL_STD)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         _initialise(self)
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None, pool: str = "mask"):  # type: ignore[no-untyped-def]
