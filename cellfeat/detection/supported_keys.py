@@ -5,7 +5,6 @@ Images enter both engines through cellfeat's own code, so what is said here of t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,7 +82,7 @@ WITHOUT_EFFECT = {
 }
 
 
-# Of the free keys, numbers are finite and 0 or more, but for these.
+# Of the free keys, numbers are from 0 to LARGEST, but for these.
 SIGNED = {"SEED", "MODEL.PIXEL_MEAN"}
 POSITIVE = {
     "MODEL.PIXEL_STD",
@@ -106,6 +105,7 @@ MOST: dict[str, float] = dict.fromkeys(SHARES, 1) | {
     "MODEL.ROI_HEADS.POSITIVE_FRACTION": 1,
     "SEED": 2**62,  # seeds of iterations are added to it
 }
+LARGEST = 2**31 - 1
 MANY = 2**16  # of channels, classes, layers or pixels: more would fill the memory
 MOST |= dict.fromkeys(
     (
@@ -188,12 +188,11 @@ def _check_value(key: str, value: Any) -> None:
         if not all(isinstance(name, str) for name in value):
             raise CellfeatError(f"{key}: {value!r} must be texts")
         return
-    numbers, signed, most = list(_numbers(value)), key in SIGNED, MOST.get(key, math.inf)
-    lowest = -math.inf if signed else 0
-    fits = all(math.isfinite(number) and lowest <= number <= most for number in numbers)
-    if not fits or (key in POSITIVE and (0 in numbers or not numbers)):
-        wanted = "" if signed else " and greater than 0" if key in POSITIVE else " and of 0 or more"
-        raise CellfeatError(f"{key}: {value!r} must be finite{wanted}{f', at most {most:g}' if key in MOST else ''}")
+    numbers, positive = list(_numbers(value)), key in POSITIVE
+    least, most = -LARGEST if key in SIGNED else 0, MOST.get(key, LARGEST)
+    if not all(least <= number <= most for number in numbers) or (positive and (0 in numbers or not numbers)):
+        what = f"above {least} and at most" if positive else f"from {least} to"
+        raise CellfeatError(f"{key}: {value!r} must be {what} {most}")
     if isinstance(value, (list, tuple)) and key not in NESTED and list(value) != numbers:
         raise CellfeatError(f"{key}: {value!r} must be numbers")
     if key in LENGTHS and len(value) != LENGTHS[key]:
