@@ -9,7 +9,7 @@ import torch
 
 from cellfeat.autoencoder.network import Autoencoder
 from cellfeat.autoencoder.pooled_network import build_network
-from cellfeat.core.files import read_json, sha256_file, write_json
+from cellfeat.core.files import as_written, read_json, sha256_file, write_json
 from cellfeat.core.tensors import load_tensors, save_tensors
 from cellfeat.errors import CellfeatError, Damaged, NewerFormat
 
@@ -49,8 +49,10 @@ def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
     path = Path(path)
     card = read_card(path)
     tensors = load_tensors(path, "train the autoencoder first", "restore it or train again")
-    config = card.get("config", {})
-    network = build_network(config.get("network", "paper"), config.get("scaling", "cell"), len(card.get("domains", ())))
+    with as_written(path.with_suffix(".json"), "train again"):
+        config = card.get("config", {})
+        domains = len(card.get("domains", ()))
+        network = build_network(config.get("network", "paper"), config.get("scaling", "cell"), domains)
     _check_parameters(path, tensors, network.state_dict())
     if card.get("weights_sha256") != sha256_file(path):
         card_name = path.with_suffix(".json").name

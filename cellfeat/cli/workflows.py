@@ -161,13 +161,14 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Put the parts of a dump (`dump --part`) together: the store of a single process, row for row."""
-    from cellfeat.core.files import read_json
+    from cellfeat.core.files import as_written, read_json
     from cellfeat.workflows.dump_join import join_blocks
     from cellfeat.workflows.dump_summary import SUMMARY, summary_table
 
     joined = join_blocks(store, elsewhere or [])
-    summary = read_json(store / SUMMARY)
-    lines = [summary_table(summary), f"{store}: {len(joined)} cells"]
+    with as_written(store / SUMMARY, "run the dump again"):
+        summary = read_json(store / SUMMARY)
+        lines = [summary_table(summary), f"{store}: {len(joined)} cells"]
     show({"store": store, "cells": len(joined), "domains": summary}, lines, as_json)
 
 

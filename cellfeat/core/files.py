@@ -14,7 +14,7 @@ from typing import Any
 
 from cellfeat.core.json_text import parse_json
 from cellfeat.core.lock import check_held
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, one_line
 
 
 @contextmanager
@@ -84,6 +84,20 @@ def read_json(path: str | Path) -> Any:
         raise CellfeatError(f"{path}: no such file") from None
     except OSError as error:
         raise CellfeatError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@contextmanager
+def as_written(path: str | Path, remedy: str) -> Iterator[None]:
+    """Around what uses the content of a file that cellfeat wrote: another form of it ends in one line.
+
+    Raises:
+        CellfeatError: What the block met is not there or of another type, as after damage or a change by hand.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
+        raise CellfeatError(f"{path}: is not as cellfeat wrote it ({what})", remedy) from error
 
 
 def sha256_file(path: str | Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from cellfeat.core.files import read_json, write_json
+from cellfeat.core.files import as_written, read_json, write_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.data.cards import MODEL_CARD, ModelCard, write_model_card
 from cellfeat.detection.build import build_detector, choose_engine
@@ -86,7 +86,9 @@ def train(
     processes = processes or Processes()
     cfg = with_classes(cfg, cfg.DATASETS.TRAIN, data_root)
     if processes.machine_rank == 0 and check_folder(cfg, resume):
-        scores = read_json(Path(cfg.OUTPUT_DIR) / SCORES)
+        with as_written(Path(cfg.OUTPUT_DIR) / SCORES, "remove it and resume: it is measured again"):
+            scores = read_json(Path(cfg.OUTPUT_DIR) / SCORES)
+            scores_table(scores)
         if not (Path(cfg.OUTPUT_DIR) / MODEL_CARD).exists():  # killed just before its end
             if (chosen := choose_engine(engine)) == "torchvision":
                 drop_replaced(Path(cfg.OUTPUT_DIR))

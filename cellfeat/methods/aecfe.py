@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 from cellfeat.autoencoder import AutoencoderConfig, encode, reconstruct, train_autoencoder
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.weights import read_card
+from cellfeat.core.files import as_written
 from cellfeat.methods.base import Kind
 
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ class AECFE:
 
     def provenance(self, folder: Path) -> dict[str, str]:
         """The settings that the weights were trained with, and their digest."""
-        card = read_card(self._weights(folder))
-        config = card["config"] | {"embed_precision": self.config.embed_precision}
+        path = self._weights(folder)
+        card = read_card(path)
+        with as_written(path.with_suffix(".json"), "train again"):
+            config = card["config"] | {"embed_precision": self.config.embed_precision}
         config |= {"alignment": card["alignment"]} if "alignment" in card else {}
         return {"config": json.dumps(config, sort_keys=True), "weights_sha256": card["weights_sha256"]}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from cellfeat.core.files import read_json, write_json, write_text
+from cellfeat.core.files import as_written, read_json, write_json, write_text
 from cellfeat.core.lightning_trainer import BestEpoch, Stopping, check_loss, fit
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.tensors import best_device, load_checkpoint, save_tensors
@@ -203,13 +203,19 @@ def load_classifier(folder: Path, network: Callable[[int], Network]) -> tuple[Ne
     """
     if not (folder / MODEL).is_file():
         raise CellfeatError(f"{folder / MODEL}: no such file; fit the method first, to its end")
-    card = read_json(folder / MODEL)
     tensors = folders.load_tensors(folder / WEIGHTS)
-    built = network(len(card["classes"]))
-    built.load_state_dict({name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")})
-    number = {name: k for k, name in enumerate(card["domains"])}
-    normalisation = Normalisation(number, tensors["normalisation.mean"], tensors["normalisation.sd"])
-    return built.eval().to(best_device()), tuple(card["classes"]), normalisation
+    with as_written(folder / MODEL, "fit again"):
+        card = read_json(folder / MODEL)
+        classes = tuple(map(str, card["classes"]))
+        number = {str(name): k for k, name in enumerate(card["domains"])}
+    built = network(len(classes))
+    with as_written(folder / WEIGHTS, "fit again"):
+        try:
+            built.load_state_dict({name[8:]: tensor for name, tensor in tensors.items() if name.startswith("network.")})
+        except RuntimeError as error:  # PyTorch's, of names and shapes
+            raise ValueError(str(error)[:200]) from None
+        normalisation = Normalisation(number, tensors["normalisation.mean"], tensors["normalisation.sd"])
+    return built.eval().to(best_device()), classes, normalisation
 
 
 def outputs(

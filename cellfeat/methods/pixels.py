@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from cellfeat.core.files import read_json, write_json
+from cellfeat.core.files import as_written, read_json, write_json
 from cellfeat.core.tensors import save_tensors
 from cellfeat.methods import folder as folders
 from cellfeat.methods.classifier import MODEL, WEIGHTS, numbered_labels
@@ -76,8 +76,10 @@ class Pixels:
     def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
         """Classes, and probabilities (len(rows), k) float32."""
         tensors = folders.load_tensors(folder / WEIGHTS)
+        with as_written(folder / MODEL, "fit again"):
+            classes = tuple(map(str, read_json(folder / MODEL)["classes"]))
         logits = torch.from_numpy(self._pixels(store, rows)) @ tensors["weight"].T + tensors["bias"]
-        return tuple(read_json(folder / MODEL)["classes"]), logits.softmax(1).float().numpy()
+        return classes, logits.softmax(1).float().numpy()
 
     def _pixels(self, store: Store, rows: np.ndarray) -> np.ndarray:
         """(len(rows), 3·side²) float64 in [0, 1]."""

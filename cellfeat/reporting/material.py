@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cellfeat.core.files import read_json, sha256_file, slug
+from cellfeat.core.files import as_written, read_json, sha256_file, slug
 from cellfeat.core.spreadsheet import with_formulas
 from cellfeat.data.split import divided_groups, patients_known, read_split
 from cellfeat.errors import CellfeatError, Damaged
@@ -139,8 +139,9 @@ def gather(
     if evaluation is not None:
         scores = read_evaluation(Path(evaluation), store, paths)
     elif comparison is not None:
-        scores = read_comparison(Path(comparison), store)
-        same_site = {**read_json(Path(comparison) / "compare.json")["config"]["same_site"], **(same_site or {})}
+        scores, record = read_comparison(Path(comparison), store), Path(comparison) / "compare.json"
+        with as_written(record, "compare again"):
+            same_site = {**read_json(record)["config"]["same_site"], **(same_site or {})}
     if reconstructions is not None:
         _check_reconstructions(reconstructions, store)
     return Material(
@@ -169,29 +170,32 @@ def read_evaluation(folder: Path, store: Store, embeddings: Mapping[str, Path]) 
     path = folder / "evaluation.json"
     if not path.is_file():
         raise CellfeatError(f"{path}: no such file", "give the folder that `cellfeat evaluate` wrote")
-    record = read_json(path)
-    _check_files(path, record)
-    if record["inputs"]["store"] != store.digest:
-        raise CellfeatError(f"{folder}: evaluates another store", "evaluate this one")
-    for method, file in embeddings.items():
-        if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(file):
-            raise CellfeatError(f"{folder}: does not evaluate {file} as it is now", "evaluate again")
-    numbers = dict.fromkeys(NUMBERS, "")
-    table = pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
-    table = with_formulas(table)
-    if not {*TEXTS, *NUMBERS} <= set(table) or "patients" not in record:
-        raise CellfeatError(f"{folder / 'table.csv'}: of an older version of cellfeat", "evaluate again")
-    split = record["inputs"]["split"]
-    return Scores(
-        table,
-        read_json(folder / "confusion.json"),
-        protocols_that_differ(table),
-        record["config"],
-        split["file"] if split else None,
-        record["patients"],
-        record["divided_patients"],
-        record["separation"],
-    )
+    with as_written(path, "evaluate again"):
+        record = read_json(path)
+        _check_files(path, record)
+        if record["inputs"]["store"] != store.digest:
+            raise CellfeatError(f"{folder}: evaluates another store", "evaluate this one")
+        for method, file in embeddings.items():
+            if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(file):
+                raise CellfeatError(f"{folder}: does not evaluate {file} as it is now", "evaluate again")
+        numbers = dict.fromkeys(NUMBERS, "")
+        table = pd.read_csv(
+            folder / "table.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers
+        )
+        table = with_formulas(table)
+        if not {*TEXTS, *NUMBERS} <= set(table) or "patients" not in record:
+            raise CellfeatError(f"{folder / 'table.csv'}: of an older version of cellfeat", "evaluate again")
+        split = record["inputs"]["split"]
+        return Scores(
+            table,
+            read_json(folder / "confusion.json"),
+            protocols_that_differ(table),
+            record["config"],
+            split["file"] if split else None,
+            record["patients"],
+            record["divided_patients"],
+            record["separation"],
+        )
 
 
 def read_comparison(folder: Path, store: Store) -> Scores:
@@ -204,33 +208,34 @@ def read_comparison(folder: Path, store: Store) -> Scores:
     path = folder / "compare.json"
     if not path.is_file():
         raise CellfeatError(f"{path}: no such file", "give the output folder of a `cellfeat compare` that is finished")
-    record = read_json(path)
-    if record["store"] != store.digest:
-        raise CellfeatError(f"{folder}: compares methods on another store", "give the store that it names")
-    _check_files(path, record)
-    scored = {title: read_json(folder / "scores" / f"{slug(title)}.json") for title in record["seconds"]}
-    table = pd.DataFrame([row for one in scored.values() for row in one["table"]])
-    table = table.astype(dict.fromkeys(NUMBERS, float))
-    cells, split = store.table(), read_split(folder / "split.csv")
-    texts = dict.fromkeys(("method", "classifier", "protocol"), str)
-    ranked = with_formulas(pd.read_csv(folder / "leaderboard.csv", dtype=texts))
-    measured = ["method", "domain_accuracy", "domain_chance", "silhouette_class", "silhouette_domain"]
-    separation = ranked[ranked["protocol"] == ranked["protocol"].iloc[0]].drop_duplicates("method")[measured]
-    return Scores(
-        table,
-        [entry for one in scored.values() for entry in one["confusions"]],
-        protocols_that_differ(table),
-        record["config"]["evaluation"],
-        "split.csv",
-        patients_known(cells).to_dict("index"),
-        len(divided_groups(cells, split)),
-        separation.dropna(subset=["domain_accuracy"]).to_dict("records"),
-        ranked,
-        {title: one["map"] for title, one in scored.items() if one["map"]},
-        record["not_run"],
-        record["config"].get("adapt"),
-        {title: logs for title in scored if (logs := _trainings(folder / "methods" / slug(title)))},
-    )
+    with as_written(path, "compare again"):
+        record = read_json(path)
+        if record["store"] != store.digest:
+            raise CellfeatError(f"{folder}: compares methods on another store", "give the store that it names")
+        _check_files(path, record)
+        scored = {title: read_json(folder / "scores" / f"{slug(title)}.json") for title in record["seconds"]}
+        table = pd.DataFrame([row for one in scored.values() for row in one["table"]])
+        table = table.astype(dict.fromkeys(NUMBERS, float))
+        cells, split = store.table(), read_split(folder / "split.csv")
+        texts = dict.fromkeys(("method", "classifier", "protocol"), str)
+        ranked = with_formulas(pd.read_csv(folder / "leaderboard.csv", dtype=texts))
+        measured = ["method", "domain_accuracy", "domain_chance", "silhouette_class", "silhouette_domain"]
+        separation = ranked[ranked["protocol"] == ranked["protocol"].iloc[0]].drop_duplicates("method")[measured]
+        return Scores(
+            table,
+            [entry for one in scored.values() for entry in one["confusions"]],
+            protocols_that_differ(table),
+            record["config"]["evaluation"],
+            "split.csv",
+            patients_known(cells).to_dict("index"),
+            len(divided_groups(cells, split)),
+            separation.dropna(subset=["domain_accuracy"]).to_dict("records"),
+            ranked,
+            {title: one["map"] for title, one in scored.items() if one["map"]},
+            record["not_run"],
+            record["config"].get("adapt"),
+            {title: logs for title in scored if (logs := _trainings(folder / "methods" / slug(title)))},
+        )
 
 
 def _check_files(path: Path, record: Mapping[str, Any]) -> None:

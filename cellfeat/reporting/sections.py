@@ -7,12 +7,12 @@ shows what was run, and no more.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cellfeat.core.files import read_json
+from cellfeat.core.files import as_written, read_json
 from cellfeat.core.run_record import RECORD
 from cellfeat.data.model_selection import SAMPLED
 from cellfeat.evaluation.metrics import METRICS, confusion_matrix
@@ -129,23 +129,29 @@ def not_run(material: Material) -> dict[str, Any] | None:
 def detection(material: Material) -> dict[str, Any] | None:
     """How many images have a cell, per domain, and the detector's average precision where it was measured."""
     rates = [{"domain": domain, **row} for domain, row in material.store.detection_rate().to_dict("index").items()]
-    precision = []
+    precision: list[dict[str, Any]] = []
     path = material.detector / "evaluation.json" if material.detector else None
     if path and path.is_file():
-        for dataset, tasks in read_json(path).items():
-            for task, name in (("bbox", "boxes"), ("segm", "masks")):
-                if values := tasks.get(task):
-                    said = {key: values.get(key) for key in ("AP", "AP50", "AP75")}
-                    precision.append({"dataset": dataset, "what": name, **said})
-                    by_class = ((key.removeprefix("AP-"), ap) for key, ap in values.items() if key.startswith("AP-"))
-                    nothing = {"AP50": None, "AP75": None}  # measured over all classes alone
-                    precision += [
-                        {"dataset": dataset, "what": f"{name}, {c}", "AP": ap, **nothing} for c, ap in by_class
-                    ]
+        with as_written(path, "evaluate the detector again (`train-net --eval-only`)"):
+            precision = _precision(read_json(path))
     if not rates and not precision:
         return None
     published = load_published("detection").set_index("metric").to_dict("index")
     return {"rates": rates, "precision": precision, "published": published} | _detected_classes(material)
+
+
+def _precision(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each dataset and task, and for each of its classes."""
+    rows: list[dict[str, Any]] = []
+    for dataset, tasks in scores.items():
+        for task, name in (("bbox", "boxes"), ("segm", "masks")):
+            if values := tasks.get(task):
+                said = {key: values.get(key) for key in ("AP", "AP50", "AP75")}
+                rows.append({"dataset": dataset, "what": name, **said})
+                by_class = ((key.removeprefix("AP-"), ap) for key, ap in values.items() if key.startswith("AP-"))
+                nothing = {"AP50": None, "AP75": None}  # measured over all classes alone
+                rows += [{"dataset": dataset, "what": f"{name}, {c}", "AP": ap, **nothing} for c, ap in by_class]
+    return rows
 
 
 def classes(material: Material) -> dict[str, Any] | None:
@@ -270,7 +276,8 @@ def settings(material: Material) -> dict[str, Any] | None:
     shown = {"Run": material.config_text, "Store: made from": _pretty(material.store.provenance)}
     path = material.autoencoder / RECORD if material.autoencoder else None
     if path and path.is_file():
-        shown["Autoencoder"] = _pretty(read_json(path).get("inputs", {}))
+        with as_written(path, "train again"):
+            shown["Autoencoder"] = _pretty(read_json(path).get("inputs", {}))
     for one in material.embeddings:
         method = method_name(str(one.attributes["method"]))
         try:

@@ -309,7 +309,7 @@ class Comparison:
         wanted = {**inputs, "evaluation": options, "store": self.store.digest, "split": digest(self.part.tolist())}
         wanted |= self._labels()
         found = read_json(path) if path.is_file() else {}
-        if found.get("inputs") != wanted:
+        if not isinstance(found, dict) or found.get("inputs") != wanted:
             found = {"inputs": wanted, **make()}
             write_json(path, found)
         self.scored[title] = found | {"seconds": seconds}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from cellfeat.core.files import read_json, write_json
+from cellfeat.core.files import as_written, read_json, write_json
 from cellfeat.data.dataset import ImageRecord
 from cellfeat.data.images import UnreadableImage, read_rgb
 from cellfeat.data.slides import is_slide, open_slide, picture_size
@@ -115,7 +115,11 @@ class Diameters:
     ) -> None:
         self._cfg, self._detector, self._listings = cfg, detector, listings
         self._file, self._score_threshold = file, score_threshold
-        self._known: dict[str, float | None] = read_json(file) if file.exists() else {}
+        self._known: dict[str, float | None] = {}
+        if file.exists():
+            with as_written(file, "remove it and run again"):
+                known = read_json(file)
+                self._known = {name: None if known[name] is None else float(known[name]) for name in known}
 
     def of(self, name: str) -> float | None:
         """The diameter of the cells of dataset `name`, px; None where none was found."""

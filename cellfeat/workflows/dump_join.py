@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellfeat.core.files import read_json, write_json
+from cellfeat.core.files import as_written, read_json, write_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import differences, different
 from cellfeat.errors import CellfeatError
@@ -20,6 +20,7 @@ from cellfeat.workflows.dump_summary import SUMMARY, joined_summary
 from cellfeat.workflows.dumper import BLOCK, BLOCKS, blocks_of, check_readable
 
 JOINED = ".blocks.joined"  # the blocks of a store that is joined, while they are removed
+BLOCK_AGAIN = "remove the folder of this block and run its part again"
 SHOWN = 3  # names in a message
 
 
@@ -47,11 +48,12 @@ def join_blocks(output: Path, elsewhere: Sequence[Path] = ()) -> Store:
         raise CellfeatError(f"{output}: holds no blocks of a dump", "`cellfeat dump --part K/N` makes blocks")
     with FolderLock(output) as lock:
         blocks = _complete(output, places)
-        summaries = [read_json(folder / BLOCK)["summary"] for folder in blocks]
+        summaries = [_record(folder)["summary"] for folder in blocks]
         for place in places:
             if (place / DIAMETERS).exists() and not (output / DIAMETERS).exists():
                 write_json(output / DIAMETERS, read_json(place / DIAMETERS))
-        write_json(output / SUMMARY, joined_summary(summaries))
+        with as_written(places[0], "remove it and dump again"):
+            write_json(output / SUMMARY, joined_summary(summaries))
         join_parts(blocks, output, lock)
         for place in places:
             drop_blocks(place.parent)
@@ -91,17 +93,28 @@ def _complete(output: Path, places: Sequence[Path]) -> list[Path]:
         DifferentInputs: They are of different dumps.
     """
     found = {int(folder.name): folder for place in reversed(places) for folder in place.glob("[0-9]" * 5 + "*")}
-    records = {number: read_json(folder / BLOCK) for number, folder in found.items()}
+    records = {number: _record(folder) for number, folder in found.items()}
     if not records:
         raise CellfeatError(f"{output}: no block of the dump is done yet", "run its parts, or wait for them")
     (first, said), *others = [(number, _settings(record)) for number, record in sorted(records.items())]
     for number, settings in others:
         if changed := list(differences(settings, said)):
             raise different(found[number], changed, f"block {first} with", "remove it and run its part again")
-    blocks = blocks_of(said["of"], said["batch_size"])
+    with as_written(found[first] / BLOCK, BLOCK_AGAIN):
+        blocks = blocks_of(said["of"], said["batch_size"])
     if missing := sorted(set(range(len(blocks))) - set(found)):
         raise CellfeatError(*_missing(output, missing, len(blocks), [record["note"] for record in records.values()]))
     return [found[number] for number in range(len(blocks))]
+
+
+def _record(block: Path) -> dict[str, Any]:
+    """What a block says of itself."""
+    path = block / BLOCK
+    with as_written(path, BLOCK_AGAIN):
+        record = read_json(path)
+        if not all(isinstance(record[key], dict) for key in ("inputs", "summary", "note")):
+            raise TypeError("inputs, summary or note is no object")
+    return record
 
 
 def _settings(record: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import hashlib
 import pandas as pd
 import pytest
 
-from cellfeat.core.files import atomic_path, digest, read_json, sha256_file, write_json, write_text
+from cellfeat.core.files import as_written, atomic_path, digest, read_json, sha256_file, write_json, write_text
 from cellfeat.core.lock import FolderLock
 from cellfeat.errors import CannotWrite, CellfeatError
 
@@ -55,6 +55,13 @@ def test_unreadable_json_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(CellfeatError, match=r"a\.json"):
         read_json(path)
+
+
+@pytest.mark.parametrize("content", [{}, [], None, {"rows": 3}, {"rows": {}}, {"rows": ["x"]}])
+def test_a_record_of_another_form_is_one_line(content):
+    said = r"^a\.json: is not as cellfeat wrote it \(.*\); run again$"
+    with pytest.raises(CellfeatError, match=said), as_written("a.json", "run again"):
+        int(content["rows"][0])
 
 
 def test_digests():

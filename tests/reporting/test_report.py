@@ -9,6 +9,7 @@ import pytest
 from known_stores import CLASSES, make_store, separable
 from page import check_page
 
+from cellfeat.core.files import read_json
 from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.evaluation import EvaluationConfig, evaluate
 from cellfeat.reporting.material import gather
@@ -153,6 +154,14 @@ def test_an_evaluation_of_other_embeddings_is_refused(store, embedding_files, ev
     with pytest.raises(CellfeatError, match="does not evaluate"):
         write_report(tmp_path / "r.html", gather(store, [tmp_path / "z.h5"], evaluation=evaluated))
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_record_of_an_evaluation_that_lacks_something_is_one_line(store, embedding_files, evaluated, tmp_path):
+    shutil.copytree(evaluated, tmp_path / "evaluation")
+    for content in ("{}", "[]", json.dumps(read_json(evaluated / "evaluation.json") | {"files": {}, "inputs": None})):
+        (tmp_path / "evaluation" / "evaluation.json").write_text(content)
+        with pytest.raises(CellfeatError, match=r"evaluation\.json: is not as cellfeat wrote it .*; evaluate again"):
+            gather(store, embedding_files, evaluation=tmp_path / "evaluation")
 
 
 @pytest.mark.parametrize("name", ["table.csv", "confusion.json"])

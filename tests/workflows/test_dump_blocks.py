@@ -27,7 +27,7 @@ from cellfeat.workflows.dump_blocks import dump_part, part_of
 from cellfeat.workflows.dump_fields import DIAMETERS
 from cellfeat.workflows.dump_join import JOINED, join_blocks
 from cellfeat.workflows.dump_summary import SUMMARY
-from cellfeat.workflows.dumper import BLOCKS, Dumper, block_folder, blocks_of
+from cellfeat.workflows.dumper import BLOCK, BLOCKS, Dumper, block_folder, blocks_of
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are killed are forked")
 
@@ -175,6 +175,13 @@ def test_the_missing_part_is_named(dumper, tmp_path):
         CellfeatError, match=r"2 are missing: 00001, 00004; run again the same dump with --part 2/3, or"
     ):
         join_blocks(output)
+    record = block_folder(output, 0) / BLOCK
+    content = record.read_text()
+    for wrong in ("{}", "[]", content.replace('"note": {', '"x": {')):
+        record.write_text(wrong)
+        with pytest.raises(CellfeatError, match=r"block\.json: is not as .*; remove the folder of this block and run"):
+            join_blocks(output)
+    record.write_text(content)
     dumper().block(1, 2, block_folder(output, 1))  # of no part
     with pytest.raises(CellfeatError, match=r"1 are missing: 00004; run the same dump again"):
         join_blocks(output)
