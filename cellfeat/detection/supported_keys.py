@@ -97,12 +97,15 @@ POSITIVE = {
     "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
     "MODEL.ROI_MASK_HEAD.CONV_DIM",
     "SOLVER.IMS_PER_BATCH",
+    "SOLVER.MAX_ITER",
+    "SOLVER.CHECKPOINT_PERIOD",
 }
 SHARES = {f"INPUT.AUG.{name}" for name in ("BRIGHTNESS", "CONTRAST", "SATURATION", "STAIN", "BLUR", "SHADE", "JPEG")}
 MOST: dict[str, float] = dict.fromkeys(SHARES, 1) | {
     "INPUT.AUG.HUE": 0.5,
     "MODEL.RPN.POSITIVE_FRACTION": 1,
     "MODEL.ROI_HEADS.POSITIVE_FRACTION": 1,
+    "DATALOADER.NUM_WORKERS": 1024,
     "SEED": 2**62,  # seeds of iterations are added to it
 }
 LARGEST = 2**31 - 1
@@ -143,6 +146,8 @@ def check_supported(cfg: CfgNode) -> None:
         CellfeatError: Names the first such key, its value and what is known instead.
     """
     _check(cfg, ("",), "the torchvision engine does not support", " (Detectron2 may know more)")
+    _check_sizes(cfg)
+    _check_solver(cfg.SOLVER)
     depth, width = cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
     name = cfg.MODEL.BACKBONE.NAME
     if name == NARROW and depth >= 50:
@@ -164,9 +169,30 @@ def check_supported(cfg: CfgNode) -> None:
             )
 
 
+def _check_solver(solver: CfgNode) -> None:
+    """Refuse numbers that the optimiser and its schedule do not take together."""
+    if solver.NESTEROV and not solver.MOMENTUM:
+        raise CellfeatError(f"SOLVER.MOMENTUM: {solver.MOMENTUM} must be above 0 with SOLVER.NESTEROV")
+    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not solver.BASE_LR:
+        raise CellfeatError(f"SOLVER.BASE_LR: {solver.BASE_LR} must be above 0 with WarmupCosineLR")
+    if list(solver.STEPS) != sorted(set(solver.STEPS)):
+        raise CellfeatError(f"SOLVER.STEPS: {solver.STEPS!r} must rise")
+
+
+def _check_sizes(cfg: CfgNode) -> None:
+    """Refuse sizes of training images of which none can be drawn."""
+    edges = list(cfg.INPUT.MIN_SIZE_TRAIN)
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range":
+        if len(edges) != 2 or edges != sorted(edges):
+            raise CellfeatError(f"INPUT.MIN_SIZE_TRAIN: {edges!r} must be two numbers that rise, for a range")
+    elif not edges:
+        raise CellfeatError("INPUT.MIN_SIZE_TRAIN: holds no number")
+
+
 def check_data_keys(cfg: CfgNode) -> None:
     """Refuse keys about images that cellfeat's own code, which feeds both engines, does not support."""
     _check(cfg, DATA, "images enter by cellfeat's own code, which does not support")
+    _check_sizes(cfg)
 
 
 def _check(cfg: CfgNode, sections: tuple[str, ...], complaint: str, hint: str = "") -> None:
@@ -189,6 +215,8 @@ def _check_value(key: str, value: Any) -> None:
             raise CellfeatError(f"{key}: {value!r} must be texts")
         return
     numbers, positive = list(_numbers(value)), key in POSITIVE
+    if key == "SOLVER.WEIGHT_DECAY_BIAS" and value is not None and not numbers:  # yacs knows no type of it
+        raise CellfeatError(f"{key}: {value!r} must be a number")
     least, most = -LARGEST if key in SIGNED else 0, MOST.get(key, LARGEST)
     if not all(least <= number <= most for number in numbers) or (positive and (0 in numbers or not numbers)):
         what = f"above {least} and at most" if positive else f"from {least} to"

@@ -37,6 +37,11 @@ def test_the_configs_that_come_along_are_supported(path):
         ("MODEL.FPN.OUT_CHANNELS", "-1"),
         ("MODEL.RPN.NMS_THRESH", "1e400"),
         ("SOLVER.BASE_LR", "-1e400"),
+        ("SOLVER.MAX_ITER", "0"),
+        ("SOLVER.CHECKPOINT_PERIOD", "0"),
+        ("SOLVER.STEPS", "(20, 10)"),
+        ("SOLVER.WEIGHT_DECAY_BIAS", "'x'"),
+        ("INPUT.MIN_SIZE_TRAIN", "()"),
         ("SEED", "9223372036854775807"),
         ("MODEL.PIXEL_MEAN", "[1, 2, None]"),
         ("MODEL.RPN.IOU_THRESHOLDS", "[0.5]"),
@@ -50,6 +55,19 @@ def test_what_is_not_supported_is_refused_by_name(key, value):
     cfg = load_config(config_dir() / "Base-RCNN-FPN.yaml", [key, value])
     with pytest.raises(CellfeatError, match=key.replace(".", r"\.")):
         check_supported(cfg)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0.0"], "SOLVER.MOMENTUM"),
+        (["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.BASE_LR", "0.0"], "SOLVER.BASE_LR"),
+        (["INPUT.MIN_SIZE_TRAIN_SAMPLING", "range", "INPUT.MIN_SIZE_TRAIN", "(64,)"], "INPUT.MIN_SIZE_TRAIN"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(overrides, key):
+    with pytest.raises(CellfeatError, match=key.replace(".", r"\.")):
+        check_supported(load_config(config_dir() / "Base-RCNN-FPN.yaml", overrides))
 
 
 @pytest.mark.parametrize("key", ["MODEL.FPN.OUT_CHANNELS", "MODEL.ROI_MASK_HEAD.CONV_DIM"])
