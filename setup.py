@@ -17,7 +17,7 @@ DOCS = [*EXPORT, "furo>=2024.8", "myst-nb>=1.1", "scanpy>=1.10", "sphinx>=7.3"] 
 VIEW = ["fastapi>=0.110", "uvicorn>=0.29"]  # for `cellfeat view`
 APP = [*EXPLAIN, "streamlit>=1.36"]  # for examples/streamlit_app.py
 TEST = [*EXPORT, *EXPLAIN, *SLIDES, *TIMM, *VIEW, "httpx>=0.27", "hypothesis>=6.85", "mypy>=1.10", "playwright>=1.45"]
-TEST += ["pycytominer>=1.2", "pytest>=9", "pytest-xdist>=3.6", "ruff>=0.6"]
+TEST += ["pycytominer>=1.2", "pytest>=9", "pytest-cov>=6", "pytest-xdist>=3.6", "ruff>=0.6"]
 TEST += ["POT>=0.9.3", "skada>=0.3"]  # what alignment is compared with
 TEST += ["tensorboard>=2.16", "tifffile>=2024.1"]  # what --log wrote is read; a small slide is written
 TEST += ["scikit-image>=0.22", "torchmetrics>=1.4"]  # what SSIM is compared with
@@ -47,7 +47,7 @@ setup(
     install_requires=[
         "fvcore>=0.1.5.post20221221",  # Detectron2's CfgNode and schedules
         "google-re2>=1.1.20240702",  # patterns out of dataset.yaml, in linear time
-        "h5py>=3.10",
+        "h5py>=3.15",  # older ones write the time into groups, so that equal stores had different digests
         "jinja2>=3.1",
         "lightning>=2.6",  # the autoencoder's training loop
         "matplotlib>=3.8",

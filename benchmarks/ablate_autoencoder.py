@@ -36,7 +36,7 @@ from cellfeat.autoencoder.scaling import ChannelScaling
 from cellfeat.core.files import read_json, slug, write_json, write_text
 from cellfeat.core.tensors import load_tensors
 from cellfeat.data.split import read_split, stratified_split
-from cellfeat.evaluation.protocol import EvaluationConfig
+from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import score_pairs
 from cellfeat.methods import build

@@ -28,8 +28,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from cellfeat.data.alignment import Alignment, aligned, standardised
 from cellfeat.evaluation import classifiers
+from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.evaluation.metrics import confusion_matrix, interval, scores
-from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.store import Store, read_embeddings
 
 BINS = 15  # of the calibration error

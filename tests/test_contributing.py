@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +45,20 @@ def test_a_method_from_outside(tmp_path, monkeypatch):
     cells = make_store(tmp_path / "store", cells=4)
     output = embed_with(build("stain", {"percentile": 100}), cells, np.arange(4), tmp_path / "fit", tmp_path / "z.h5")
     np.testing.assert_array_equal(read_embeddings(output).z, cells.read("crops", slice(None)).max(axis=(1, 2)))
+
+
+def test_the_test_of_the_page_on_new_methods(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs/guides/new-method.md").read_text(encoding="utf-8")
+    line, text = (dedent(block) for block in re.findall(r"^   ```python\n(.*?)^   ```", page, re.DOTALL | re.MULTILINE))
+    [method] = examples("A method, from outside the package")
+    module = ModuleType("cellfeat.methods.stain")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(method.replace('@register("stain")\n', ""), vars(module))
+    monkeypatch.setattr(registry, "_BUILT_IN", registry._BUILT_IN | eval(f"{{{line}}}"))
+    names: dict[str, Any] = {}
+    exec(text, names)
+    [test] = [value for name, value in names.items() if name.startswith("test_")]
+    test(make_store(tmp_path / "store", cells=4), tmp_path)
 
 
 def test_a_dataset(tmp_path):

@@ -15,7 +15,7 @@ from cellfeat.core.lock import FolderLock
 from cellfeat.data.cards import MODEL_CARD, ModelCard, write_model_card
 from cellfeat.detection.build import build_detector, choose_engine
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
-from cellfeat.detection.classes import class_names, with_classes
+from cellfeat.detection.classes import class_names, reference_coco, with_classes
 from cellfeat.detection.coco_evaluation import METRICS, Scores, evaluate_dataset
 from cellfeat.detection.config import find_config, load_config
 from cellfeat.detection.run_folder import FINAL, SCORES, check_folder, drop_replaced
@@ -94,6 +94,8 @@ def train(
                 drop_replaced(Path(cfg.OUTPUT_DIR))
             _write_card(cfg, chosen, scores, data_root)
         return scores
+    for name in cfg.DATASETS.TEST:  # what cannot be evaluated is said now, not after hours of training
+        reference_coco(name, class_names(cfg), data_root)
     if choose_engine(engine) == "detectron2":
         scores = _launch(cfg, processes, data_root, resume=resume)
         if processes.machine_rank == 0:

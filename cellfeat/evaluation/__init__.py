@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellfeat.evaluation.protocol import EvaluationConfig
+    from cellfeat.evaluation.config import EvaluationConfig
     from cellfeat.evaluation.published import load_published
     from cellfeat.evaluation.run import evaluate
     from cellfeat.evaluation.table import cross_domain_table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["EvaluationConfig", "cross_domain_table", "evaluate", "load_published"]
 
 _HOME = {
-    "EvaluationConfig": "protocol",
+    "EvaluationConfig": "config",
     "cross_domain_table": "table",
     "evaluate": "run",
     "load_published": "published",

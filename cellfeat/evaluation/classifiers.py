@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellfeat.evaluation.protocol import ClassifierName, EvaluationConfig, ProtocolName
+from cellfeat.evaluation.config import ClassifierName, EvaluationConfig, ProtocolName
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin

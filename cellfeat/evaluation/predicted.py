@@ -9,7 +9,8 @@ import pandas as pd
 from cellfeat.data.cell_ids import parts_of, rows_of
 from cellfeat.data.class_tree import THE_CLASSES, ClassTree
 from cellfeat.data.split import units_of
-from cellfeat.evaluation.protocol import EvaluationConfig, ProtocolName, members, trainings
+from cellfeat.evaluation.config import EvaluationConfig, ProtocolName
+from cellfeat.evaluation.protocol import members, trainings
 from cellfeat.evaluation.table import Pair, new_pair
 from cellfeat.store import Predictions
 

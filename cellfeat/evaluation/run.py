@@ -21,7 +21,8 @@ from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.label_table import relabelled
 from cellfeat.data.split import divided_groups, patients_known, read_split, units_of
 from cellfeat.errors import CellfeatError
-from cellfeat.evaluation.protocol import EvaluationConfig, complete_split
+from cellfeat.evaluation.config import EvaluationConfig
+from cellfeat.evaluation.protocol import complete_split
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import Pair, align, method_of, score_pairs, tidy
 from cellfeat.store import Embeddings, read_embeddings

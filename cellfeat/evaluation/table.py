@@ -18,13 +18,11 @@ from cellfeat.data.model_selection import prediction_entropy, soft_neighbourhood
 from cellfeat.data.split import units_of
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers
+from cellfeat.evaluation.config import ClassifierName, EvaluationConfig, ProtocolName
 from cellfeat.evaluation.metrics import METRICS, bootstrap, chance_scores, confusion_matrix, interval, scores
 from cellfeat.evaluation.protocol import (
     CLASSES,
     Classes,
-    ClassifierName,
-    EvaluationConfig,
-    ProtocolName,
     Training,
     Where,
     complete_split,

@@ -13,10 +13,11 @@ import pandas as pd
 from cellfeat.data.cell_ids import parts_of
 from cellfeat.data.class_tree import THE_CLASSES, ClassTree
 from cellfeat.data.split import units_of
+from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.evaluation.leaderboard import leaderboard_line
 from cellfeat.evaluation.predicted import predicted_pairs
 from cellfeat.evaluation.projection import project
-from cellfeat.evaluation.protocol import EvaluationConfig, involved_domains, trainings
+from cellfeat.evaluation.protocol import involved_domains, trainings
 from cellfeat.evaluation.run import confusion_entry
 from cellfeat.evaluation.separation import separation
 from cellfeat.evaluation.table import Pair, align, score_pairs, tidy

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from cellfeat.reporting.palette import class_style, domain_colours, in_reading_o
 WIDTH, DPI = 10.0, 110  # inches, dots per inch: sharp on a page of 1,000 px
 INK, FAINT = "#33383d", "#c9ced3"
 OUTLINE = np.array([0, 158, 115], np.float32)
+STROKES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 4)))
 TITLE = 24  # letters of two names that fit above a matrix in one line
 
 
@@ -81,25 +83,30 @@ def legend_below(axes: Axes) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3, frameon=False, fontsize=8, markerscale=1.3)
 
 
-def curves(columns: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], xlabel: str) -> bytes:
+def curves(
+    columns: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], xlabel: str, domains: Iterable[str] = ()
+) -> bytes:
     """Small multiples of lines over training time.
 
     Args:
         columns: Panel title to (x (n,), {line name: y (n,)}).
+        domains: All domains of the page: a line of that name has the domain's colour, others are dark and broken.
     """
+    colours = domain_colours(domains)
     across = min(3, len(columns))
     down = -(-len(columns) // across)
     figure = Figure(figsize=(WIDTH, 2.6 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (title, (x, lines)) in zip(panels, columns.items()):
-        colours = domain_colours(lines)
+        strokes = cycle(STROKES)
         for name, y in lines.items():
             shown = np.isfinite(y)
             marker = "o" if shown.sum() == 1 else None
             axes.plot(
                 x[shown],
                 y[shown],
-                color=colours[name][0],
+                color=colours[name][0] if name in colours else INK,
+                linestyle="-" if name in colours else next(strokes),
                 linewidth=1.5,
                 label=in_legend(name),
                 marker=marker,

@@ -207,10 +207,11 @@ def reconstructions(material: Material) -> dict[str, Any] | None:
 def training(material: Material) -> dict[str, Any] | None:
     """Losses over the trainings of the detector, of the autoencoder and of classifiers."""
     trainings = material.scores.trainings if material.scores else {}
-    curves = {method_name(title): classifier_curves(logs) for title, logs in trainings.items()}
+    domains = sorted(set(material.cells["domain"]))
+    curves = {method_name(title): classifier_curves(logs, domains) for title, logs in trainings.items()}
     found = {
         "detector": detector_curves(material.detector),
-        "autoencoder": autoencoder_curves(material.autoencoder),
+        "autoencoder": autoencoder_curves(material.autoencoder, domains),
         "classifiers": {name: drawn for name, drawn in curves.items() if drawn},
     }
     return found if any(found.values()) else None
@@ -236,14 +237,17 @@ def embedding(material: Material) -> dict[str, Any] | None:
 
 
 def table(material: Material) -> dict[str, Any] | None:
-    """The cross-domain table of each protocol, and which classes each pair of domains is scored on."""
+    """The cross-domain table of each protocol, and the scored classes: once where all pairs have the same."""
     scores = material.scores
     if scores is None or scores.table.empty:
         return None
     rows = scores.table
+    pairs = {name: score_tables.pairs(rows[rows["protocol"] == name]) for name in scores.protocols[:2]}
+    classes = [row["classes"] for one in pairs.values() for row in one]
     return {
         "grids": [score_tables.grid(rows, protocol) for protocol in scores.protocols],
-        "pairs": {name: score_tables.pairs(rows[rows["protocol"] == name]) for name in scores.protocols[:2]},
+        "pairs": pairs,
+        "classes": classes[0] if classes.count(classes[0]) == len(classes) else [],
         "alike": "shared" in scores.config["protocols"] and "shared" not in scores.protocols,
     }
 

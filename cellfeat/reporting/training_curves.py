@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,12 @@ CLASSIFIER_COLUMNS = {
 }
 
 
-def classifier_curves(logs: Mapping[str, Path]) -> dict[str, Any] | None:
+def classifier_curves(logs: Mapping[str, Path], domains: Iterable[str] = ()) -> dict[str, Any] | None:
     """What classifiers logged of each epoch, a panel a quantity and a line a fit: the challenge article's figures.
 
     Args:
         logs: By what a classifier was fitted for, its metrics.csv.
+        domains: All domains of the page.
     """
     tables = {name: table for name, path in sorted(logs.items()) if (table := _table(path)) is not None}
     longest = max((len(table) for table in tables.values()), default=0)
@@ -54,7 +55,7 @@ def classifier_curves(logs: Mapping[str, Path]) -> dict[str, Any] | None:
             panels.setdefault(title, (epochs, {}))[1][name] = padded
     if not panels:
         return None
-    return {"uri": plots.png_uri(plots.curves(panels, "epoch")), "panels": list(panels), "epochs": longest}
+    return {"uri": plots.png_uri(plots.curves(panels, "epoch", domains)), "panels": list(panels), "epochs": longest}
 
 
 def _table(path: Path) -> pd.DataFrame | None:
@@ -79,8 +80,8 @@ def detector_curves(detector_dir: Path | None) -> str | None:
     return plots.png_uri(plots.curves(panels, "iteration")) if panels else None
 
 
-def autoencoder_curves(autoencoder_dir: Path | None) -> dict[str, Any] | None:
-    """Losses and health of the latent space over the autoencoder's training, from metrics.csv."""
+def autoencoder_curves(autoencoder_dir: Path | None, domains: Iterable[str] = ()) -> dict[str, Any] | None:
+    """Losses and health of the latent space over training, from metrics.csv; `domains` are all of the page."""
     path = autoencoder_dir / "metrics.csv" if autoencoder_dir else None
     if path is None or not path.is_file() or (log := _table(path)) is None:
         return None
@@ -92,7 +93,7 @@ def autoencoder_curves(autoencoder_dir: Path | None) -> dict[str, Any] | None:
             panels[title] = (epoch, lines)
     if not panels:
         return None
-    picture = plots.png_uri(plots.curves(panels, "epoch"))
+    picture = plots.png_uri(plots.curves(panels, "epoch", domains))
     return {"uri": picture, "epochs": len(log), "panels": list(panels), "health": _health(log)}
 
 

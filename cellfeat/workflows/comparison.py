@@ -38,8 +38,9 @@ from cellfeat.data.class_tree import ClassTree
 from cellfeat.data.split import read_split
 from cellfeat.detection.device import take_gpu
 from cellfeat.errors import CellfeatError, MissingRequirement
+from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.evaluation.leaderboard import leaderboard
-from cellfeat.evaluation.protocol import EvaluationConfig, Training, complete_split, involved_domains, trainings
+from cellfeat.evaluation.protocol import Training, complete_split, involved_domains, trainings
 from cellfeat.evaluation.variant import score_embeddings, score_predictions
 from cellfeat.methods import build
 from cellfeat.methods.align import align_embeddings

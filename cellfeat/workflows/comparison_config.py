@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cellfeat.core.files import slug
 from cellfeat.core.settings import read_yaml
 from cellfeat.data.alignment import Alignment
-from cellfeat.evaluation.protocol import EvaluationConfig
+from cellfeat.evaluation.config import EvaluationConfig
 
 
 class Entry(BaseModel):

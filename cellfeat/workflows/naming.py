@@ -16,8 +16,8 @@ from cellfeat.core.spreadsheet import csv_text
 from cellfeat.data.split import patients_known, stratified_split
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.evaluation.classifiers import fit
+from cellfeat.evaluation.config import ClassifierName, EvaluationConfig
 from cellfeat.evaluation.metrics import confusion_matrix, scores
-from cellfeat.evaluation.protocol import ClassifierName, EvaluationConfig
 from cellfeat.evaluation.table import align
 from cellfeat.methods import build
 from cellfeat.methods.base import embed_with

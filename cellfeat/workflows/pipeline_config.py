@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.core.settings import read_yaml
 from cellfeat.detection.config import BUILT_IN_CONFIG
-from cellfeat.evaluation.protocol import EvaluationConfig
+from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.workflows.dump_config import DumpConfig
 
 

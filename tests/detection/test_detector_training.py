@@ -172,6 +172,12 @@ def test_a_diverged_run_leaves_no_best_model(tmp_path, train, settings):
     assert not (tmp_path / "evaluation.json").exists()
 
 
+def test_a_test_set_that_cannot_be_used_is_said_before_the_training(tmp_path, train, settings):
+    with pytest.raises(CellfeatError, match="nowhere"):
+        train(settings(tmp_path, iterations=1, **{"DATASETS.TEST": ("nowhere",)}))
+    assert not (tmp_path / "config.yaml").exists()
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path, train, settings):
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     (tmp_path / "model_0000001.pth").write_bytes(b"half a checkpoint")

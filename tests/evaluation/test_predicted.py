@@ -6,9 +6,9 @@ import pytest
 
 from cellfeat.data.class_tree import class_tree
 from cellfeat.errors import CellfeatError
+from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.evaluation.leaderboard import leaderboard, leaderboard_line
 from cellfeat.evaluation.predicted import predicted_pairs
-from cellfeat.evaluation.protocol import EvaluationConfig
 from cellfeat.store import Predictions
 
 CONFIG = EvaluationConfig(protocols=["paper"], bootstrap=50)

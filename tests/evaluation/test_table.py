@@ -12,8 +12,8 @@ from cellfeat.data.split import stratified_split
 from cellfeat.errors import CellfeatError
 from cellfeat.evaluation import classifiers, cross_domain_table
 from cellfeat.evaluation import table as module
+from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.evaluation.metrics import METRICS
-from cellfeat.evaluation.protocol import EvaluationConfig
 
 SMALL = {"runs": 2, "trees": 10}
 

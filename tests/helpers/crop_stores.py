@@ -33,8 +33,9 @@ def make_store(
     feature_shape: tuple[int, int, int] = (4, 3, 3),
     seed: int = 0,
     provenance: dict[str, Any] | None = None,
+    patients: int = 0,
 ) -> Store:
-    """Cells dealt to the domains, then to the classes, in turn; features are noise, masks are the nuclei."""
+    """Cells dealt in turn to domains, classes and patients (0: unknown); features are noise, masks are the nuclei."""
     rng = np.random.default_rng(seed)
     with StoreWriter(path, feature_shape, size, provenance or {"made_by": f"test {seed}"}, shard_cells=10) as writer:
         for k in range(cells):
@@ -42,5 +43,6 @@ def make_store(
             crop, mask = crop_of(label, domain, size, rng)
             box = np.array([0, 0, size, size], np.float32)
             cell = CellRow(rng.normal(size=feature_shape), crop, mask, box, 0.9, label)
-            writer.add(ImageResult(f"{domain}/{k:03d}.png", domain, label, size, size, "", [cell]))
+            group = {"group": f"patient {k % patients}"} if patients else {}
+            writer.add(ImageResult(f"{domain}/{k:03d}.png", domain, label, size, size, "", [cell], group))
     return Store(path)

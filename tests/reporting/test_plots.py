@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
+from PIL import Image
 
 from cellfeat.data.vocabulary import CLASSES
 from cellfeat.reporting import palette, plots
@@ -33,6 +36,20 @@ def test_names_are_never_formulas():
     assert plots.scatter(xy, site, label).startswith(b"\x89PNG")
     assert plots.confusions([entry]).startswith(b"\x89PNG")
     assert plots.curves({"$x^{$": (xy[:, 0], {"$\\frac{": xy[:, 1], "b": xy[:, 1]})}, "epoch").startswith(b"\x89PNG")
+
+
+def colours_in(png: bytes) -> set[str]:
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
+    return {"#" + bytes(pixel).hex() for pixel in np.unique(pixels, axis=0)}
+
+
+def test_a_line_has_its_domains_colour_and_no_other_line_has_one():
+    x = np.arange(3.0)
+    first, second = (colour for colour, _ in palette.domain_colours(["a", "b"]).values())
+    shown = colours_in(plots.curves({"spread": (x, {"b": x})}, "epoch", ["a", "b"]))
+    assert second in shown
+    assert first not in shown
+    assert not {first, second} & colours_in(plots.curves({"loss": (x, {"loss": x, "box": x / 2})}, "epoch", ["a", "b"]))
 
 
 def test_pictures_are_what_they_claim_to_be():

@@ -92,6 +92,9 @@ def test_whole_report(store, embedding_files, evaluated, tmp_path):
     assert "site-a: unknown; site-b: unknown." in text
     assert "Where patients are unknown, cells of one may be on both sides" in text
     assert "protocol <code>shared</code> gives the numbers of <code>paper</code>" in text
+    assert "All pairs of sites have the same 3 classes: blast, eosinophil, lymphocyte." in text
+    assert text.count("blast, eosinophil, lymphocyte") == 1
+    assert "never learned" not in text
 
 
 def test_a_report_shows_what_there_is_and_no_more(store, embedding_files, tmp_path):
@@ -130,6 +133,7 @@ def test_protocols_are_both_shown_where_classes_differ(tmp_path):
     assert "Protocol <code>shared</code>, 1 run" in text
     assert "The published numbers are of this protocol." in text
     assert "<td>4: blast, eosinophil, basophil, monocyte</td><td>eosinophil</td>" in text
+    assert "All pairs of sites have the same" not in text
 
 
 def test_hostile_labels_and_a_store_without_labels(tmp_path):
