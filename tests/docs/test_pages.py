@@ -76,8 +76,8 @@ def made(tmp_path_factory):
                 Image.fromarray(draw_cell_image(site, label, rng)[0]).save(folder / data / name / label / "1.png")
         (folder / "described" / name / "dataset.yaml").write_text("labels: {kind: folder}\n")
     margin = {"dump": {"crop_margin": 0.1}}
-    shape = (256, 14, 14)  # what AE-CFE reads
-    store = make_store(folder / "store", 24, 32, ("north", "south"), feature_shape=shape, provenance=margin, patients=8)
+    shape = (256, 14, 14)  # what AE-CFE reads, beside crops of 128 px
+    store = make_store(folder / "store", 24, 128, ("north", "south"), feature_shape=shape, provenance=margin, patients=8)
     make_store(folder / "found", cells=2, domains=("north",), provenance=margin)
     for seed, site in enumerate(("north", "south")):
         make_store(folder / "stores" / site, cells=2, domains=(site,), seed=seed, provenance=margin)
