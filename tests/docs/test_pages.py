@@ -77,9 +77,10 @@ def made(tmp_path_factory):
         (folder / "described" / name / "dataset.yaml").write_text("labels: {kind: folder}\n")
     margin = {"dump": {"crop_margin": 0.1}}
     shape = (256, 14, 14)  # what AE-CFE reads, beside crops of 128 px
-    store = make_store(folder / "store", 24, 128, ("north", "south"), feature_shape=shape, provenance=margin, patients=8)
+    both = ("north", "south")
+    store = make_store(folder / "store", 24, 128, both, feature_shape=shape, provenance=margin, patients=8)
     make_store(folder / "found", cells=2, domains=("north",), provenance=margin)
-    for seed, site in enumerate(("north", "south")):
+    for seed, site in enumerate(both):
         make_store(folder / "stores" / site, cells=2, domains=(site,), seed=seed, provenance=margin)
     for method in ("quantiles", "dinobloom"):
         said = {"method": method, "config": "{}", "store_digest": store.digest}
