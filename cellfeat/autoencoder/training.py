@@ -18,7 +18,8 @@ from cellfeat.autoencoder.data import CellDataset, check_shapes, order_domains
 from cellfeat.autoencoder.module import AutoencoderModule
 from cellfeat.autoencoder.weights import save_autoencoder
 from cellfeat.core.files import write_text
-from cellfeat.core.lightning_trainer import fit, is_first_process
+from cellfeat.core.lightning_trainer import fit
+from cellfeat.core.processes import is_first_process
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.version import __version__

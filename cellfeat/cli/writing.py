@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,9 @@ def one_writer(folder: Path) -> Iterator[None]:
         Busy: Another command is writing there.
         CannotWrite: The folder cannot be written to.
     """
-    if int(os.environ.get("RANK", 0)) > 0:  # torchrun sets it
+    from cellfeat.core.processes import is_first_process
+
+    if not is_first_process():
         yield
         return
     from cellfeat.core.lock import FolderLock

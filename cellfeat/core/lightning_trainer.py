@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from cellfeat.core.precision import usable
+from cellfeat.core.processes import is_first_process
 from cellfeat.core.progress import Progress
 from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint
 from cellfeat.core.tracking import callbacks as callbacks_to_call
@@ -79,11 +80,6 @@ def fit(
         )
         trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     return trainer
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that writes, of those that torchrun started together."""
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 class WholeCheckpoints(CheckpointIO):

@@ -17,6 +17,11 @@ from cellfeat.errors import CellfeatError
 THREADS, CORES = "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"  # of PyTorch and NumPy; of scikit-learn
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, of those that torchrun started together."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def in_processes(
     function: Callable[..., Any],
     tasks: Sequence[tuple[Any, ...]],

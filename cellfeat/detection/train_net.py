@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from fvcore.common.config import CfgNode
 
 from cellfeat.core.files import as_written, read_json, write_json
 from cellfeat.core.lock import FolderLock
+from cellfeat.core.processes import is_first_process
 from cellfeat.data.cards import MODEL_CARD, ModelCard, write_model_card
 from cellfeat.detection.build import build_detector, choose_engine
 from cellfeat.detection.checkpoint_config import config_of_checkpoint
 from cellfeat.detection.classes import class_names, reference_coco, with_classes
 from cellfeat.detection.coco_evaluation import METRICS, Scores, evaluate_dataset
 from cellfeat.detection.config import find_config, load_config
+from cellfeat.detection.device import resolve_device
 from cellfeat.detection.run_folder import FINAL, SCORES, check_folder, drop_replaced
 from cellfeat.errors import CellfeatError
 
@@ -59,7 +62,7 @@ def train_net(
     given = [*overrides, *_device(num_gpus)]
     cfg = config_of_checkpoint(config_file, given) if eval_only else load_config(find_config(config_file), given)
     processes = Processes(num_gpus or 1, num_machines, machine_rank, dist_url)
-    with FolderLock(Path(cfg.OUTPUT_DIR)) if machine_rank == 0 else nullcontext():
+    with FolderLock(Path(cfg.OUTPUT_DIR)) if machine_rank == 0 and is_first_process() else nullcontext():
         if eval_only:
             return evaluate(cfg, engine, processes, data_root)
         return train(cfg, resume, engine, processes, data_root)
@@ -89,7 +92,7 @@ def train(
         with as_written(Path(cfg.OUTPUT_DIR) / SCORES, "remove it and resume: it is measured again"):
             scores = read_json(Path(cfg.OUTPUT_DIR) / SCORES)
             scores_table(scores)
-        if not (Path(cfg.OUTPUT_DIR) / MODEL_CARD).exists():  # killed just before its end
+        if is_first_process() and not (Path(cfg.OUTPUT_DIR) / MODEL_CARD).exists():  # killed just before its end
             if (chosen := choose_engine(engine)) == "torchvision":
                 drop_replaced(Path(cfg.OUTPUT_DIR))
             _write_card(cfg, chosen, scores, data_root)
@@ -97,21 +100,30 @@ def train(
     for name in cfg.DATASETS.TEST:  # what cannot be evaluated is said now, not after hours of training
         reference_coco(name, class_names(cfg), data_root)
     if choose_engine(engine) == "detectron2":
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise CellfeatError(
+                "torchrun starts processes of the torchvision engine alone",
+                "give --engine torchvision, or --num-gpus in place of torchrun",
+            )
         scores = _launch(cfg, processes, data_root, resume=resume)
         if processes.machine_rank == 0:
             _write_card(cfg, "detectron2", scores, data_root)
         return scores
     if (number := processes.a_machine * processes.machines) > 1:
         raise CellfeatError(
-            f"--num-gpus {processes.a_machine}: the torchvision engine trains on one device, not {number}; use 0 or 1"
+            f"--num-gpus {processes.a_machine}: the torchvision engine trains on one device, not {number}",
+            "use 0 or 1, or start its processes by torchrun",
         )
+    from cellfeat.detection.torchvision_engine.processes import together
     from cellfeat.detection.torchvision_engine.training_loop import Trainer
 
-    trainer = Trainer(cfg, data_root)
-    if resume:
-        trainer.resume()
-    scores = trainer.train()
-    _write_card(cfg, "torchvision", scores, data_root)
+    with together(resolve_device(cfg.MODEL.DEVICE)):
+        trainer = Trainer(cfg, data_root)
+        if resume:
+            trainer.resume()
+        scores = trainer.train()
+    if is_first_process():
+        _write_card(cfg, "torchvision", scores, data_root)
     return scores
 
 

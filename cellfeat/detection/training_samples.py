@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,35 @@ class TrainingSamples(Dataset[Sample]):
 
 
 def training_loader(
-    cfg: CfgNode, seed: int, first_iteration: int, data_root: Path | None = None
-) -> DataLoader[list[Sample]]:
-    """Batches of IMS_PER_BATCH samples from `first_iteration` to SOLVER.MAX_ITER."""
-    samples, batch = TrainingSamples(cfg, seed, data_root), cfg.SOLVER.IMS_PER_BATCH
+    cfg: CfgNode,
+    seed: int,
+    first_iteration: int,
+    data_root: Path | None = None,
+    rank: int = 0,
+    world: int = 1,
+    collate: Callable[[list[Sample]], list[Any]] = list,
+) -> DataLoader[Any]:
+    """A process's share of each batch of IMS_PER_BATCH samples, from `first_iteration` to SOLVER.MAX_ITER.
+
+    Args:
+        rank: Number of the process, from 0.
+        world: How many there are.
+        collate: What the samples of a share are made into.
+
+    Raises:
+        CellfeatError: A batch cannot be shared out equally.
+    """
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch % world:
+        raise CellfeatError(f"SOLVER.IMS_PER_BATCH: {batch} images cannot be shared by {world} processes")
+    share = batch // world
+    samples = TrainingSamples(cfg, seed, data_root)
+    starts = range(first_iteration * batch + rank * share, len(samples), batch)
     return DataLoader(
-        samples,  # type: ignore[arg-type]  # batches are lists of samples
-        batch_size=batch,
-        sampler=range(first_iteration * batch, len(samples)),
+        samples,  # type: ignore[arg-type]  # batches are lists
+        batch_sampler=[list(range(start, start + share)) for start in starts],
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=list,
+        collate_fn=collate,
     )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cellfeat.core import precision
 from cellfeat.detection.config import config_dir
@@ -110,6 +111,27 @@ def test_a_killed_run_resumes_and_ends_as_an_unbroken_one(tmp_path, train, engin
     iterations = [[json.loads(line)["iteration"] for line in lines] for lines in metrics]
     assert sorted(iterations[0]) == sorted(iterations[1])  # Detectron2 writes the last evaluation after the last losses
     assert len(set(iterations[1])) == len(iterations[1])
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_on_the_same_batches(tmp_path, data_root, settings):
+    """Each with two of the four pictures of a batch; anchors and boxes are drawn at random among many."""
+    few = {"DATASETS.TRAIN": (f"{data_root[0]}@train",), "DATASETS.TEST": (), "SOLVER.IMS_PER_BATCH": 4}
+    few |= {"SOLVER.WARMUP_ITERS": 0, "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 32, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16}
+
+    def train(name, iterations):
+        train_net(CONFIG, settings(tmp_path / f"{name}-{iterations}", iterations, **few), engine="torchvision")
+
+    for iterations in (1, 3):
+        train("one", iterations)
+        processes = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+        elastic_launch(processes, train)("two", iterations)  # what torchrun calls
+    # Rounding decides between proposals that are nearly as good, which tells from the second step on.
+    for iterations, tolerance in ((1, 1e-6), (3, 1e-3)):
+        one, two = (weights(tmp_path / f"{name}-{iterations}") for name in ("one", "two"))
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, rtol=0, atol=tolerance, msg=name)
+    assert max(float((one[name] - value).abs().max()) for name, value in weights(tmp_path / "one-1").items()) > 1e-2
 
 
 def test_a_finished_run_is_not_trained_over_unasked(tmp_path, train, engine, settings):

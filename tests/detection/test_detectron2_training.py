@@ -1,6 +1,7 @@
 """What Detectron2's trainer adds to training: its evaluator, validation losses, pictures, several processes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -94,6 +95,44 @@ def test_two_processes_train_and_evaluate_as_one_does(cfg, tmp_path, monkeypatch
             assert mine["image_id"] == other["image_id"]
             assert mine["score"] == pytest.approx(other["score"], abs=1e-5)
             assert mine["bbox"] == pytest.approx(other["bbox"], abs=1e-2)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_a_batch_as_one_does(tmp_path, sites, narrow, monkeypatch):
+    """Nothing is drawn, and each picture has one cell and as many boxes as the others: Detectron2's losses are means
+    over the samples of a process."""
+    from cellfeat.detection.detectron2_engine.processes import launch_processes
+    from cellfeat.detection.detectron2_engine.seeded_trainer import main
+
+    root, (name, *_) = sites
+    shutil.copytree(root / name, tmp_path / name)
+    coco = json.loads((tmp_path / name / "coco.json").read_text())
+    coco["annotations"] = list({one["image_id"]: one for one in coco["annotations"]}.values())
+    (tmp_path / name / "coco.json").write_text(json.dumps(coco))
+    values = {
+        "SOLVER.IMS_PER_BATCH": 4,
+        "SOLVER.MAX_ITER": 1,
+        "SOLVER.WARMUP_ITERS": 0,
+        "SOLVER.AMP.ENABLED": False,
+        "DATASETS.TEST": (),
+        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 10_000,
+        "MODEL.RPN.NMS_THRESH": 1.0,
+        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 50,
+        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 50,
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 10_000,
+        "MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.999],
+    }
+    given = [*narrow, *(str(part) for pair in values.items() for part in pair)]
+    given += ["DATASETS.TRAIN", str((f"{name}@train",))]
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    trained = []
+    for processes in (1, 2):
+        folder = tmp_path / f"{processes}"
+        cfg = load_config(CONFIG, [*given, "OUTPUT_DIR", str(folder)])
+        launch_processes(main, processes, cfg, False, False, tmp_path)
+        trained.append(torch.load(folder / "model_final.pth", weights_only=True)["model"])
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_launch_gets_the_arguments_of_the_command_line(monkeypatch, cfg, tmp_path):

@@ -31,9 +31,10 @@ from cellfeat.detection.detectron2_engine.datasets import reference_cells, regis
 from cellfeat.detection.detectron2_engine.engine import Detectron2Detector, new_model
 from cellfeat.detection.detectron2_engine.evaluation import coco_evaluator, test_loader, to_scores
 from cellfeat.detection.detectron2_engine.hooks import BestCheckpointer, PredictedMasks, Tracked, ValidationLoss
-from cellfeat.detection.detectron2_engine.training_loader import to_detectron2_batch, training_loader
+from cellfeat.detection.detectron2_engine.training_loader import to_detectron2_batch
 from cellfeat.detection.device import autocast
 from cellfeat.detection.run_folder import DIVERGED, MARKER, SCORES, begin, discard_worthless_best, diverged, mean_ap
+from cellfeat.detection.training_samples import training_loader
 from cellfeat.errors import CellfeatError
 
 
@@ -145,7 +146,10 @@ class Trainer(DefaultTrainer):
                 ) from None
             self.start_iter = self.iter + 1
         self._trainer.seed = self.seed
-        self._trainer.reset_data_loader(lambda: training_loader(self.cfg, self.seed, self.start_iter, self.data_root))
+        place = comm.get_rank(), comm.get_world_size()
+        self._trainer.reset_data_loader(
+            lambda: training_loader(self.cfg, self.seed, self.start_iter, self.data_root, *place, to_detectron2_batch)
+        )
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         cfg, main = self.cfg, comm.is_main_process()

@@ -16,6 +16,7 @@ from torchvision.ops import roi_align as torchvision_roi_align
 
 from cellfeat.detection.roi_align import roi_align
 from cellfeat.detection.torchvision_engine.backbone import norm_layer
+from cellfeat.detection.torchvision_engine.processes import Sampler, weight_of
 from cellfeat.detection.torchvision_engine.rpn import STRIDES
 
 
@@ -72,6 +73,7 @@ class ROIHeads(RoIHeads):
             nms_thresh=heads.NMS_THRESH_TEST,
             detections_per_img=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
+        self.fg_bg_sampler = Sampler(heads.BATCH_SIZE_PER_IMAGE, heads.POSITIVE_FRACTION)
         self.num_classes = heads.NUM_CLASSES
         self.smooth_l1_beta = box.SMOOTH_L1_BETA
         self.box_loss_weight = box.BBOX_REG_LOSS_WEIGHT
@@ -99,9 +101,13 @@ class ROIHeads(RoIHeads):
         if self.training:
             proposals, matched, labels, box_targets = self.select_training_samples(proposals, targets)
             logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals)))
-            losses = self._box_losses(logits, deltas, torch.cat(labels), torch.cat(box_targets))
+            every = torch.cat(labels)
+            share = weight_of(len(every), every.device)
+            losses = self._box_losses(logits, deltas, every, torch.cat(box_targets))
+            losses = {name: share * loss for name, loss in losses.items()}
             if self.mask_head is not None:
-                losses["loss_mask"] = self._mask_loss(features, proposals, matched, labels, targets)
+                share = weight_of(int((every > 0).sum()), every.device)
+                losses["loss_mask"] = share * self._mask_loss(features, proposals, matched, labels, targets)
             return losses
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals)))
         detections = self.postprocess_detections(logits, deltas, proposals, image_shapes)

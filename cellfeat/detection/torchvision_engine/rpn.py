@@ -10,6 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from cellfeat.detection.torchvision_engine.processes import Sampler
 from cellfeat.errors import CellfeatError
 
 STRIDES = (4, 8, 16, 32, 64)  # px of the network's input, P2 to P6
@@ -77,6 +78,7 @@ class RPN(RegionProposalNetwork):
             nms_thresh=rpn.NMS_THRESH,
         )
         self.in_features = rpn.IN_FEATURES
+        self.fg_bg_sampler = Sampler(rpn.BATCH_SIZE_PER_IMAGE, rpn.POSITIVE_FRACTION)
         self.box_coder.weights = tuple(rpn.BBOX_REG_WEIGHTS)
         self.min_size = cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE
         self.batch_size_per_image = rpn.BATCH_SIZE_PER_IMAGE

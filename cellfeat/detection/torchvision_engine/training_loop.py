@@ -34,6 +34,7 @@ from cellfeat.detection.run_folder import (
 )
 from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
 from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
+from cellfeat.detection.torchvision_engine.processes import in_step, mean_of_all, place, shared_number
 from cellfeat.detection.torchvision_engine.solver import build_optimizer, clip_gradients, learning_rate
 from cellfeat.detection.training_samples import training_loader
 from cellfeat.errors import CellfeatError
@@ -49,16 +50,21 @@ class Trainer:
     The folder then holds config.yaml, metrics.json (JSON lines), model_final.pth, its name in last_checkpoint,
     model_best.pth (highest mean mask AP, or box AP without masks, over DATASETS.TEST) and evaluation.json, the scores
     of model_final.pth. On the way last_checkpoint names the newest model_*.pth.
+
+    Several processes share every batch and end with the weights of one process, where the pictures have one size: what
+    pads a smaller one depends on its neighbours. The first process evaluates and writes.
     """
 
     def __init__(self, cfg: CfgNode, data_root: Path | None = None) -> None:
         self.cfg, self.data_root = cfg, data_root
         self.output = Path(cfg.OUTPUT_DIR)
-        self.seed = cfg.SEED if cfg.SEED >= 0 else int.from_bytes(os.urandom(4), "little")
+        self.seed = cfg.SEED if cfg.SEED >= 0 else shared_number(int.from_bytes(os.urandom(4), "little"))
+        self.rank, self.world = place()
         torch.manual_seed(self.seed)  # the initial weights
         precision = usable("bf16" if cfg.SOLVER.AMP.ENABLED else "fp32", resolve_device(cfg.MODEL.DEVICE))
         self.detector = TorchvisionDetector(cfg, precision=precision)
         self.model = self.detector.model
+        self.network = in_step(self.model)
         self.optimizer = build_optimizer(cfg, self.model)
         self.rate = learning_rate(cfg)
         self.iteration = 0  # iterations done
@@ -89,18 +95,20 @@ class Trainer:
         """Train to SOLVER.MAX_ITER, evaluate, and write model_final.pth.
 
         Returns:
-            Dataset → scores on DATASETS.TEST.
+            Dataset → scores on DATASETS.TEST; in processes other than the first, nothing.
 
         Raises:
             CellfeatError: The training diverged.
         """
         solver = self.cfg.SOLVER
-        begin(self.cfg, self.iteration)
-        loader = training_loader(self.cfg, self.seed, self.iteration, self.data_root)
+        first = self.rank == 0
+        if first:
+            begin(self.cfg, self.iteration)
+            log.info("%s: trains %d iterations on %s", self.output, solver.MAX_ITER, self.detector.device)
+        loader = training_loader(self.cfg, self.seed, self.iteration, self.data_root, self.rank, self.world)
         running: dict[str, float] = {}
         self.model.train()
-        log.info("%s: trains %d iterations on %s", self.output, solver.MAX_ITER, self.detector.device)
-        bar = {"desc": "train", "unit": "it", "initial": self.iteration, "total": solver.MAX_ITER}
+        bar = {"desc": "train", "unit": "it", "initial": self.iteration, "total": solver.MAX_ITER, "disable": not first}
         with Progress(**bar, announce=True) as progress:
             for batch in loader:
                 losses = self._step(batch)
@@ -108,6 +116,8 @@ class Trainer:
                 progress.update()
                 for name, value in losses.items():
                     running[name] = running.get(name, 0.0) + value
+                if not first:
+                    continue
                 if self.iteration % LOG_PERIOD == 0:
                     mean = {name: value / LOG_PERIOD for name, value in running.items()}
                     running = {}
@@ -118,30 +128,37 @@ class Trainer:
                     self._evaluate()
                 if self.iteration % solver.CHECKPOINT_PERIOD == 0 and not last:
                     self._save_last(f"model_{self.iteration - 1:07d}.pth")
+        if not first:
+            return {}
         scores = self._evaluate()
         write_json(self.output / SCORES, scores)
         self._save_last(FINAL)
         return scores
 
     def _step(self, batch: list[Any]) -> dict[str, float]:
-        # Anchors and boxes are sampled at random: seeded by the iteration, a resumed run draws as an unbroken one.
-        torch.manual_seed(self.seed + self.iteration)
+        # Anchors and boxes are sampled at random: seeded by the place of their image in the run, a resumed run draws as
+        # an unbroken one, and several processes as one.
+        number = self.seed + self.iteration * self.cfg.SOLVER.IMS_PER_BATCH + self.rank * len(batch)
+        for sampler in (self.model.rpn.fg_bg_sampler, self.model.roi_heads.fg_bg_sampler):
+            sampler.seeds = range(number, number + len(batch))
         device = self.detector.device
         images = [image.to(device) for image, _ in batch]
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.iteration) * group["lr_factor"]
         with autocast(device, self.detector.precision == "bf16"):
-            losses = self.model(images, targets)
+            losses = self.network(images, targets)
         total = sum(losses.values())
-        if not total.item() < DIVERGED:
-            discard_worthless_best(self.output, self.best)
-            raise diverged(self.iteration, total.item())
+        means = mean_of_all(torch.stack([total, *losses.values()]).detach()).tolist()
+        if not means[0] < DIVERGED:
+            if self.rank == 0:
+                discard_worthless_best(self.output, self.best)
+            raise diverged(self.iteration, means[0])
         self.optimizer.zero_grad()
         total.backward()
         clip_gradients(self.cfg, self.model)
         self.optimizer.step()
-        return {"total_loss": total.item(), **{name: value.item() for name, value in losses.items()}}
+        return dict(zip(("total_loss", *losses), means))
 
     def _evaluate(self) -> dict[str, Scores]:
         if not self.cfg.DATASETS.TEST:
