@@ -24,6 +24,7 @@ MAX_PIXELS = (
 )
 BLANK_PIXELS, BLANK_RATIO = 16_000_000, 200  # from so many pixels on, as many pixels a byte are no photograph: in JPEG
 # even one grey takes a byte for 85 pixels, in PNG a byte for 340
+SCAN, MAX_SCANS = b"\xff\xda", 100  # JPEG's marker of a scan; libjpeg decodes a tiny file of thousands for minutes
 PLANAR = 284  # TIFF's tag PlanarConfiguration
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 DEPTHS = (8, 12, 16)  # bits of cameras whose values are saved in 16 bits
@@ -87,6 +88,7 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS, bits: int | None = 
         pixels, size = image.width * image.height, Path(path).stat().st_size
         if pixels >= BLANK_PIXELS and pixels > BLANK_RATIO * size:
             raise UnreadableImage(path, f"more than {BLANK_RATIO} pixels a byte, an empty picture")
+        _check_scans(image, path)
         if _is_deep_colour(image):
             return np.asarray(_on_white(_deep_colour(path, bits)))
         orientation, pages = orientation_of(image), _pages(image)
@@ -107,6 +109,7 @@ def read_grey(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         UnreadableImage: As `read_rgb`.
     """
     with open_image(path, max_pixels) as image:
+        _check_scans(image, path)
         orientation = orientation_of(image)
         return np.asarray(_as_stored(luminance(image), image.format, orientation))
 
@@ -175,6 +178,12 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         raise UnreadableImage(path, "empty file" if empty else "not an image file that is read") from None
     except Exception as error:  # decoders meet damaged bytes with OSError, SyntaxError, ValueError, struct.error, ...
         raise UnreadableImage(path, _damage(error, path)) from None
+
+
+def _check_scans(image: Image.Image, path: str | Path) -> None:
+    """Refuse a progressive JPEG that goes over its pixels again and again; Pillow's own files have 10 scans."""
+    if image.info.get("progressive") and Path(path).read_bytes().count(SCAN) > MAX_SCANS:
+        raise UnreadableImage(path, f"a JPEG of more than {MAX_SCANS} scans, no picture of a camera")
 
 
 def _damage(error: Exception, path: str | Path) -> str:

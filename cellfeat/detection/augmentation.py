@@ -71,7 +71,7 @@ def _flip_and_turn(image, masks, cfg, rng):  # type: ignore[no-untyped-def]
         image, masks = image[:, ::-1], masks[:, :, ::-1]
     if vertical:
         image, masks = image[::-1], masks[:, ::-1]
-    return np.ascontiguousarray(image), np.ascontiguousarray(masks)
+    return image.copy(), masks.copy()  # one pixel wide they count as contiguous though a stride is negative
 
 
 def _rotate(image: np.ndarray, masks: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:

@@ -89,13 +89,19 @@ POSITIVE = {
     "MODEL.FPN.OUT_CHANNELS",
     "MODEL.ANCHOR_GENERATOR.SIZES",
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE",
     "MODEL.RPN.BBOX_REG_WEIGHTS",
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
     "MODEL.ROI_HEADS.NUM_CLASSES",
     "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS",
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
     "MODEL.ROI_BOX_HEAD.FC_DIM",
     "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
     "MODEL.ROI_MASK_HEAD.CONV_DIM",
+    "INPUT.MIN_SIZE_TRAIN",
+    "INPUT.MAX_SIZE_TRAIN",
+    "INPUT.MIN_SIZE_TEST",
+    "INPUT.MAX_SIZE_TEST",
     "SOLVER.IMS_PER_BATCH",
     "SOLVER.MAX_ITER",
     "SOLVER.CHECKPOINT_PERIOD",
@@ -182,11 +188,8 @@ def _check_solver(solver: CfgNode) -> None:
 def _check_sizes(cfg: CfgNode) -> None:
     """Refuse sizes of training images of which none can be drawn."""
     edges = list(cfg.INPUT.MIN_SIZE_TRAIN)
-    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range":
-        if len(edges) != 2 or edges != sorted(edges):
-            raise CellfeatError(f"INPUT.MIN_SIZE_TRAIN: {edges!r} must be two numbers that rise, for a range")
-    elif not edges:
-        raise CellfeatError("INPUT.MIN_SIZE_TRAIN: holds no number")
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and (len(edges) != 2 or edges != sorted(edges)):
+        raise CellfeatError(f"INPUT.MIN_SIZE_TRAIN: {edges!r} must be two numbers that rise, for a range")
 
 
 def check_data_keys(cfg: CfgNode) -> None:

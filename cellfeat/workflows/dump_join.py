@@ -76,11 +76,12 @@ def holds_store(folder: Path) -> bool:
 
 
 def check_open(folder: Path) -> None:
-    """Refuse to make blocks of what is a store.
+    """Refuse to make blocks of what is a store, or where a link leads elsewhere.
 
     Raises:
-        CellfeatError: It is.
+        CellfeatError: It is, or the folder of blocks is a link.
     """
+    own_folder(folder / BLOCKS)
     if holds_store(folder):
         raise CellfeatError(f"{folder}: is a whole store already", "choose another --output, or dump without parts")
 

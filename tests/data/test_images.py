@@ -190,6 +190,17 @@ def test_an_empty_picture_of_enormous_size_is_refused(tmp_path):
     assert read_grey(path).shape == (4000, 4000)  # a mask may be empty
 
 
+@pytest.mark.parametrize("read", [read_rgb, read_grey])
+def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path, read):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (64, 64), "red").save(path, progressive=True)
+    assert read(path).shape[:2] == (64, 64)
+    head, *scans = path.read_bytes().split(b"\xff\xda")
+    path.write_bytes(b"\xff\xda".join([head, *scans[:1] * 2000, scans[-1]]))
+    with pytest.raises(UnreadableImage, match="more than 100 scans"):
+        read(path)
+
+
 def test_other_formats_are_not_opened_whatever_their_name(tmp_path):
     for name, content in (
         ("eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),

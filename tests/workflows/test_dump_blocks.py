@@ -162,6 +162,15 @@ def test_of_two_tries_of_a_block_one_counts(dumper, whole, tmp_path, monkeypatch
     same(join_blocks(output), whole)
 
 
+def test_blocks_are_not_made_where_a_link_leads(dumper, tmp_path):
+    for folder in ("store", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "store" / BLOCKS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CellfeatError, match=r"\.blocks: is a link"):
+        dump_part(dumper(), tmp_path / "store", (1, 1))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_the_missing_part_is_named(dumper, tmp_path):
     output = tmp_path / "store"
     with pytest.raises(CellfeatError, match="store: holds no blocks of a dump"):
