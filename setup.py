@@ -45,6 +45,7 @@ setup(
         "cellfeat.view": ["static/*", "static/vendor/*"],
     },
     install_requires=[
+        "fsspec[http]>=2023.5",  # images by URL; s3fs, gcsfs and adlfs are the user's
         "fvcore>=0.1.5.post20221221",  # Detectron2's CfgNode and schedules
         "google-re2>=1.1.20240702",  # patterns out of dataset.yaml, in linear time
         "h5py>=3.15",  # older ones write the time into groups, so that equal stores had different digests

@@ -31,7 +31,10 @@ def datasets(as_json: AsJson = False) -> None:
 @command()
 def check(
     dataset: Annotated[
-        str, typer.Argument(help="A name that `cellfeat datasets` lists, or a folder of images.", show_default=False)
+        str,
+        typer.Argument(
+            help="A name that `cellfeat datasets` lists, or a folder of images, or its URL.", show_default=False
+        ),
     ],
     picture: Annotated[
         Path | None, typer.Option(help="Draw some images with the outlines of their reference cells into this PNG.")
@@ -46,9 +49,10 @@ def check(
     from cellfeat.data.cards import dataset_card
     from cellfeat.data.catalogue import data_root, dataset_names, open_dataset
     from cellfeat.data.paths import open_paths
+    from cellfeat.data.urls import is_url
     from cellfeat.reporting.dataset_sheet import draw_dataset, examine_dataset
 
-    folder = Path(dataset).is_dir() and dataset not in dataset_names(data_root())
+    folder = is_url(dataset) or (Path(dataset).is_dir() and dataset not in dataset_names(data_root()))
     (opened,) = open_paths([dataset]) if folder else [open_dataset(dataset)]
     found: dict[str, Any] = {}
     for facts, line in examine_dataset(opened):  # a line at a time: reading masks may take long, or end in an error

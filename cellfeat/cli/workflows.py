@@ -77,7 +77,7 @@ def dump(
         list[str] | None,
         typer.Argument(
             metavar="PATH or KEY VALUE",
-            help="Folders, images or globs of them; then keys of the detector's config and their values.",
+            help="Folders, images, globs or URLs of them; then keys of the detector's config and their values.",
         ),
     ] = None,
     config_file: ConfigFile = None,

@@ -25,6 +25,7 @@ from cellfeat.data.reference import ReferenceCells
 from cellfeat.data.slides import file_scale
 from cellfeat.data.spec import DatasetSpec, MaskSource
 from cellfeat.data.summary import LeftOut, Summary, listed
+from cellfeat.data.urls import is_url, local_paths
 from cellfeat.data.vocabulary import Vocabulary, classes_of, load_vocabulary
 from cellfeat.errors import CellfeatError
 
@@ -253,7 +254,8 @@ class Dataset:
 
     @cached_property
     def _listing(self) -> Listing:
-        root = self.folder / self.spec.images
+        images = self.spec.images
+        root = local_paths(images)[0] if is_url(images) else self.folder / images
         if not root.is_dir():
             raise CellfeatError(
                 f"dataset {self.spec.name}: no folder {root}; get its images (cellfeat's documentation on datasets), "

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from cellfeat.data.urls import bring
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -152,6 +153,7 @@ def orientation_of(image: Image.Image) -> int:
 @contextmanager
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image lazily; whatever Pillow raises, then or while decoding in the block, becomes `UnreadableImage`."""
+    bring(path)
     try:
         if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):  # a pipe would be waited for
             raise UnreadableImage(path, "a pipe or a device, not an image file")

@@ -42,7 +42,13 @@ def check_inside(path: str) -> str:
     if len(path) > LONGEST:
         raise ValueError(f"is longer than {LONGEST} characters; no path is")
     parts = path.replace("\\", "/").split("/")
-    leaves = ".." in parts or (not parts[0] and len(parts) > 1) or re.match(r"[A-Za-z]:", path) or parts[0] == "~"
+    leaves = (
+        "://" in path
+        or ".." in parts
+        or (not parts[0] and len(parts) > 1)
+        or re.match(r"[A-Za-z]:", path)
+        or parts[0] == "~"
+    )
     if leaves and not outside_allowed():
         raise ValueError(
             "leaves the dataset's folder; put a link to it into the folder, or give --allow-outside if you trust it"

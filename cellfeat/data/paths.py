@@ -15,6 +15,7 @@ from cellfeat.data.dataset import Dataset
 from cellfeat.data.describe import Description, best_vocabulary, describe_folder
 from cellfeat.data.listing import SUFFIXES, escaped, find_images, is_system_name
 from cellfeat.data.spec import DatasetSpec, load_spec
+from cellfeat.data.urls import is_url, local_paths
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def open_paths(paths: Sequence[str], root: Path | None = None) -> list[Dataset]:
     tables within it are used where they are clear, and logged. Image files are datasets of the names of their folders.
 
     Args:
-        paths: Folders, image files, or globs of both (`**` for any folders).
+        paths: Folders, image files, or globs of both (`**` for any folders), of this machine or by URL.
         root: The folder of the catalogue's datasets, which are known by their folders too; as `open_dataset`.
 
     Raises:
@@ -95,6 +96,8 @@ def dataset_name(folder: Path) -> str:
 
 
 def _expand(written: str) -> list[Path]:
+    if is_url(written):
+        return local_paths(written)
     path = Path(written)
     if path.exists():
         return [path]

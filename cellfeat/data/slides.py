@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from cellfeat.data.images import MAX_PIXELS, UnreadableImage, image_size, read_rgb
+from cellfeat.data.urls import bring
 
 SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"})
 """What is always read as a slide; TIFF files are where they have too many pixels for an image."""
@@ -101,6 +102,7 @@ def open_slide(path: Path) -> Iterator[Slide]:
         raise UnreadableImage(path, "a whole slide, which needs pip install 'cellfeat[slides]'") from None
     if not path.is_file():
         raise UnreadableImage(path, "no such file")
+    bring(path)
     with _readable(path):
         handle = openslide.OpenSlide(path)
     try:
@@ -184,6 +186,7 @@ def _number(text: str) -> float:
 
 def _first_tags(path: Path) -> dict[int, Any]:
     """The tags of the first picture of a TIFF or BigTIFF file; none where it cannot be read."""
+    bring(path)
     try:
         with open(path, "rb") as file:
             head = file.read(8)

@@ -144,7 +144,7 @@ class DatasetSpec(_Strict):
         title: One line for people.
         domain: The site: images of one domain share laboratory, stain and microscope.
         same_site_as: The published domain whose site this set shares, if it has another name.
-        images: Folder of the images.
+        images: Folder of the images, or its URL.
         pattern: Which files below it are images of the set; files that begin with a dot never are.
         exclude: Which of these are none, such as masks that lie beside the images.
         labels: Where the labels come from.
