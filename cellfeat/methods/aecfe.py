@@ -64,6 +64,11 @@ class AECFE:
     name: ClassVar[str] = "aecfe"
     needs: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def draws(self) -> bool:
+        """Weights that are given need no seed."""
+        return self.config.weights is None
+
     def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
         """Train on the cells `rows` of all their domains; the config's own split is not used."""
         if self.config.weights is None:

@@ -39,6 +39,8 @@ class Method(Protocol):
         kind: "embedding" or "prediction".
         needs: Of "labels", "masks" and "weights", those that it cannot do without (as configured).
 
+    One whose config has a `seed` may have `draws` (bool): False where, as configured, nothing depends on the seed.
+
     One that starts from what another run learned may have `provenance(folder)`: attributes (a dict of texts) of the
     file that is written, in place of those of its config.
     """
@@ -95,6 +97,11 @@ class PredictionMethod(Method, Protocol):
 
     def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
         """The k classes that were learned, and (len(rows), k) float32 probabilities in the order of `rows`."""
+
+
+def draws(method: Method) -> bool:
+    """Whether another seed may give another result."""
+    return "seed" in type(method.config).model_fields and getattr(method, "draws", True)
 
 
 def demand(method: Method, store: Store, rows: np.ndarray) -> None:

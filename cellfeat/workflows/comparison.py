@@ -44,7 +44,7 @@ from cellfeat.evaluation.protocol import Training, complete_split, involved_doma
 from cellfeat.evaluation.variant import score_embeddings, score_predictions
 from cellfeat.methods import build
 from cellfeat.methods.align import align_embeddings
-from cellfeat.methods.base import demand, embed_with, predict_with
+from cellfeat.methods.base import demand, draws, embed_with, predict_with
 from cellfeat.reporting.material import gather
 from cellfeat.reporting.report import write_report
 from cellfeat.store import Store, read_predictions
@@ -270,7 +270,7 @@ class Comparison:
 
     def _seeds(self, entry: Entry) -> list[int | None]:
         """The seeds to run a method with; [None] for one that draws nothing at random, or whose seed is given."""
-        random = "seed" in self.methods[entry.title].Config.model_fields and "seed" not in entry.config
+        random = draws(self.methods[entry.title]) and "seed" not in entry.config
         return list(self.config.evaluation.run_seeds("paper")) if random else [None]
 
     def _folder(self, entry: Entry, seed: int | None) -> Path:

@@ -15,7 +15,7 @@ from cellfeat.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import build
 from cellfeat.methods.aae import Adversary, confusion_loss, discrimination_loss
-from cellfeat.methods.base import embed_with
+from cellfeat.methods.base import draws, embed_with
 from cellfeat.methods.image_ae import ImageAutoencoder
 from cellfeat.store import read_embeddings
 
@@ -92,6 +92,8 @@ def test_trained_weights_embed_without_training_and_say_how_they_were_made(store
     weights = save_autoencoder(tmp_path / "autoencoder.safetensors", Autoencoder(), {"config": {"beta": 5.0}})
     _, card = load_autoencoder(weights)
     method = build("aecfe", {"weights": str(weights), "embed_precision": "bf16"})
+    assert draws(build("aecfe", {}))
+    assert not draws(method)
     found = read_embeddings(embed_with(method, store, np.arange(4), tmp_path / "fit", tmp_path / "z.h5"))
     assert not (tmp_path / "fit").exists()
     assert found.attributes["method"] == "aecfe"

@@ -30,6 +30,7 @@ class OracleConfig(BaseModel):
     adapts: bool = False
     weights: Path | None = None
     needs_weights: bool = False
+    draws: bool = True
     fails: str = ""  # the error's type
 
 
@@ -47,6 +48,10 @@ class Oracle:
     @property
     def adapts(self):
         return self.config.adapts
+
+    @property
+    def draws(self):
+        return self.config.draws
 
     @property
     def needs(self):
@@ -143,12 +148,19 @@ def test_a_random_method_has_a_run_a_seed_and_one_that_adapts_a_fit_a_target(tmp
     entries = [
         {"method": "oracle", "label": "plain"},
         {"method": "oracle", "label": "adapting", "config": {"adapts": True}},
+        {"method": "oracle", "label": "certain", "config": {"draws": False}},
     ]
     run_compare(write(tmp_path, store, methods=entries))
     plain = [(seed, site, 0) for seed in (0, 1) for site in "ab"]
     adapting = [(seed, site, 48) for seed in (0, 1) for site in "ab" for _ in "ab"]
-    assert plain + adapting == FITTED
-    assert set(pd.read_csv(tmp_path / "out" / "leaderboard.csv")["runs"]) == {2}
+    certain = [(0, site, 0) for site in "ab"]
+    assert plain + adapting + certain == FITTED
+    runs = pd.read_csv(tmp_path / "out" / "leaderboard.csv").set_index("method")["runs"]
+    assert {label: set(runs[[label]]) for label in ("plain", "adapting", "certain")} == {
+        "plain": {2},
+        "adapting": {2},
+        "certain": {1},
+    }
 
 
 def test_what_cannot_be_run_is_listed_and_the_rest_goes_on(tmp_path, store):
