@@ -92,6 +92,6 @@ class AAE(AECFE):
     """The autoencoder of AE-CFE, its latent aligned by an adversary."""
 
     Config: ClassVar[type[BaseModel]] = AAEConfig
-    Module: ClassVar[type[AutoencoderModule]] = AdversarialModule
+    Module: ClassVar[type[AutoencoderModule] | None] = AdversarialModule
     title: ClassVar[str] = "AE-CFE aligned by an adversary in place of L_DA"
     name: ClassVar[str] = "aae"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from cellfeat.autoencoder import AutoencoderConfig, encode, reconstruct, train_autoencoder
-from cellfeat.autoencoder.module import AutoencoderModule
+from cellfeat.autoencoder import AutoencoderConfig, encode, reconstruct
 from cellfeat.autoencoder.weights import read_card
 from cellfeat.core.files import as_written
 from cellfeat.methods.base import Kind
 
 if TYPE_CHECKING:
+    from cellfeat.autoencoder.module import AutoencoderModule
     from cellfeat.store import Store
 
 WEIGHTS = "autoencoder.safetensors"
@@ -58,7 +58,7 @@ class AECFE:
 
     config: AECFEConfig
     Config: ClassVar[type[BaseModel]] = AECFEConfig
-    Module: ClassVar[type[AutoencoderModule]] = AutoencoderModule
+    Module: ClassVar[type[AutoencoderModule] | None] = None  # that is trained, in place of `AutoencoderModule`
     kind: ClassVar[Kind] = "embedding"
     title: ClassVar[str] = "AE-CFE, the autoencoder of detector features with aligned domains"
     name: ClassVar[str] = "aecfe"
@@ -71,8 +71,12 @@ class AECFE:
 
     def fit(self, store: Store, rows: np.ndarray, folder: Path) -> None:
         """Train on the cells `rows` of all their domains; the config's own split is not used."""
-        if self.config.weights is None:
-            train_autoencoder(store, folder, self.config.training(), rows, self.Module)
+        if self.config.weights is not None:
+            return
+        from cellfeat.autoencoder import train_autoencoder  # Lightning takes seconds to import
+
+        chosen = {"module_class": self.Module} if self.Module else {}
+        train_autoencoder(store, folder, self.config.training(), rows, **chosen)
 
     def embed(self, store: Store, folder: Path) -> np.ndarray:
         """(n, 50) float32 in [-1, 1]."""

@@ -20,58 +20,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cellfeat.core.files import atomic_path, write_text
 from cellfeat.core.lightning_trainer import check_loss, fit
-from cellfeat.core.tensors import best_device, save_tensors
-from cellfeat.detection.torchvision_engine.backbone import bottom_up, stages
-from cellfeat.detection.torchvision_engine.names import to_detectron2, to_torchvision
+from cellfeat.core.tensors import save_tensors
 from cellfeat.errors import MissingRequirement
 from cellfeat.methods import folder as folders
+from cellfeat.methods.cell_encoder import CellEncoder, embed_crops, to_images
 from cellfeat.methods.views import random_views
-from cellfeat.store import embed_batches
 
 if TYPE_CHECKING:
     from cellfeat.methods.base import Kind
     from cellfeat.store import Store
 
-BGR_MEAN, BGR_SD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # the detector's PIXEL_MEAN and PIXEL_STD
-TURNS = 4  # quarter turns that an embedding is averaged over
 PROJECTION = 128  # numbers that the loss compares (Chen et al., appendix B.5)
 AVERAGED_STEPS = 200  # that the average of the weights looks back on
 WARM_UP = 100  # steps
-EMBED_BATCH = 64
 READ_BATCH = 256
 CROPS, METRICS, WEIGHTS = "crops.npy", "metrics.csv", "weights.safetensors"
-PREFIX = "backbone.body."
-
-
-class CellEncoder(nn.Module):
-    """The detector's ResNet without its pyramid; its last two stages, averaged over the crop.
-
-    Args:
-        depth, width: See `bottom_up`.
-    """
-
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, depth: int, width: int) -> None:
-        super().__init__()
-        self.body = bottom_up(depth, "GN", width)
-        self.register_buffer("mean", torch.tensor(BGR_MEAN).view(3, 1, 1) / 255, persistent=False)
-        self.register_buffer("sd", torch.tensor(BGR_SD).view(3, 1, 1) / 255, persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (n, 3, S, S) RGB in [0, 1] to (n, d); d is 12 times the width for 18 and 34 layers."""
-        normal = (images.flip(1) - self.mean) / self.sd
-        return torch.cat([stage.mean((2, 3)) for stage in stages(self.body, normal)[-2:]], dim=1)
-
-    def named_weights(self) -> dict[str, Tensor]:
-        """The ResNet's parameters under Detectron2's names, `backbone.bottom_up.stem.conv1.weight` and so on."""
-        return to_detectron2({PREFIX + name: value for name, value in self.body.state_dict().items()})
-
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Take parameters that `named_weights` gave; those of half precision are widened."""
-        renamed = to_torchvision(weights)
-        self.body.load_state_dict({name.removeprefix(PREFIX): value.float() for name, value in renamed.items()})
 
 
 def contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
@@ -154,40 +117,6 @@ class SimCLR:
         return embed_crops(encoder, store, self.config.size, self.name)
 
 
-def embed_crops(encoder: CellEncoder, store: Store, size: int, title: str, view: float = 1.0) -> np.ndarray:
-    """Every cell of a store, averaged over four quarter turns of its crop.
-
-    Args:
-        encoder: The network.
-        store: Its cells.
-        size: Side in px that the crops are brought to.
-        title: Of the progress bar.
-        view: Share of the crop's side, around its centre, that is looked at.
-
-    Returns:
-        (len(store), d) float32.
-    """
-    side = store.layout.crop_size
-    edge = round(side * (1 - view) / 2)
-    device = best_device()
-    encoder.eval().to(device)
-
-    def embed(rows: np.ndarray) -> np.ndarray:
-        images = _images(store.read("crops", rows)[:, edge : side - edge, edge : side - edge]).to(device)
-        if images.shape[-1] != size:
-            images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        turns = [encoder(images.rot90(k, (2, 3))) for k in range(TURNS)]
-        return torch.stack(turns).mean(0).cpu().numpy()
-
-    with torch.inference_mode():
-        return embed_batches(store, title, EMBED_BATCH, embed)
-
-
-def _images(crops: np.ndarray) -> Tensor:
-    """Crops (n, S, S, 3) uint8 as (n, 3, S, S) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2))).float() / 255
-
-
 def _cached(store: Store, rows: np.ndarray, path: Path) -> np.ndarray:
     """The crops of `rows` in one uncompressed file, (n, S, S, 3) uint8, mapped: every epoch reads each of them."""
     if not path.exists():
@@ -213,7 +142,7 @@ class _Views(Dataset):
     def __getitem__(self, batch: tuple[np.ndarray, int]) -> _Batch:
         rows, seed = batch
         generator = torch.Generator().manual_seed(seed)
-        crops = _images(self.crops[rows])
+        crops = to_images(self.crops[rows])
         first, second = (random_views(crops, self.size, generator) for _ in range(2))
         return _Batch(first, second, torch.from_numpy(rows))
 

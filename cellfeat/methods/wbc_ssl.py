@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cellfeat.core.tensors import load_tensors
 from cellfeat.core.weights import packaged
 from cellfeat.data.alignment import standardised
+from cellfeat.methods.cell_encoder import CellEncoder, embed_crops
 from cellfeat.methods.measurements import Measurements, MeasurementsConfig
-from cellfeat.methods.simclr import CellEncoder, embed_crops
 
 if TYPE_CHECKING:
     from cellfeat.methods.base import Kind

@@ -7,7 +7,8 @@ from crop_stores import make_store
 
 from cellfeat.errors import MissingRequirement
 from cellfeat.methods import build
-from cellfeat.methods.simclr import METRICS, WEIGHTS, CellEncoder, _OneDomain, contrast, embed_crops
+from cellfeat.methods.cell_encoder import CellEncoder, embed_crops
+from cellfeat.methods.simclr import METRICS, WEIGHTS, _OneDomain, contrast
 
 SETTINGS = {"batch_size": 6, "size": 32, "epochs": 1}
 
