@@ -65,6 +65,7 @@ setup(
         "scikit-learn>=1.4",
         "torch>=2.4",
         "torchvision>=0.19",
+        "threadpoolctl>=3.1",  # of scikit-learn
         "tqdm>=4.66",
         "typer>=0.29",  # its errors are `typer.TyperException`
         "umap-learn>=0.5.7",  # maps of embeddings

@@ -100,6 +100,7 @@ def _scaled(z: np.ndarray) -> np.ndarray | None:
 
 def _umap(z: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
+    from threadpoolctl import threadpool_limits
     from umap import UMAP
 
     number = min(NEIGHBOURS, len(z) - 1)
@@ -107,7 +108,8 @@ def _umap(z: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
     if len(z) <= MAX_CELLS:  # among few it sorts all distances, by code that it compiles for 5 s in every process
         distances, rows = NearestNeighbors(n_neighbors=number).fit(z).kneighbors(z)
         near = rows, distances.astype(np.float32), None
-    with warnings.catch_warnings():
+    # UMAP's compiler leaves PyTorch with a thread a core, whatever OMP_NUM_THREADS says: the limit puts it back
+    with warnings.catch_warnings(), threadpool_limits(1, "openmp"):
         warnings.filterwarnings("ignore", module="umap")  # equal cells make graphs in several parts: drawn apart
         fitted = UMAP(number, dimensions, random_state=seed, n_jobs=1, precomputed_knn=near)
         return np.asarray(fitted.fit_transform(z), np.float32)

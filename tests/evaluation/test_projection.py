@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -76,3 +79,19 @@ def test_rows_that_are_not_finite_are_left_out_and_counted():
     drawn = project(z, np.array(["a"] * 20), kind="t-SNE")
     assert drawn.left_out == 2
     assert not {3, 7} & set(drawn.rows)
+
+
+THREADS = """
+import numpy as np, torch
+from sklearn.ensemble import RandomForestClassifier
+from cellfeat.evaluation.projection import project
+z = np.random.default_rng(0).normal(size=(600, 9))
+RandomForestClassifier(5, n_jobs=-1).fit(z, np.arange(600) % 3)
+project(z, np.array(["a", "b"] * 300), kind="UMAP")
+assert torch.get_num_threads() == 1
+"""
+
+
+@pytest.mark.slow
+def test_pytorch_keeps_its_one_thread():
+    subprocess.run([sys.executable, "-c", THREADS], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
