@@ -105,7 +105,12 @@ def cut_metrics(path: Path, iteration: int) -> None:
     """Drop from metrics.json what a killed run logged from `iteration` on: it will be logged again.
 
     A kill in the middle of a line leaves a torn one, which is dropped too.
+
+    Raises:
+        CellfeatError: It is no file; a pipe would wait for a reader.
     """
+    if path.exists() and not path.is_file():
+        raise CellfeatError(f"{path}: a folder or a device, not a log", "remove it and run again")
     if path.is_file():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _iteration(line, path) < iteration]

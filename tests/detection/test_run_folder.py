@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 
 from cellfeat.detection.config import config_dir, load_config
-from cellfeat.detection.run_folder import BEST, MARKER, begin, discard_worthless_best
+from cellfeat.detection.run_folder import BEST, MARKER, METRICS, begin, cut_metrics, discard_worthless_best
+from cellfeat.errors import CellfeatError
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,12 @@ def test_a_training_from_random_weights_says_beforehand_what_to_do(tmp_path, cap
     begin(load_config(config_dir() / f"{config}.yaml", given), 0)
     assert len(caplog.messages) == 1
     assert re.search(words, caplog.messages[0])
+
+
+def test_a_log_that_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / METRICS)
+    with pytest.raises(CellfeatError, match=r"metrics\.json: a folder or a device, not a log; remove it"):
+        cut_metrics(tmp_path / METRICS, 0)
 
 
 def test_a_diverged_training_leaves_no_best_model_that_finds_nothing(tmp_path):
