@@ -380,6 +380,8 @@ def main() -> None:
         check_code(options.output)
         bench, end = Bench(options.output), time.monotonic() + options.seconds
         for number, command in enumerate(chosen):  # each gets an equal share of the time that is left
+            if time.monotonic() > end:
+                break
             possible = faults(bench, command)
             until = time.monotonic() + (end - time.monotonic()) / (len(chosen) - number)
             for name, fault in possible.items():

@@ -22,8 +22,8 @@ PARTS = {"stores": "faults.py", "commands": "command_faults.py", "files": "fuzz.
 LARGE = {"files": ["--cases", "40000"]}  # of each reader of files, over 10^6 in all
 SMALL = {
     "stores": ["--kills", "4", "--mutations", "40", "--forgeries", "20"],
-    "commands": ["--seconds", "300"],
-    "files": ["--cases", "100"],
+    "commands": ["--seconds", "120"],
+    "files": ["--cases", "50"],
 }
 
 
