@@ -1,13 +1,14 @@
 """The pictures that the built-in detector learned from, beside BCCD's: synthetic smears and real single-cell pictures.
 
     python benchmarks/detector_training_set.py DATA_ROOT --set acevedo-20 FOLDER --set matek-19 FOLDER
-        [--boxes FOLDER] [--leave-out FOLDER] [--synthetic 2500] [--real 2500]
+        [--boxes FOLDER] [--leave-out FOLDER] [--red-cells FOLDER] [--synthetic 2500] [--real 2500] [--fields 1600]
 
-Writes four datasets of 256 px squares below DATA_ROOT. `builtin-synthetic`: laboratories that there are not, any scale.
+Writes six datasets of 256 px squares below DATA_ROOT. `builtin-synthetic`: laboratories that there are not, any scale.
 `builtin-real`: single-cell pictures outlined by GrabCut, as close views and as mosaics of up to 16; pictures whose
 outline is doubtful and those of the examination part are left out. `--boxes` names the folder of YOLO labels of some of
 the pictures: their cells are outlined within the box, and an outline that does not fill it is doubtful.
-`builtin-synthetic-empty`, `builtin-real-empty`: red cells without a white one. Run again, it goes on with what is
+`builtin-synthetic-empty`, `builtin-real-empty`: red cells without a white one. `builtin-fields`: the outlined cells on
+real fields of red cells (`--red-cells`), `builtin-fields-empty`: such fields alone. Run again, it goes on with what is
 missing.
 """
 
@@ -17,12 +18,14 @@ import argparse
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 from centre_store import SETS, near_centre, of_examination, outline
+from red_cell_fields import RATIO, SIDE, RedCellFields, put_cell
 from tqdm import tqdm
 
 from cellfeat.core.files import atomic_path, read_json, sha256_file, write_json, write_text
@@ -33,7 +36,6 @@ from cellfeat.data.masks import CATEGORIES, annotation
 from cellfeat.data.synthetic import draw_field, random_site
 from cellfeat.data.synthetic.recipes import RECIPES
 
-SIDE = 256  # px of a training picture
 CELL_UM = 12.0  # a usual diameter
 CELL_PX = (18, 190)  # that a cell has in the synthetic pictures
 SMALLEST = 60  # px of a mask: less is a rim that nobody could call a cell
@@ -111,6 +113,17 @@ class RealCells:
         rest = side * int(rng.integers(0, 3))
         field = np.pad(corner, ((0, rest), (0, rest), (0, 0)), "symmetric")
         return _turned(cv2.resize(field, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), [], rng)
+
+    def on_field(self, fields: RedCellFields, rng: np.random.Generator) -> Picture:
+        """Some cells on a real field of red cells."""
+        field, red_cell = fields.view(rng)
+        taken, masks = np.zeros(field.shape[:2], np.uint8), []
+        for _ in range(1 + rng.poisson(0.15 * min(10.0, (SIDE / red_cell / 2) ** 2))):
+            diameter = red_cell * float(rng.uniform(*RATIO))
+            if diameter < 0.9 * SIDE:
+                mask = put_cell(field, *self._one(rng), diameter, taken, rng)
+                masks += [] if mask is None else [mask]
+        return field, masks
 
     def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A whole picture and the mask of its only cell, at its own size."""
@@ -218,8 +231,8 @@ def write_set(folder: Path, number: int, seed: int, draw: Callable[[np.random.Ge
         image, masks = draw(np.random.default_rng([seed, i]))
         name = f"{i:05d}.jpg"
         _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-        with atomic_path(folder / "images" / name) as partial:
-            partial.write_bytes(data.tobytes())
+        with atomic_path(folder / "images" / name) as unfinished:
+            unfinished.write_bytes(data.tobytes())
         coco["images"].append({"id": i + 1, "file_name": name, "height": SIDE, "width": SIDE})
         for mask in masks:
             if mask.sum() >= SMALLEST:
@@ -232,15 +245,17 @@ def write_set(folder: Path, number: int, seed: int, draw: Callable[[np.random.Ge
 
 
 def main() -> None:
-    """Write both sets."""
+    """Write the sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_root", type=Path)
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("NAME", "FOLDER"), dest="sets")
     parser.add_argument("--boxes", type=Path, metavar="FOLDER", help="of YOLO labels, named like the pictures")
     parser.add_argument("--leave-out", type=Path, action="append", default=[], metavar="FOLDER")
+    parser.add_argument("--red-cells", type=Path, metavar="FOLDER", help="pictures of Chula-RBC-12")
     parser.add_argument("--synthetic", type=int, default=2500)
     parser.add_argument("--real", type=int, default=2500)
-    parser.add_argument("--empty", type=int, default=400, help="pictures without a white cell, of each kind")
+    parser.add_argument("--fields", type=int, default=1600, help="with white cells; half as many without")
+    parser.add_argument("--empty", type=int, default=400, help="pictures without a white cell, of each other kind")
     given = parser.parse_args()
     write_set(given.data_root / "builtin-synthetic", given.synthetic, 0, synthetic)
     write_set(given.data_root / "builtin-synthetic-empty", given.empty, 2, synthetic_empty)
@@ -250,6 +265,11 @@ def main() -> None:
         cells = RealCells([(name, Path(folder)) for name, folder in given.sets], left_out, boxes)
         write_set(given.data_root / "builtin-real", given.real, 1, cells.picture)
         write_set(given.data_root / "builtin-real-empty", given.empty, 3, cells.without_cell)
+        if given.red_cells:
+            fields = RedCellFields(given.red_cells)
+            write_set(given.data_root / "builtin-fields", given.fields, 4, partial(cells.on_field, fields))
+            empty = given.data_root / "builtin-fields-empty"
+            write_set(empty, given.fields // 2, 5, lambda rng: (fields.view(rng)[0], []))
 
 
 if __name__ == "__main__":
