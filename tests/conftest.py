@@ -1,6 +1,7 @@
 """What many tests need: no GPU, few threads, a small detector and small synthetic sites."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,16 @@ def pytest_collection_modifyitems(items):
 def engine(request):
     """Each engine in turn."""
     return request.param
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """Workers find what this process imports."""
+    module = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cellfeat[ray]'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if Path(path or ".").is_dir()))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would not let them begin
+    return module
 
 
 @pytest.fixture(scope="session", autouse=True)

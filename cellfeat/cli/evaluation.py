@@ -15,6 +15,7 @@ from cellfeat.cli.options import (
     Jobs,
     Labels,
     MoreEmbeddings,
+    Ray,
     StorePath,
     show,
 )
@@ -30,6 +31,7 @@ def evaluate(
     split: Annotated[Path | None, typer.Option(help="split.csv of the autoencoder's run.")] = None,
     labels: Labels = None,
     jobs: Jobs = 1,
+    ray: Ray = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier on each domain, test it on each: the cross-domain table."""
@@ -39,7 +41,7 @@ def evaluate(
 
     opened = Store(store)
     with one_writer(output):
-        written = evaluate(opened, embeddings, output, settings, split, labels, jobs)
+        written = evaluate(opened, embeddings, output, settings, split, labels, jobs, ray)
     show({"file": written, **read_json(written)}, [str(written)], as_json)
 
 

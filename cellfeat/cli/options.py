@@ -45,6 +45,13 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and say what would be done; nothing is written.")
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that share the work and the cores.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Machines of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local: this machine alone.",
+    ),
+]
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Redo this stage and all after it.")]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cellfeat.cli.command import CONTINUES, command
-from cellfeat.cli.options import AsJson, ConfigFile, DryRun, Engine, FromStage, Jobs, Log, show
+from cellfeat.cli.options import AsJson, ConfigFile, DryRun, Engine, FromStage, Jobs, Log, Ray, show
 from cellfeat.errors import CellfeatError
 
 
@@ -92,13 +92,7 @@ def dump(
             help="Only part K of N, for `cellfeat join`; auto: of a SLURM array's task or of torchrun's process.",
         ),
     ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Machines of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local: this machine alone.",
-        ),
-    ] = None,
+    ray: Ray = None,
     engine: Engine = "auto",
     pictures: Annotated[
         bool, typer.Option(help="Also write a table, pictures and a page of the cells into the store's folder cells/.")
@@ -178,6 +172,7 @@ def compare(
         Path, typer.Argument(help="Comparison YAML; `cellfeat schema compare` lists its keys.", show_default=False)
     ],
     jobs: Jobs = 1,
+    ray: Ray = None,
     dry_run: DryRun = False,
     log: Log = None,
     as_json: AsJson = False,
@@ -191,7 +186,7 @@ def compare(
         show(methods, (f"{one['method']:24} {one['state']}" for one in methods), as_json)
         return
     with tracking(*tracker(log)):
-        report = run_compare(comparison, jobs)
+        report = run_compare(comparison, jobs, ray)
     show({"report": report}, [f"report: {report}"], as_json)
 
 

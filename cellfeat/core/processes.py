@@ -22,6 +22,23 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def shared_out(
+    function: Callable[..., Any],
+    tasks: Sequence[tuple[Any, ...]],
+    processes: int,
+    ray: str | None = None,
+    begin: Callable[..., None] | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """As `in_processes`, or on the machines of a Ray cluster where its address is given."""
+    if ray is None:
+        return in_processes(function, tasks, processes, begin)
+    if processes > 1:
+        raise CellfeatError("--jobs and --ray each share the work out", "give one of them")
+    from cellfeat.core.ray_tasks import on_ray
+
+    return on_ray(function, tasks, ray)
+
+
 def in_processes(
     function: Callable[..., Any],
     tasks: Sequence[tuple[Any, ...]],

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import sha256_file, write_json, write_text
-from cellfeat.core.processes import in_processes
+from cellfeat.core.processes import shared_out
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.version import __version__
 from cellfeat.data.alignment import ANCHOR, MIN_CELLS, aligned
@@ -41,6 +41,7 @@ def evaluate(
     split_csv: str | Path | None = None,
     labels_csv: str | Path | None = None,
     jobs: int = 1,
+    ray: str | None = None,
 ) -> Path:
     """Score embeddings of a store within and across its domains.
 
@@ -56,6 +57,7 @@ def evaluate(
         split_csv: The split.csv of the autoencoder's run, so that no cell that it learned from is tested on.
         labels_csv: Labels in place of the store's, see `cellfeat.data.label_table`.
         jobs: Processes of this machine that share the methods and protocols.
+        ray: In their place, the machines of a Ray cluster; its address, see `cellfeat.core.ray_tasks.connected`.
 
     Returns:
         The path of evaluation.json.
@@ -75,7 +77,7 @@ def evaluate(
         for one in read
         for protocol in config.protocols
     ]
-    pairs = [pair for found in _each(score_pairs, tasks, jobs) for pair in found]
+    pairs = [pair for found in _each(score_pairs, tasks, jobs, ray) for pair in found]
     scored = tidy(pairs)
 
     files = [output_dir / "table.csv", output_dir / "confusion.json"]
@@ -107,7 +109,7 @@ def evaluate(
         "patients": patients_known(table).to_dict("index"),
         "divided_patients": len(divided_groups(table, split)),
         "separation": [
-            line for found in _each(_separations, [(one, table, split) for one in read], jobs) for line in found
+            line for found in _each(_separations, [(one, table, split) for one in read], jobs, ray) for line in found
         ],
         "summary": summary(scored),
     }
@@ -116,11 +118,11 @@ def evaluate(
     return output_dir / "evaluation.json"
 
 
-def _each(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int) -> list[Any]:
+def _each(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int, ray: str | None) -> list[Any]:
     """What the function returns for each task, in their order."""
-    if jobs == 1:
+    if jobs == 1 and ray is None:
         return [function(*task) for task in tasks]
-    return [found for _, found in sorted(in_processes(function, tasks, jobs), key=itemgetter(0))]
+    return [found for _, found in sorted(shared_out(function, tasks, jobs, ray), key=itemgetter(0))]
 
 
 def _separations(one: Embeddings, table: pd.DataFrame, split: pd.Series) -> list[dict[str, Any]]:

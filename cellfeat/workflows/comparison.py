@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -27,7 +27,8 @@ import pandas as pd
 
 from cellfeat.core.files import digest, read_json, sha256_file, slug, write_json, write_text
 from cellfeat.core.lock import FolderLock
-from cellfeat.core.processes import in_processes
+from cellfeat.core.processes import shared_out
+from cellfeat.core.ray_tasks import connected
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.text import read_text
@@ -56,12 +57,13 @@ RESUMABLE = ("fit/**/*.ckpt", "fit/*.pt", "fit/*.safetensors")  # what methods g
 EXAMPLES = 4  # reconstructions shown of each domain
 
 
-def run_compare(path: str | Path, jobs: int = 1) -> Path:
+def run_compare(path: str | Path, jobs: int = 1, ray: str | None = None) -> Path:
     """Run a comparison from its YAML.
 
     Args:
         path: The YAML.
         jobs: Processes of this machine that share the runs of the methods, and then their scores.
+        ray: In their place, the machines of a Ray cluster; its address, see `cellfeat.core.ray_tasks.connected`.
 
     Returns:
         The report.
@@ -73,7 +75,7 @@ def run_compare(path: str | Path, jobs: int = 1) -> Path:
     config = load_compare(path)
     comparison = Comparison(config, read_text(path))
     with FolderLock(config.output):
-        return comparison.run(jobs)
+        return comparison.run(jobs, ray)
 
 
 def plan_compare(path: str | Path) -> list[dict[str, Any]]:
@@ -130,12 +132,12 @@ class Comparison:
         self.scored: dict[str, dict[str, Any]] = {}
         self.pictures: dict[str, np.ndarray] = {}
 
-    def run(self, jobs: int = 1) -> Path:
-        """Make what is not there yet, by so many processes; returns the report."""
+    def run(self, jobs: int = 1, ray: str | None = None) -> Path:
+        """Make what is not there yet, by so many processes or on a Ray cluster; returns the report."""
         split = pd.DataFrame({"cell_id": self.table["cell_id"], "part": self.part})
         write_text(self.output / "split.csv", csv_text(split))
-        if jobs > 1:
-            self._in_processes(jobs)
+        if jobs > 1 or ray:
+            self._shared_out(jobs, ray)
         for entry in self.config.methods:
             log.info("%s: %s", entry.title, self.output / "methods" / slug(entry.title))
             self.score(entry)
@@ -152,16 +154,17 @@ class Comparison:
         except MissingRequirement as reason:
             self._leave_out(entry.title, reason)
 
-    def _in_processes(self, jobs: int) -> None:
+    def _shared_out(self, jobs: int, ray: str | None) -> None:
         """Have processes make what is not there yet; who asks for it afterwards finds it in the files."""
         fits: list[tuple[str, Fit]] = []
         for entry in self.config.methods:
             with suppress(MissingRequirement):
                 fits += [(entry.title, fit) for fit in self._fits(entry) if not fit.done]
-        for number, _ in in_processes(_fit, [(fit,) for _, fit in fits], jobs, take_gpu):
-            log.info("%s: %s", fits[number][0], fits[number][1].record.folder)
-        for _ in in_processes(_score, [(self, entry) for entry in self.config.methods], jobs, take_gpu):
-            pass
+        with connected(ray) if ray else nullcontext():  # once for both
+            for number, _ in shared_out(_fit, [(fit,) for _, fit in fits], jobs, ray, take_gpu):
+                log.info("%s: %s", fits[number][0], fits[number][1].record.folder)
+            for _ in shared_out(_score, [(self, entry) for entry in self.config.methods], jobs, ray, take_gpu):
+                pass
 
     def plan(self) -> list[dict[str, Any]]:
         """What `run` would do, without writing: of each method its runs, those that are done, and its state in words.

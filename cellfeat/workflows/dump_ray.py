@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cellfeat.core.progress import Progress
-from cellfeat.errors import CellfeatError, MissingRequirement
+from cellfeat.core.ray_tasks import connected, resources
+from cellfeat.errors import CellfeatError
 from cellfeat.workflows.dump_fill import Counts
 from cellfeat.workflows.dump_join import check_open
 from cellfeat.workflows.dumper import Dumper, block_folder
@@ -18,7 +19,6 @@ log = logging.getLogger(__name__)
 
 AHEAD = 2  # blocks that an actor has at most: the one that it makes and the next
 TRIES = 3  # of a block whose actors die
-LOCAL = "local"
 
 
 def dump_on_ray(dumper: Dumper, output: Path, address: str) -> None:
@@ -30,19 +30,16 @@ def dump_on_ray(dumper: Dumper, output: Path, address: str) -> None:
     Args:
         dumper: The dump.
         output: Folder of the store.
-        address: "local": this machine alone; else of a running cluster: "auto", HOST:PORT or ray://HOST:PORT.
+        address: As in `connected`.
 
     Raises:
         MissingRequirement: Ray is not installed.
         CellfeatError: No such cluster, a block whose actors died three times, or as `Dumper.block` raises it. What is
             done stays for the next run.
     """
-    ray = _connected(address)
-    try:
+    with connected(address) as ray:
         check_open(output)
         _Pool(ray, dumper, output.absolute()).run()
-    finally:
-        ray.shutdown()
 
 
 class _Worker:
@@ -72,7 +69,7 @@ class _Pool:
 
     def run(self) -> None:
         """Make all blocks."""
-        needs, actors = _resources(self._ray)
+        needs, actors = resources(self._ray)
         self._actors = max(1, min(actors, len(self._waiting)))
         self._class = self._ray.remote(_Worker).options(max_restarts=0, max_task_retries=0, **needs)
         for _ in range(self._actors):
@@ -133,27 +130,3 @@ class _Pool:
         self._begin()
         for other in {id(one): one for one, block in self._tasks.values() if block is not None}.values():
             self._give(other)
-
-
-def _resources(ray: Any) -> tuple[dict[str, float], int]:
-    """What an actor needs, and how many there is room for."""
-    there = ray.cluster_resources()
-    if gpus := int(there.get("GPU", 0)):
-        return {"num_cpus": 1, "num_gpus": 1}, gpus
-    cores = int(os.environ.get("OMP_NUM_THREADS") or 1)
-    return {"num_cpus": cores}, int(there.get("CPU", 1)) // cores
-
-
-def _connected(address: str) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    try:
-        import ray
-    except ImportError:
-        raise MissingRequirement("--ray: Ray is not installed", "pip install 'cellfeat[ray]'", "package") from None
-    own = {"include_dashboard": False} if address == LOCAL else {}
-    try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
-    except (ConnectionError, ValueError, TimeoutError) as error:
-        what = str(error).strip().splitlines()[0]
-        raise CellfeatError(f"--ray {address}: no such cluster ({what})", "start it by `ray start --head`") from None
-    return ray

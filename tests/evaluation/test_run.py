@@ -43,7 +43,7 @@ def test_evaluation_is_written(store, embedding_files, tmp_path):
 
 
 def test_processes_find_what_one_does(store, embedding_files, tmp_path, monkeypatch):
-    monkeypatch.setattr("cellfeat.evaluation.run.in_processes", in_this_process)
+    monkeypatch.setattr("cellfeat.core.processes.in_processes", in_this_process)
     config = EvaluationConfig(runs=1, trees=3, protocols=["code", "shared"], bootstrap=10)
     one, two = (evaluate(store, embedding_files, tmp_path / str(jobs), config, jobs=jobs) for jobs in (1, 2))
     assert json.loads(one.read_text()) == json.loads(two.read_text())

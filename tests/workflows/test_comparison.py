@@ -128,7 +128,7 @@ def test_a_comparison_ends_in_a_leaderboard_and_is_not_made_twice(tmp_path, stor
 
 
 def test_processes_make_what_one_would(tmp_path, store, monkeypatch):
-    monkeypatch.setattr("cellfeat.workflows.comparison.in_processes", in_this_process)
+    monkeypatch.setattr("cellfeat.core.processes.in_processes", in_this_process)
     lacking = {"method": "oracle", "label": "lacking", "config": {"fails": "MissingRequirement"}}
     entries, boards = ["rcnn", {"method": "oracle", "config": {"adapts": True}}, lacking], []
     for name, jobs in (("one", 1), ("several", 3)):
@@ -142,6 +142,18 @@ def test_processes_make_what_one_would(tmp_path, store, monkeypatch):
     pd.testing.assert_frame_equal(*boards)
     assert (tmp_path / "one/out/table.csv").read_text() == (tmp_path / "several/out/table.csv").read_text()
     assert read_json(tmp_path / "several/out/compare.json")["not_run"] == {"lacking": "oracle: step 3"}
+
+
+def test_a_ray_cluster_makes_what_one_process_makes(ray, tmp_path, store):
+    tables = []
+    for name, cluster in (("one", None), ("ray", "local")):
+        (tmp_path / name).mkdir()
+        given = {"methods": ["rcnn"], "align": [], "evaluation": {"runs": 1, "trees": 3, "bootstrap": 9}}
+        run_compare(write(tmp_path / name, store, **given), ray=cluster)
+        tables.append((tmp_path / name / "out/table.csv").read_text())
+    assert tables[0] == tables[1]
+    with pytest.raises(CellfeatError, match="--jobs and --ray each share the work out"):
+        run_compare(tmp_path / "one" / "compare.yaml", 2, "local")
 
 
 def test_a_random_method_has_a_run_a_seed_and_one_that_adapts_a_fit_a_target(tmp_path, store):

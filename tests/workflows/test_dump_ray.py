@@ -1,29 +1,21 @@
 """A dump by Ray's actors, some of which die; it skips where Ray is not installed."""
 
-import os
 import sys
 import threading
 import time
-from pathlib import Path
 
+import numpy as np
 import pytest
 from dark_dumps import KILL, dark_dumper
 from dump_helpers import equal
+from PIL import Image
 
+from cellfeat.cli import main
 from cellfeat.errors import CellfeatError, MissingRequirement
+from cellfeat.store import Store
 from cellfeat.workflows.dump_join import join_blocks
 from cellfeat.workflows.dump_ray import dump_on_ray
 from cellfeat.workflows.dumper import BLOCKS
-
-
-@pytest.fixture
-def ray(monkeypatch):
-    """Workers find what this process imports."""
-    module = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cellfeat[ray]'")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if Path(path or ".").is_dir()))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would not let them begin
-    return module
 
 
 def test_an_actor_that_is_killed_loses_nothing(ray, tmp_path):
@@ -58,6 +50,34 @@ def test_a_machine_that_vanishes_loses_nothing(ray, tmp_path):
         thread.join()
         cluster.shutdown()
     equal(join_blocks(output), whole)
+
+
+def test_the_command_line_has_ray_make_the_store_of_one_process(ray, tmp_path, cfg):
+    for k, folder in enumerate(("north", "south")):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            Image.fromarray(np.full((64, 64, 3), 60 * k + number, np.uint8)).save(tmp_path / folder / f"{number}.png")
+    (tmp_path / "cfg.yaml").write_text(cfg.dump())
+    command = ["dump", str(tmp_path / "north"), str(tmp_path / "south"), "--config-file", str(tmp_path / "cfg.yaml")]
+    command += [
+        "--score-threshold",
+        "0",
+        "--batch-size",
+        "2",
+        "--crop-size",
+        "32",
+        "--no-pictures",
+        "--engine",
+        "torchvision",
+    ]
+    stores = []
+    for name, how in (("one", ["--threads", "1"]), ("ray", ["--ray", "local"])):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--output", str(tmp_path / name), *how])
+        assert ended.value.code == 0
+        stores.append(Store(tmp_path / name))
+    assert len(stores[0]) > 0
+    equal(stores[1], stores[0])
 
 
 def test_without_ray_or_a_cluster_it_says_so(tmp_path, monkeypatch):
