@@ -53,8 +53,9 @@ def parse_yaml(text: str, source: str) -> Any:
         dict, list, str, int, float, bool or None.
 
     Raises:
-        CellfeatError: It is no YAML, too large, nested too deep, expands by aliases, has a key twice, or a tag that
-            asks for more than plain values; the message names the line.
+        CellfeatError: It is no YAML, too large, nested too deep, expands by aliases, has a key twice, an escape for
+            half a character or a control sign, or a tag that asks for more than plain values; the message names the
+            line.
     """
     if len(text) > MAX_BYTES:
         raise CellfeatError(f"{source}: larger than {MAX_BYTES >> 10} KiB, no config is")
@@ -95,6 +96,8 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         if node.tag not in _TAGS:
             raise yaml.composer.ComposerError(None, None, f"the tag {node.tag} is not read", node.start_mark)
+        if isinstance(node, yaml.ScalarNode) and self.NON_PRINTABLE.search(node.value):  # no terminal or file takes it
+            raise yaml.composer.ComposerError(None, None, "an escape for a sign that is no text", node.start_mark)
         return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:

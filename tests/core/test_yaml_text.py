@@ -45,6 +45,8 @@ BOMB = "a: &a [1, 1]\n" + "".join(f"{b}: &{b} [{', '.join(9 * ['*' + a])}]\n" fo
         ("a: 1\nb: 2\na: 3", "line 3: the key 'a' occurs twice"),
         ("a: !!python/object/apply:os.system [ls]", "the tag tag:yaml.org,2002:python/object/apply:os.system is not"),
         ("a: !!timestamp 2020-01-01", "is not read"),
+        ('a: "\\ud800"', "line 1: an escape for a sign that is no text"),
+        ('a: 1\n"\\e[2J": 2', "line 2: an escape for a sign that is no text"),
         ("? [1]\n: 2", "unhashable key"),
         ("a: 1\n---\na: 2", "expected a single document"),
         ("a: *b", "undefined alias 'b'"),
