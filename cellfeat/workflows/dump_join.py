@@ -93,7 +93,10 @@ def _complete(output: Path, places: Sequence[Path]) -> list[Path]:
         CellfeatError: Some are missing.
         DifferentInputs: They are of different dumps.
     """
-    found = {int(folder.name): folder for place in reversed(places) for folder in place.glob("[0-9]" * 5 + "*")}
+    listed = [folder for place in reversed(places) for folder in place.glob("[0-9]" * 5 + "*")]
+    if strangers := [folder for folder in listed if not folder.name.isdecimal()]:
+        raise CellfeatError(f"{strangers[0]}: is no block of a dump", "move it elsewhere and join again")
+    found = {int(folder.name): folder for folder in listed}
     records = {number: _record(folder) for number, folder in found.items()}
     if not records:
         raise CellfeatError(f"{output}: no block of the dump is done yet", "run its parts, or wait for them")
@@ -103,8 +106,9 @@ def _complete(output: Path, places: Sequence[Path]) -> list[Path]:
             raise different(found[number], changed, f"block {first} with", "remove it and run its part again")
     with as_written(found[first] / BLOCK, BLOCK_AGAIN):
         blocks = blocks_of(said["of"], said["batch_size"])
-    if missing := sorted(set(range(len(blocks))) - set(found)):
-        raise CellfeatError(*_missing(output, missing, len(blocks), [record["note"] for record in records.values()]))
+        notes = [record["note"] for record in records.values()]
+        if missing := sorted(set(range(len(blocks))) - set(found)):
+            raise CellfeatError(*_missing(output, missing, len(blocks), notes))
     return [found[number] for number in range(len(blocks))]
 
 

@@ -149,7 +149,7 @@ class Run:
         copy = self.output / COPY
         if (
             copy.exists()
-            and copy.read_text(encoding="utf-8") != self.text
+            and copy.read_text(encoding="utf-8", errors="replace") != self.text  # of something else, in any encoding
             and not any(r.path.exists() for _, r in steps)
         ):
             raise CellfeatError(f"{copy}: is not of this pipeline", "choose another output folder")

@@ -13,7 +13,7 @@ from pickled import in_this_process
 from pydantic import BaseModel, ConfigDict
 
 from cellfeat import errors
-from cellfeat.core.files import read_json
+from cellfeat.core.files import read_json, write_json
 from cellfeat.errors import CellfeatError
 from cellfeat.methods import register
 from cellfeat.store import CellRow, ImageResult, StoreWriter
@@ -125,6 +125,18 @@ def test_a_comparison_ends_in_a_leaderboard_and_is_not_made_twice(tmp_path, stor
     run_compare(path)
     assert len(FITTED) == calls
     assert {file: file.stat().st_mtime_ns for file in made} == made
+
+    scores = tmp_path / "out" / "scores" / "rcnn.json"
+    whole = read_json(scores)
+    write_json(scores, {"inputs": whole["inputs"]})  # as of a version that kept less
+    run_compare(path)
+    assert read_json(scores) == whole
+    record = next((tmp_path / "out" / "methods" / "rcnn").rglob("record.json"))
+    write_json(record, {name: value for name, value in read_json(record).items() if name != "seconds"})
+    with pytest.raises(
+        CellfeatError, match=r"record\.json: is not as .*'seconds'.*; remove its folder and compare again"
+    ):
+        run_compare(path)
 
 
 def test_processes_make_what_one_would(tmp_path, store, monkeypatch):

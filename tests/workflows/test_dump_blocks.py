@@ -186,11 +186,16 @@ def test_the_missing_part_is_named(dumper, tmp_path):
         join_blocks(output)
     record = block_folder(output, 0) / BLOCK
     content = record.read_text()
-    for wrong in ("{}", "[]", content.replace('"note": {', '"x": {')):
+    without_note, other_part = content.replace('"note": {', '"x": {'), content.replace('"part": [', '"part": 3, "x": [')
+    for wrong in ("{}", "[]", without_note, other_part):
         record.write_text(wrong)
         with pytest.raises(CellfeatError, match=r"block\.json: is not as .*; remove the folder of this block and run"):
             join_blocks(output)
     record.write_text(content)
+    (output / BLOCKS / "00000 old").mkdir()
+    with pytest.raises(CellfeatError, match=r"00000 old: is no block of a dump; move it elsewhere"):
+        join_blocks(output)
+    (output / BLOCKS / "00000 old").rmdir()
     dumper().block(1, 2, block_folder(output, 1))  # of no part
     with pytest.raises(CellfeatError, match=r"1 are missing: 00004; run the same dump again"):
         join_blocks(output)

@@ -166,11 +166,12 @@ def test_folders_of_something_else_are_left_alone(pipeline, tmp_path, start):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["p.yaml", "report", "thesis.html"]
 
 
-def test_a_pipeline_of_something_else_is_left_alone(pipeline, tmp_path):
-    (tmp_path / "pipeline.yaml").write_text("mine")
+@pytest.mark.parametrize("content", [b"mine", b"\xff\xfem\x00i\x00n\x00e\x00"])
+def test_a_pipeline_of_something_else_is_left_alone(pipeline, tmp_path, content):
+    (tmp_path / "pipeline.yaml").write_bytes(content)
     with pytest.raises(CellfeatError, match=r"pipeline\.yaml: is not of this pipeline"):
         run_pipeline(write(tmp_path / "p.yaml", {**pipeline, "output": str(tmp_path)}))
-    assert (tmp_path / "pipeline.yaml").read_text() == "mine"
+    assert (tmp_path / "pipeline.yaml").read_bytes() == content
 
 
 @pytest.mark.parametrize(
