@@ -21,6 +21,7 @@ from cellfeat.reporting.palette import class_style, domain_colours, in_reading_o
 WIDTH, DPI = 10.0, 110  # inches, dots per inch: sharp on a page of 1,000 px
 INK, FAINT = "#33383d", "#c9ced3"
 OUTLINE = np.array([0, 158, 115], np.float32)
+GREY = "#90a4ae"  # of lines when the strokes are used up
 STROKES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 4)))
 TITLE = 24  # letters of two names that fit above a matrix in one line
 
@@ -89,31 +90,33 @@ def curves(
     """Small multiples of lines over training time.
 
     Args:
-        columns: Panel title to (x (n,), {line name: y (n,)}).
-        domains: All domains of the page: a line of that name has the domain's colour, others are dark and broken.
+        columns: Panel title to (x (n,), {line name: y (n,)}). A name is drawn alike in all panels; one legend has the
+            names of lines that share a panel.
+        domains: All domains of the page: a line of that name has the domain's colour, others are dark or grey and broken.
     """
     colours = domain_colours(domains)
+    named = dict.fromkeys(name for _, lines in columns.values() if len(lines) > 1 for name in lines)
+    inks = cycle((ink, stroke) for ink in (INK, GREY) for stroke in STROKES)
+    strokes = dict(zip((name for name in named if name not in colours), inks))
     across = min(3, len(columns))
     down = -(-len(columns) // across)
     figure = Figure(figsize=(WIDTH, 2.6 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (title, (x, lines)) in zip(panels, columns.items()):
-        strokes = cycle(STROKES)
         for name, y in lines.items():
             shown = np.isfinite(y)
             marker = "o" if shown.sum() == 1 else None
+            ink, stroke = strokes.get(name, (INK, "-"))
             axes.plot(
                 x[shown],
                 y[shown],
-                color=colours[name][0] if name in colours else INK,
-                linestyle="-" if name in colours else next(strokes),
+                color=colours[name][0] if name in colours else ink,
+                linestyle=stroke,
                 linewidth=1.5,
                 label=in_legend(name),
                 marker=marker,
                 markersize=3,
             )
-        if len(lines) > 1:
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2, frameon=False, fontsize=8)
         axes.set_title(title)
         axes.set_xlabel(xlabel)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -121,6 +124,13 @@ def curves(
         plain(axes)
     for axes in panels[len(columns) :]:
         axes.remove()
+    if named:
+        drawn = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels())]
+        handles = {label: handle for handle, label in reversed(drawn)}
+        labels = [in_legend(name) for name in named]
+        figure.legend(
+            [handles[label] for label in labels], labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8
+        )
     return png_bytes(figure)
 
 

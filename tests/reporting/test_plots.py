@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from cellfeat.data.vocabulary import CLASSES
@@ -59,3 +60,10 @@ def test_pictures_are_what_they_claim_to_be():
     assert plots.confusions([entry]).startswith(b"\x89PNG")
     x = np.arange(3.0)
     assert plots.curves({"loss": (x, {"loss": x, "other": x * np.nan})}, "epoch").startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # of a layout that has no room for its axes
+def test_many_lines_leave_room_for_their_curves():
+    x = np.arange(3.0)
+    lines = {f"domain {a} to domain {b}, a long name": x + a + b for a in range(3) for b in range(3)}
+    assert plots.curves({f"panel {k}": (x, lines) for k in range(6)}, "epoch").startswith(b"\x89PNG")
