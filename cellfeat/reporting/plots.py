@@ -92,7 +92,7 @@ def curves(
     Args:
         columns: Panel title to (x (n,), {line name: y (n,)}). A name is drawn alike in all panels; one legend has the
             names of lines that share a panel.
-        domains: All domains of the page: a line of that name has the domain's colour, others are dark or grey and broken.
+        domains: All domains of the page: a line of that name has the domain's colour, others are dark or grey.
     """
     colours = domain_colours(domains)
     named = dict.fromkeys(name for _, lines in columns.values() if len(lines) > 1 for name in lines)
