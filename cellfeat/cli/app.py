@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: with status 2 and one line for what the user can correct, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, outside = "--debug" in arguments, "--allow-outside" in arguments
+    for stream in (sys.stdout, sys.stderr):  # a sign that the terminal or a pipe cannot show is written as an escape
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     threads, arguments = taken_out(arguments, "--threads")
     device, arguments = taken_out(arguments, "--device")
     arguments = [argument for argument in arguments if argument not in ("--debug", "--allow-outside")] or ["--help"]

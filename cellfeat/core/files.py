@@ -25,9 +25,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         CannotWrite: The folder was moved or removed by somebody else while this process held it.
+        CellfeatError: A folder stands at `path`.
     """
     path = Path(path)
     check_held(path)
+    if path.is_dir():
+        raise CellfeatError(f"{path}: a folder is where this file goes", "move it away and run again")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.unlink(missing_ok=True)  # of a dead process of this id; or a link in a stranger's folder
@@ -60,9 +63,9 @@ def slug(name: str) -> str:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a utf-8 text file atomically."""
+    r"""Write a utf-8 text file atomically; a half character, of a file name that is not UTF-8, is written as \udcNN."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON writes half a character, too
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -95,7 +98,7 @@ def as_written(path: str | Path, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
         raise CellfeatError(f"{path}: is not as cellfeat wrote it ({what})", remedy) from error
 

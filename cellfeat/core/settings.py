@@ -1,4 +1,4 @@
-"""YAML and mappings checked against pydantic models: errors in one line, and the fields as a user is told of them."""
+"""YAML and JSON checked against pydantic models: errors in one line, and the fields as a user is told of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from cellfeat.core.files import read_json
 from cellfeat.core.text import printable
 from cellfeat.core.yaml_text import read_yaml_file
 from cellfeat.errors import CellfeatError
@@ -21,9 +22,7 @@ from cellfeat.errors import CellfeatError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def parse(
-    model: type[Model], content: Mapping[str, Any], source: str, spelled: Mapping[str, str] | None = None
-) -> Model:
+def parse(model: type[Model], content: Any, source: str, spelled: Mapping[str, str] | None = None) -> Model:
     """Check `content` against a pydantic model.
 
     Args:
@@ -34,7 +33,7 @@ def parse(
         CellfeatError: The first fault as one line that names its place.
     """
     try:
-        return model.model_validate(dict(content))
+        return model.model_validate(dict(content) if isinstance(content, Mapping) else content)
     except ValidationError as error:
         faults = error.errors()
         place = printable(".".join(str(part) for part in faults[0]["loc"]))
@@ -61,6 +60,28 @@ def read_yaml(model: type[Model], path: str | Path, noun: str) -> Model:
     if not isinstance(content, dict):
         raise CellfeatError(f"{path}: not a {noun}: it has no keys")
     return parse(model, content, str(path))
+
+
+def read_written(model: type[BaseModel], path: str | Path, remedy: str) -> Any:
+    """Read a JSON file that cellfeat wrote.
+
+    Args:
+        model: Its form.
+        path: The file.
+        remedy: What to do where it has another form, as after damage or a change by hand.
+
+    Returns:
+        What it holds, as JSON gives it.
+
+    Raises:
+        CellfeatError: No such file, no JSON, or another form.
+    """
+    content = read_json(path)
+    try:
+        parse(model, content, "")
+    except CellfeatError as error:
+        raise CellfeatError(f"{path}: is not as cellfeat wrote it ({error.what})", remedy) from None
+    return content
 
 
 @dataclass(frozen=True)

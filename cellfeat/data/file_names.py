@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from urllib.parse import unquote
 
+from cellfeat.data.outside import LONGEST
+
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """Label Studio puts eight hexadecimal digits before the name of an uploaded file."""
 
@@ -33,6 +35,8 @@ class FileNames:
         """The key of the file that a written name means, None if there is none or it is not clear which."""
         if written in self._keys:
             return written
+        if len(written) > LONGEST:  # no path; each of its parts would be tried as the beginning of one
+            return None
         path = canonical(written)
         without_prefix = posixpath.join(posixpath.dirname(path), UPLOAD_PREFIX.sub("", posixpath.basename(path)))
         for name in dict.fromkeys((path, canonical(unquote(written)), without_prefix)):

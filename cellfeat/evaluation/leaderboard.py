@@ -12,6 +12,7 @@ from cellfeat.data.model_selection import SELECTION
 from cellfeat.evaluation.metrics import METRICS, interval
 from cellfeat.evaluation.table import Pair
 
+TEXTS = ("method", "classifier", "protocol")
 WHERE = ("across", "within")
 
 
@@ -47,6 +48,7 @@ def leaderboard_line(pairs: Sequence[Pair], measured: Sequence[Mapping[str, floa
 def leaderboard(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The lines by protocol, best accuracy across domains first; within a domain where there is only one."""
     table = pd.DataFrame(lines)
+    table = table.astype({name: float for name in table if name not in TEXTS})  # None, as JSON has it, is NaN
     keys = [f"{where}_accuracy" for where in WHERE]
     order = table.sort_values(keys, ascending=False, kind="stable", na_position="last")
     return order.sort_values("protocol", kind="stable").reset_index(drop=True)  # paper before shared

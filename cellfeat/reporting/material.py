@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cellfeat.core.files import as_written, read_json, sha256_file, slug
+from cellfeat.core.files import as_written, sha256_file, slug
+from cellfeat.core.settings import read_written
 from cellfeat.core.spreadsheet import with_formulas
 from cellfeat.data.split import divided_groups, patients_known, read_split
 from cellfeat.errors import CellfeatError, Damaged
+from cellfeat.evaluation.leaderboard import leaderboard
+from cellfeat.evaluation.records import Comparison, Confusions, Evaluation, Scored
 from cellfeat.evaluation.run import read_all
+from cellfeat.evaluation.table import COLUMNS
 from cellfeat.reporting.score_tables import protocols_that_differ
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 TEXTS = ("method", "classifier", "protocol", "train", "test", "where", "metric", "classes", "unlearned", "reason")
 NUMBERS = ("mean", "sd", "low", "high", "chance")
+COUNTS = ("runs", "n_train", "n_test")
+AGAIN = "evaluate again"
 
 Reconstructions = tuple[np.ndarray, Mapping[str, np.ndarray]]
 """Row numbers of cells (n,), and by a method's name what it draws of them, (n, S, S, 3) uint8 RGB."""
@@ -139,9 +145,8 @@ def gather(
     if evaluation is not None:
         scores = read_evaluation(Path(evaluation), store, paths)
     elif comparison is not None:
-        scores, record = read_comparison(Path(comparison), store), Path(comparison) / "compare.json"
-        with as_written(record, "compare again"):
-            same_site = {**read_json(record)["config"]["same_site"], **(same_site or {})}
+        scores, said = read_comparison(Path(comparison), store)
+        same_site = {**said, **(same_site or {})}
     if reconstructions is not None:
         _check_reconstructions(reconstructions, store)
     return Material(
@@ -170,36 +175,42 @@ def read_evaluation(folder: Path, store: Store, embeddings: Mapping[str, Path]) 
     path = folder / "evaluation.json"
     if not path.is_file():
         raise CellfeatError(f"{path}: no such file", "give the folder that `cellfeat evaluate` wrote")
-    with as_written(path, "evaluate again"):
-        record = read_json(path)
-        _check_files(path, record)
-        if record["inputs"]["store"] != store.digest:
-            raise CellfeatError(f"{folder}: evaluates another store", "evaluate this one")
-        for method, file in embeddings.items():
-            if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(file):
-                raise CellfeatError(f"{folder}: does not evaluate {file} as it is now", "evaluate again")
-        numbers = dict.fromkeys(NUMBERS, "")
-        table = pd.read_csv(
-            folder / "table.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers
-        )
-        table = with_formulas(table)
-        if not {*TEXTS, *NUMBERS} <= set(table) or "patients" not in record:
-            raise CellfeatError(f"{folder / 'table.csv'}: of an older version of cellfeat", "evaluate again")
-        split = record["inputs"]["split"]
-        return Scores(
-            table,
-            read_json(folder / "confusion.json"),
-            protocols_that_differ(table),
-            record["config"],
-            split["file"] if split else None,
-            record["patients"],
-            record["divided_patients"],
-            record["separation"],
-        )
+    record = read_written(Evaluation, path, AGAIN)
+    _check_files(path, record)
+    if record["inputs"]["store"] != store.digest:
+        raise CellfeatError(f"{folder}: evaluates another store", "evaluate this one")
+    for method, file in embeddings.items():
+        if record["inputs"]["embeddings"].get(method, {}).get("sha256") != sha256_file(file):
+            raise CellfeatError(f"{folder}: does not evaluate {file} as it is now", "evaluate again")
+    if unknown := set(store.table()["domain"]) - set(record["patients"]):
+        raise CellfeatError(f"{path}: has no patients of {min(unknown)}", AGAIN)
+    split = record["inputs"]["split"]
+    table = _table(folder / "table.csv")
+    return Scores(
+        table,
+        read_written(Confusions, folder / "confusion.json", AGAIN),
+        protocols_that_differ(table),
+        record["config"],
+        split["file"] if split else None,
+        record["patients"],
+        record["divided_patients"],
+        record["separation"],
+    )
 
 
-def read_comparison(folder: Path, store: Store) -> Scores:
-    """What `compare` wrote.
+def _table(path: Path) -> pd.DataFrame:
+    """The table.csv of an evaluation."""
+    with as_written(path, AGAIN):
+        found = pd.read_csv(
+            path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=dict.fromkeys(NUMBERS, "")
+        )
+        if not {*TEXTS, *NUMBERS} <= set(found):
+            raise CellfeatError(f"{path}: of an older version of cellfeat", AGAIN)
+        return with_formulas(found.astype(dict.fromkeys(NUMBERS, float) | dict.fromkeys(COUNTS, int)))
+
+
+def read_comparison(folder: Path, store: Store) -> tuple[Scores, dict[str, str]]:
+    """What `compare` wrote, and its `same_site`.
 
     Raises:
         CellfeatError: There is no comparison, or it is of another store.
@@ -208,34 +219,41 @@ def read_comparison(folder: Path, store: Store) -> Scores:
     path = folder / "compare.json"
     if not path.is_file():
         raise CellfeatError(f"{path}: no such file", "give the output folder of a `cellfeat compare` that is finished")
-    with as_written(path, "compare again"):
-        record = read_json(path)
-        if record["store"] != store.digest:
-            raise CellfeatError(f"{folder}: compares methods on another store", "give the store that it names")
-        _check_files(path, record)
-        scored = {title: read_json(folder / "scores" / f"{slug(title)}.json") for title in record["seconds"]}
-        table = pd.DataFrame([row for one in scored.values() for row in one["table"]])
-        table = table.astype(dict.fromkeys(NUMBERS, float))
-        cells, split = store.table(), read_split(folder / "split.csv")
-        texts = dict.fromkeys(("method", "classifier", "protocol"), str)
-        ranked = with_formulas(pd.read_csv(folder / "leaderboard.csv", dtype=texts))
-        measured = ["method", "domain_accuracy", "domain_chance", "silhouette_class", "silhouette_domain"]
-        separation = ranked[ranked["protocol"] == ranked["protocol"].iloc[0]].drop_duplicates("method")[measured]
-        return Scores(
-            table,
-            [entry for one in scored.values() for entry in one["confusions"]],
-            protocols_that_differ(table),
-            record["config"]["evaluation"],
-            "split.csv",
-            patients_known(cells).to_dict("index"),
-            len(divided_groups(cells, split)),
-            separation.dropna(subset=["domain_accuracy"]).to_dict("records"),
-            ranked,
-            {title: one["map"] for title, one in scored.items() if one["map"]},
-            record["not_run"],
-            record["config"].get("adapt"),
-            {title: logs for title in scored if (logs := _trainings(folder / "methods" / slug(title)))},
-        )
+    record = read_written(Comparison, path, "compare again")
+    if record["store"] != store.digest:
+        raise CellfeatError(f"{folder}: compares methods on another store", "give the store that it names")
+    _check_files(path, record)
+    scored = {
+        title: read_written(Scored, folder / "scores" / f"{slug(title)}.json", "compare again")
+        for title in record["seconds"]
+    }
+    cells, split = store.table(), read_split(folder / "split.csv")
+    for title, one in scored.items():
+        if one["map"] and max(one["map"]["rows"], default=0) >= len(cells):
+            raise CellfeatError(f"{folder}: the map of {title} has more cells than the store", "compare again")
+    table = pd.DataFrame([row for one in scored.values() for row in one["table"]], columns=list(COLUMNS))
+    table = table.astype(dict.fromkeys(NUMBERS, float))
+    ranked = leaderboard(
+        [line | {"seconds": record["seconds"][title]} for title, one in scored.items() for line in one["lines"]]
+    )
+    measured = ["method", "domain_accuracy", "domain_chance", "silhouette_class", "silhouette_domain"]
+    separation = ranked[ranked["protocol"] == ranked["protocol"].iloc[0]].drop_duplicates("method")[measured]
+    scores = Scores(
+        table,
+        [entry for one in scored.values() for entry in one["confusions"]],
+        protocols_that_differ(table),
+        record["config"]["evaluation"],
+        "split.csv",
+        patients_known(cells).to_dict("index"),
+        len(divided_groups(cells, split)),
+        separation.dropna(subset=["domain_accuracy"]).to_dict("records"),
+        ranked,
+        {title: one["map"] for title, one in scored.items() if one["map"]},
+        record["not_run"],
+        record["config"].get("adapt"),
+        {title: logs for title in scored if (logs := _trainings(folder / "methods" / slug(title)))},
+    )
+    return scores, record["config"]["same_site"]
 
 
 def _check_files(path: Path, record: Mapping[str, Any]) -> None:

@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cellfeat.core.files import as_written, digest, read_json, sha256_file, slug, write_json, write_text
+from cellfeat.core.files import as_written, digest, sha256_file, slug, write_json, write_text
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.processes import shared_out
 from cellfeat.core.ray_tasks import connected
 from cellfeat.core.run_record import RunRecord
+from cellfeat.core.settings import read_written
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.text import read_text
 from cellfeat.core.version import __version__
@@ -42,6 +43,7 @@ from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.evaluation.config import EvaluationConfig
 from cellfeat.evaluation.leaderboard import leaderboard
 from cellfeat.evaluation.protocol import Training, complete_split, involved_domains, trainings
+from cellfeat.evaluation.records import Scored
 from cellfeat.evaluation.variant import score_embeddings, score_predictions
 from cellfeat.methods import build
 from cellfeat.methods.align import align_embeddings
@@ -312,9 +314,10 @@ class Comparison:
             options["classes"] = sha256_file(self.config.evaluation.classes)
         wanted = {**inputs, "evaluation": options, "store": self.store.digest, "split": digest(self.part.tolist())}
         wanted |= self._labels()
-        found = read_json(path) if path.is_file() else {}
-        whole = isinstance(found, dict) and {"lines", "table", "confusions", "map"} <= set(found)
-        if not whole or found.get("inputs") != wanted:
+        found = None
+        with suppress(CellfeatError):  # there is none yet, or it is damaged or of another version
+            found = read_written(Scored, path, "")
+        if found is None or found["inputs"] != wanted:
             found = {"inputs": wanted, **make()}
             write_json(path, found)
         self.scored[title] = found | {"seconds": seconds}

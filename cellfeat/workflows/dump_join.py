@@ -109,6 +109,8 @@ def _complete(output: Path, places: Sequence[Path]) -> list[Path]:
         notes = [record["note"] for record in records.values()]
         if missing := sorted(set(range(len(blocks))) - set(found)):
             raise CellfeatError(*_missing(output, missing, len(blocks), notes))
+        if len(found) > len(blocks):
+            raise ValueError(f"{len(found)} blocks are here, of {len(blocks)}")
     return [found[number] for number in range(len(blocks))]
 
 

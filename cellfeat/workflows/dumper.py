@@ -42,6 +42,7 @@ BACKBONES = "detectron2://ImageNetPretrained/"
 BLOCKS = ".blocks"  # inside the store's folder, until it is joined
 BLOCK = "block.json"  # the record of a block, in its folder
 PARTIAL = ".partial"  # ends the name of the folder of a block that is being made
+MOST_BLOCKS = 1_000_000
 BLOCK_IMAGES, LEAST_BLOCKS = 1000, 64  # a block is a shard of images of one cell; a small dump can still be shared out
 
 
@@ -214,7 +215,10 @@ class Dumper:
 def blocks_of(batches: int, batch_size: int) -> list[tuple[int, int]]:
     """The batches (start, stop) of each block: at most 1,000 images, and of small dumps some 64 blocks."""
     size = max(1, min(-(-batches // LEAST_BLOCKS), BLOCK_IMAGES // batch_size))
-    return [(start, min(start + size, batches)) for start in range(0, batches, size)]
+    starts = range(0, batches, size)
+    if len(starts) > MOST_BLOCKS:  # a forged record of a block
+        raise ValueError(f"{batches} batches of {batch_size} images, no dump has so many")
+    return [(start, min(start + size, batches)) for start in starts]
 
 
 def block_folder(store: Path, number: int) -> Path:

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -149,6 +150,16 @@ def test_a_store_of_a_newer_format_says_what_to_do(capsys, store_of_a_newer_form
     status, _, err = run(capsys, "inspect", str(store_of_a_newer_format))
     assert status == 2
     assert "99" in err
+
+
+def test_signs_that_the_output_cannot_hold_are_escaped(monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", shown)
+    with pytest.raises(SystemExit) as stop:
+        main(["schema", "pipeline"])
+    shown.flush()
+    assert not stop.value.code
+    assert b"\\u2265 1" in shown.buffer.getvalue()
 
 
 def test_debug_shows_the_traceback():

@@ -13,10 +13,22 @@ def test_a_failed_write_leaves_what_stood(tmp_path):
     write_text(path, "old")
     with pytest.raises(TypeError):
         write_json(path, {"not json": object()})
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "half \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(CellfeatError, match=r"a\.txt: a folder is where this file goes; move it away"):
+        write_text(tmp_path / "a.txt", "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_half_character_of_a_file_name_is_written_as_an_escape(tmp_path):
+    write_text(tmp_path / "a.txt", "caf\udce9.png")
+    write_json(tmp_path / "a.json", {"file": "caf\udce9.png"})
+    assert (tmp_path / "a.txt").read_bytes() == b"caf\\udce9.png"
+    assert read_json(tmp_path / "a.json") == {"file": "caf\udce9.png"}
 
 
 def test_a_folder_deleted_under_pandas_is_named(tmp_path):

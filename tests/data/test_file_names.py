@@ -27,6 +27,7 @@ KEYS = ["a.png", "s/a.png", "s/b c.tif", "t/Zellkörper.jpg", "x/1.png", "y/1.pn
         ("upload/1/0a1b2c3d-b c.tif", "s/b c.tif"),
         ("1.png", None),
         ("gone.png", None),
+        ("a/" * 500_000 + "a.png", None),  # each folder of a path is tried as its first
         ("", None),
     ],
 )

@@ -5,11 +5,12 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from known_stores import CLASSES, make_store, separable
 from page import check_page
 
-from cellfeat.core.files import read_json
+from cellfeat.core.files import read_json, sha256_file
 from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.evaluation import EvaluationConfig, evaluate
 from cellfeat.reporting.material import gather
@@ -166,6 +167,21 @@ def test_a_record_of_an_evaluation_that_lacks_something_is_one_line(store, embed
         (tmp_path / "evaluation" / "evaluation.json").write_text(content)
         with pytest.raises(CellfeatError, match=r"evaluation\.json: is not as cellfeat wrote it .*; evaluate again"):
             gather(store, embedding_files, evaluation=tmp_path / "evaluation")
+
+
+@pytest.mark.parametrize("name", ["table.csv", "confusion.json"])
+def test_a_forged_evaluation_is_one_line(store, embedding_files, evaluated, tmp_path, name):
+    shutil.copytree(evaluated, tmp_path / "evaluation")
+    path, record = tmp_path / "evaluation" / name, tmp_path / "evaluation" / "evaluation.json"
+    if name == "table.csv":
+        pd.read_csv(path).assign(n_test="many").to_csv(path, index=False)
+    else:
+        path.write_text(json.dumps([entry | {"counts": [[1, 2]]} for entry in read_json(path)]))
+    forged = read_json(record)
+    forged["files"][name] = sha256_file(path)
+    record.write_text(json.dumps(forged))
+    with pytest.raises(CellfeatError, match=rf"{name}: is not as cellfeat wrote it .*; evaluate again"):
+        gather(store, embedding_files, evaluation=tmp_path / "evaluation")
 
 
 @pytest.mark.parametrize("name", ["table.csv", "confusion.json"])

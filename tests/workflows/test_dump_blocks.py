@@ -202,6 +202,20 @@ def test_the_missing_part_is_named(dumper, tmp_path):
     assert not (output / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("of", [10**12, 10**200, 2, 0, -5, '"5"'])
+def test_a_forged_number_of_batches_is_refused(dumper, tmp_path, of):
+    output = tmp_path / "store"
+    dump_part(dumper(), output, (1, 1))
+    records = sorted((output / BLOCKS).glob(f"*/{BLOCK}"))
+    for record in records:
+        content = record.read_text()
+        assert '"of": 5,' in content
+        record.write_text(content.replace('"of": 5,', f'"of": {of},'))
+    with pytest.raises(CellfeatError, match=r"block\.json: is not as .*; remove the folder of this block and run"):
+        join_blocks(output)
+    assert sorted((output / BLOCKS).glob(f"*/{BLOCK}")) == records
+
+
 @pytest.mark.parametrize(
     ("values", "said"), [({"score_threshold": 0.5}, r"dump\.score_threshold = 0\.5"), ({"limit": 7}, "images.north")]
 )
