@@ -19,6 +19,7 @@ import json
 import mmap
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ from typing import NamedTuple
 import warm_children
 from docs_page import put
 from fault_commands import COMMANDS, Command, make_inputs
+from fault_damage import damage
 from fault_injection import ERRORS, Steps, inject
 from fault_results import contents, differences
 from faults import small_disk
@@ -45,6 +47,7 @@ from cellfeat.core.files import digest, sha256_file, write_text
 DONE = 0
 STEPS, DISK_STEPS, FEW_STEPS = 120, 12, 3  # operations at most, of a command, at which a fault of a kind is made
 RANDOM, MOVED = 20, 5  # faults of a kind at random instants
+DAMAGED = 200
 SHARES = (0, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.98)  # sizes of small disks, of what a command leaves
 PAGE = mmap.PAGESIZE  # of which a file system in memory gives each file some
 TIMEOUT = 600  # seconds
@@ -223,6 +226,25 @@ class Bench:
         self.run(command, output, lambda: inject(output.parent, steps, "kill", step))
         return self.again(command, output, _a_year_earlier)
 
+    def damaged(self, command: Command, number: int) -> str:
+        """Killed at a step, or ended; then a file of what it left is damaged, and it is run again.
+
+        It ends with what an undisturbed run leaves, or in a line that names a file or folder of its own.
+        """
+        output, rng, steps = self.fresh(command), random.Random(f"{command.name} damaged {number}"), Steps()
+        before = rng.randrange(self.whole(command).steps + self.whole(command).steps // 8)
+        self.run(command, output, lambda: inject(output.parent, steps, "kill", before))
+        if not (done := damage(output, rng)):
+            return ""
+        status, said = self.run(command, output)
+        if status == DONE:
+            whole = self.whole(command).contents
+            different = differences(contents(output), whole)
+            return f"{done}: {different}" if different else ""
+        if status != 2 or "Traceback" in said or not re.search(rf"{output.name}\b", said.strip().splitlines()[-1]):
+            return f"{done}: {_outcome(status, said)}"
+        return ""
+
     def two_at_once(self, command: Command, name: str) -> str:
         """Two commands that write to one place: each ends or is refused, and what has ended is whole."""
         other = COMMANDS[name]
@@ -317,6 +339,7 @@ def faults(bench: Bench, command: Command) -> dict[str, Callable[[], str]]:
         add("no permission", few, bench.no_permission)
         add("small disk", SHARES, bench.small_disk)
     add("clock back", few, bench.clock_back)
+    add("damaged", range(DAMAGED), bench.damaged)
     for how in ("renamed", "deleted"):
         add(how, range(MOVED), bench.moved_away, how)
     names = list(COMMANDS)
