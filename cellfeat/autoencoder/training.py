@@ -83,7 +83,7 @@ def train_autoencoder(
     }
     record = RunRecord(output_dir, run, resumable=("checkpoints/*.ckpt",))
     weights = output_dir / "autoencoder.safetensors"
-    if record.check() and weights.exists():
+    if record.check() and weights.is_file():
         log.info("%s: trained before, with the same config on the same store", weights)
         return weights
     if is_first_process():

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from cellfeat.core.precision import usable
 from cellfeat.core.processes import is_first_process
 from cellfeat.core.progress import Progress
-from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint
+from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint, unusable
 from cellfeat.core.tracking import callbacks as callbacks_to_call
 from cellfeat.core.tracking import track
 from cellfeat.errors import CellfeatError
@@ -50,7 +50,7 @@ def fit(
         callbacks: More of Lightning's, such as early stopping.
 
     Raises:
-        Damaged: checkpoints/last.ckpt cannot be read.
+        Damaged: checkpoints/last.ckpt cannot be read, or is of another training.
         CannotWrite: A checkpoint cannot be written.
     """
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets these
@@ -58,6 +58,7 @@ def fit(
     last = checkpoints / "last.ckpt"
     if is_first_process():
         log.info("%s: trains up to %d epochs of %d cells on %s", title, epochs, cells, device_name())
+    bar = _Progress(title, epochs, cells)
     with _quiet_lightning():
         trainer = lightning.Trainer(
             devices=local_world,
@@ -68,7 +69,7 @@ def fit(
             callbacks=[
                 *callbacks,
                 ModelCheckpoint(checkpoints, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
-                _Progress(title, epochs, cells),
+                bar,
                 *([_Tracked(checkpoints.parent)] if callbacks_to_call() else []),
             ],
             plugins=[WholeCheckpoints()],
@@ -78,7 +79,12 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        except Exception as error:
+            if bar.started or not last.exists() or isinstance(error, CellfeatError | OSError):
+                raise
+            raise unusable(last, error) from error
     return trainer
 
 
@@ -168,7 +174,13 @@ def check_finite(value: float, where: str, remedy: str, cell_id: Sequence[str] |
 
 
 class _Progress(Callback):
-    """One bar over all epochs: cells, cells/s, time left, loss."""
+    """One bar over all epochs: cells, cells/s, time left, loss.
+
+    Attributes:
+        started: Whether training has begun; what Lightning does before is to take over the checkpoint.
+    """
+
+    started = False
 
     def __init__(self, title: str, epochs: int, cells: int) -> None:
         self._title = title
@@ -176,6 +188,7 @@ class _Progress(Callback):
         self._cells = cells
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.started = True
         self._bar = Progress(
             total=self._epochs * self._cells,
             initial=trainer.current_epoch * self._cells,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from torch import Tensor
 
 from cellfeat.core.files import atomic_path
 from cellfeat.core.pickle_file import read_pickle
-from cellfeat.errors import CannotWrite, CellfeatError, Damaged
+from cellfeat.errors import CannotWrite, CellfeatError, Damaged, one_line
+
+AGAIN = "remove it; the same command then trains from the start"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -65,14 +69,34 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CellfeatError: There is no such file.
         Damaged: It is cut or changed.
     """
-    remedy = "remove it; the same command then trains from the start"
+    if path.exists() and not path.is_file():
+        raise Damaged(f"{path}: is no file", AGAIN)
     try:
         state = read_torch(path)
     except Damaged as error:
-        raise Damaged(f"{path}: not a readable checkpoint ({error.what.removeprefix(f'{path}: ')})", remedy) from None
+        raise Damaged(f"{path}: not a readable checkpoint ({error.what.removeprefix(f'{path}: ')})", AGAIN) from None
     if not isinstance(state, dict) or not state:
-        raise Damaged(f"{path}: not a checkpoint", remedy)
+        raise Damaged(f"{path}: not a checkpoint", AGAIN)
     return state
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Around what takes the content of a checkpoint: another form of it ends in one line.
+
+    Raises:
+        Damaged: What the block met is not there, or has another type, name or shape.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError, RuntimeError) as error:
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: Exception) -> Damaged:
+    """The error for a checkpoint whose content is of another form."""
+    detail = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)[:200]
+    return Damaged(f"{path}: cannot go on from this checkpoint ({detail})", AGAIN)
 
 
 def read_torch(path: Path) -> Any:

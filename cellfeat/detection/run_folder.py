@@ -47,7 +47,7 @@ def check_folder(cfg: CfgNode, resume: bool) -> bool:
         DifferentInputs: The run to resume has another network, other images or another seed.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    resumable, finished = (folder / MARKER).is_file(), (folder / FINAL).is_file()
+    resumable, finished = last_checkpoint(folder) is not None, (folder / FINAL).is_file()
     if (resumable or finished) and not resume:
         raise CellfeatError(
             f"{folder}: holds a training run already", "resume it with --resume, or choose another OUTPUT_DIR"
@@ -61,7 +61,24 @@ def check_folder(cfg: CfgNode, resume: bool) -> bool:
     if changed := list(differences(lasting(before), lasting(cfg))):
         raise different(folder, changed)
     same = portable(before) == portable(cfg)
-    return same and (folder / SCORES).is_file() and (folder / MARKER).read_text().strip() == FINAL
+    return same and finished and (folder / SCORES).is_file() and last_checkpoint(folder) == folder / FINAL
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that last_checkpoint names, there or not; None where nothing names one.
+
+    Raises:
+        CellfeatError: It names no file of the folder: it is cut, or of something else.
+    """
+    if not (folder / MARKER).is_file():
+        return None
+    name = (folder / MARKER).read_bytes()[:1000].decode(errors="replace").strip()
+    if not re.fullmatch(r"[\w.-]+\.pth", name):
+        raise CellfeatError(
+            f"{folder / MARKER}: names no checkpoint",
+            "write the name of one that lies beside it into it, or choose another OUTPUT_DIR",
+        )
+    return folder / name
 
 
 def begin(cfg: CfgNode, iteration: int) -> None:
@@ -79,9 +96,9 @@ def begin(cfg: CfgNode, iteration: int) -> None:
 
 def drop_replaced(folder: Path) -> None:
     """Remove the checkpoints that the one in last_checkpoint replaces, also what a killed run had no time to remove."""
-    kept = (folder / MARKER).read_text().strip()
+    kept = last_checkpoint(folder)
     for path in folder.iterdir():
-        if RESUMABLE.fullmatch(path.name) and path.name != kept:
+        if kept is not None and RESUMABLE.fullmatch(path.name) and path != kept:
             path.unlink(missing_ok=True)
 
 
@@ -97,7 +114,7 @@ def discard_worthless_best(folder: Path, ap: float | None) -> None:
     """After a training diverged: remove model_best.pth if the best model so far found nothing, AP 0."""
     if not ap or ap <= 0:
         (folder / BEST).unlink(missing_ok=True)
-        if (folder / MARKER).is_file() and (folder / MARKER).read_text().strip() == BEST:
+        if last_checkpoint(folder) == folder / BEST:
             (folder / MARKER).unlink()
 
 

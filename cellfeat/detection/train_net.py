@@ -92,6 +92,8 @@ def train(
         with as_written(Path(cfg.OUTPUT_DIR) / SCORES, "remove it and resume: it is measured again"):
             scores = read_json(Path(cfg.OUTPUT_DIR) / SCORES)
             scores_table(scores)
+            if set(scores) != set(cfg.DATASETS.TEST):
+                raise ValueError(f"scores of {', '.join(scores) or 'nothing'}")
         if is_first_process() and not (Path(cfg.OUTPUT_DIR) / MODEL_CARD).exists():  # killed just before its end
             if (chosen := choose_engine(engine)) == "torchvision":
                 drop_replaced(Path(cfg.OUTPUT_DIR))

@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 
 from cellfeat.core.files import as_written, read_json, write_json, write_text
 from cellfeat.core.lightning_trainer import BestEpoch, Stopping, check_loss, fit
+from cellfeat.core.run_record import RunRecord
 from cellfeat.core.spreadsheet import csv_text
-from cellfeat.core.tensors import best_device, load_checkpoint, save_tensors
+from cellfeat.core.tensors import best_device, load_checkpoint, readable, save_tensors
 from cellfeat.data.cell_ids import rows_of
-from cellfeat.errors import CannotWrite, CellfeatError, MissingRequirement
+from cellfeat.errors import CannotWrite, CellfeatError, Damaged, MissingRequirement
 from cellfeat.methods import folder as folders
 from cellfeat.methods.crops import CropBatch, CropDataset, CropSampler, Normalisation, loader
 from cellfeat.store import read_embeddings, write_embeddings
@@ -171,7 +172,8 @@ def train(
     the best and do not count as epochs without a rise.
     """
     checkpoints = folder / "checkpoints"
-    if not (folder / METRICS).is_file():  # else this training is complete
+    best = checkpoints / "best.ckpt"
+    if not ((folder / METRICS).is_file() and best.is_file()):  # else this training is complete
         with torch.random.fork_rng():
             fit(
                 module,
@@ -183,15 +185,24 @@ def train(
                 callbacks=[Stopping(patience, earliest), BestEpoch(checkpoints, earliest)],
             )
         write_text(folder / METRICS, csv_text(pd.DataFrame(module.history)))
-    module.load_state_dict(load_checkpoint(checkpoints / "best.ckpt")["state_dict"])
+    if not best.is_file():
+        raise Damaged(f"{best}: was removed after the training", f"remove {checkpoints} and run again")
+    with readable(best):
+        module.load_state_dict(load_checkpoint(best)["state_dict"])
 
 
-def save_classifier(folder: Path, network: nn.Module, classes: tuple[str, ...], normalisation: Normalisation) -> None:
-    """Write the network's parameters, the normalisation and, last, model.json; then drop the checkpoints."""
+def save_classifier(
+    folder: Path, network: nn.Module, classes: tuple[str, ...], normalisation: Normalisation, record: RunRecord
+) -> None:
+    """Write the network's parameters, the normalisation and model.json, and note that the run is done.
+
+    Last the checkpoints go: a run that lacks them and is not done would begin again.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {"normalisation.mean": normalisation.mean, "normalisation.sd": normalisation.sd}
     save_tensors(folder / WEIGHTS, tensors)
     write_json(folder / MODEL, {"classes": classes, "domains": list(normalisation.number)})
+    record.done()
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 

@@ -90,7 +90,7 @@ class ImageAE:
                 f"with {store.layout.crop_size} px"
             )
         record = folders.run_record(folder, self, store, rows=rows)
-        if record.check() and (folder / WEIGHTS).exists():
+        if record.check() and (folder / WEIGHTS).is_file():
             return
         record.begin()
         module = _Module(_dataset(store), rows, self.config)

@@ -211,7 +211,7 @@ class MDD:
             reason = f"{len(target_rows)} cells to adapt to, two are needed"
             raise MissingRequirement(f"{self.name}: lacks a target: {reason}", lacking="target")
         record = folders.run_record(folder, self, store, rows=rows, target_rows=target_rows)
-        if record.check() and (folder / MODEL).exists():
+        if record.check() and (folder / MODEL).is_file():
             return
         record.begin()
         classes, label = numbered_labels(store, rows, self.name)
@@ -251,8 +251,7 @@ class MDD:
         )
         earliest = min(config.earliest, config.epochs - 1)
         train(module, folder, self.name, config.epochs, 2 * len(rows), config.patience, config.precision, earliest)
-        save_classifier(folder, network, classes, normalisation)
-        record.done()
+        save_classifier(folder, network, classes, normalisation, record)
         log.info("%s: %d classes from %d cells, adapted to %d", folder, len(classes), len(rows), len(target_rows))
 
     def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:

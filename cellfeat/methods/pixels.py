@@ -55,7 +55,7 @@ class Pixels:
             DifferentInputs: `folder` holds another fit.
         """
         record = folders.run_record(folder, self, store, rows=rows)
-        if record.check() and (folder / MODEL).exists():
+        if record.check() and (folder / MODEL).is_file():
             return
         record.begin()
         classes, label = numbered_labels(store, rows, self.name)

@@ -24,7 +24,7 @@ from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import check_finite
 from cellfeat.core.progress import Progress
 from cellfeat.core.spreadsheet import csv_text
-from cellfeat.core.tensors import best_device, device_name, load_checkpoint, save_checkpoint, save_tensors
+from cellfeat.core.tensors import best_device, device_name, load_checkpoint, readable, save_checkpoint, save_tensors
 from cellfeat.core.tracking import track
 from cellfeat.errors import CellfeatError, MissingRequirement
 from cellfeat.methods import folder as folders
@@ -104,7 +104,7 @@ class PSD:
             record.begin()
         layers: list[PredictiveSparseDecomposition] = []
         for number in range(1, self.config.layers + 1):
-            if not _weights(folder, number).exists():
+            if not _weights(folder, number).is_file():
                 self._learn(store, np.asarray(rows), folder, number, layers)
             layers.append(_load(_weights(folder, number)).to(best_device()))
         record.done()
@@ -158,8 +158,9 @@ class PSD:
         checkpoint = folder / f"checkpoint{number}.pt"
         if checkpoint.exists():
             state = load_checkpoint(checkpoint)
-            learner.load(state["learner"])
-            history = state["history"]
+            with readable(checkpoint):
+                learner.load(state["learner"])
+                history = [dict(line) for line in state["history"]]
         title, cell_id = f"{self.name} layer {number}", store.table()["cell_id"].to_numpy(str)
         log.info("%s: trains %d iterations on %s", title, config.iterations, device_name())
         bar = {"desc": title, "unit": "batch", "initial": len(history), "total": config.iterations}
@@ -183,8 +184,8 @@ class PSD:
             "%s: %d kernels, error %.4f with %.1f coefficients a patch",
             title,
             config.kernels,
-            measured["error"],
-            measured["nonzero"],
+            history[-1]["error"],
+            history[-1]["nonzero"],
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
@@ -88,7 +89,7 @@ class SimCLR:
             CellfeatError: There are fewer than two rows of a domain, or `folder` holds another run.
         """
         record = folders.run_record(folder, self, store, rows=rows)
-        if record.check() and (folder / WEIGHTS).exists():
+        if record.check() and (folder / WEIGHTS).is_file():
             return
         domain = store.table()["domain"].to_numpy(str)[rows]
         names, counts = np.unique(domain, return_counts=True)
@@ -119,13 +120,16 @@ class SimCLR:
 
 def _cached(store: Store, rows: np.ndarray, path: Path) -> np.ndarray:
     """The crops of `rows` in one uncompressed file, (n, S, S, 3) uint8, mapped: every epoch reads each of them."""
-    if not path.exists():
-        side = store.layout.crop_size
-        with atomic_path(path) as partial:
-            crops = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), side, side, 3))
-            for start in range(0, len(rows), READ_BATCH):
-                crops[start : start + READ_BATCH] = store.read("crops", rows[start : start + READ_BATCH])
-            crops.flush()
+    shape = (len(rows), store.layout.crop_size, store.layout.crop_size, 3)
+    with suppress(OSError, ValueError):  # there is none yet, or what is there is damaged
+        found = np.lib.format.open_memmap(path, "r")
+        if found.shape == shape and found.dtype == np.uint8:
+            return found
+    with atomic_path(path) as partial:
+        crops = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        for start in range(0, len(rows), READ_BATCH):
+            crops[start : start + READ_BATCH] = store.read("crops", rows[start : start + READ_BATCH])
+        crops.flush()
     return np.load(path, mmap_mode="r")
 
 

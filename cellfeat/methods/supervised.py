@@ -142,7 +142,7 @@ class ResNeXt:
         """
         config, rows = self.config, np.asarray(rows)
         record = folders.run_record(folder, self, store, ("checkpoints/*.ckpt", "step*/checkpoints/*.ckpt"), rows=rows)
-        if record.check() and (folder / MODEL).exists():
+        if record.check() and (folder / MODEL).is_file():
             return
         record.begin()
         classes, label = numbered_labels(store, rows, self.name)
@@ -161,10 +161,9 @@ class ResNeXt:
             network.head = support_vector_head(outputs(network.body, plain, rows).numpy(), label[rows], config.seed)
         else:
             self._train(store, network, rows, label, plain, folder, len(classes))
-        save_classifier(folder, network, classes, normalisation)
+        save_classifier(folder, network, classes, normalisation, record)
         for step in STEPS:
             shutil.rmtree(folder / step, ignore_errors=True)
-        record.done()
         log.info("%s: %d classes from %d cells", folder, len(classes), len(rows))
 
     def predict(self, store: Store, rows: np.ndarray, folder: Path) -> tuple[tuple[str, ...], np.ndarray]:

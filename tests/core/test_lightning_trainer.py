@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from cellfeat.core.lightning_trainer import BestEpoch, Stopping, check_finite, fit
 from cellfeat.core.tracking import tracking
-from cellfeat.errors import CannotWrite, CellfeatError, Damaged
+from cellfeat.errors import CannotWrite, CellfeatError
 
 
 class Batches(torch.utils.data.Dataset):
@@ -48,13 +48,21 @@ def train(folder, module, epochs, callbacks=()):
     return module
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "of another network", "of another program", "a folder"])
 def test_a_damaged_checkpoint_is_one_line_and_stays(tmp_path, damage):
     train(tmp_path, Line(), 1)
     last = tmp_path / "last.ckpt"
     content = last.read_bytes()
-    last.write_bytes(content[: len(content) // 2] if damage == "cut" else b"\x80\x02}q\x00.")
-    with pytest.raises(Damaged, match=r"last.ckpt: not a (readable )?checkpoint.*; remove it") as stop:
+    if damage == "a folder":
+        last.unlink()
+        last.mkdir()
+    elif damage.startswith("of another"):
+        state = torch.load(last, weights_only=True)
+        torch.save(state | {"state_dict": {}} if damage == "of another network" else {"weights": [1.0]}, last)
+    else:
+        last.write_bytes(content[: len(content) // 2] if damage == "cut" else b"\x80\x02}q\x00.")
+    said = r"last.ckpt: (not a (readable )?checkpoint|cannot go on from this checkpoint|is no file).*; remove it"
+    with pytest.raises(CellfeatError, match=said) as stop:
         train(tmp_path, Line(), 2)
     assert "\n" not in str(stop.value)
 

@@ -150,6 +150,10 @@ def test_a_finished_run_is_not_trained_over_unasked(tmp_path, train, engine, set
     assert (tmp_path / "MODEL_CARD.md").read_text() == card
     after = (tmp_path / "model_final.pth").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    none = dict.fromkeys(("AP", "AP50", "AP75"))
+    (tmp_path / "evaluation.json").write_text(json.dumps({"elsewhere": {"bbox": none}}))
+    with pytest.raises(CellfeatError, match=r"evaluation\.json: is not as .*; remove it and resume: it is measured"):
+        train(options, resume=True)
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path, train, settings):

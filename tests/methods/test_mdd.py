@@ -97,6 +97,17 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(store, tmp_path, monkey
     with pytest.raises(ConnectionAbortedError):
         method.fit(store, source, tmp_path / "resumed", target)
     monkeypatch.setattr(classifier.ClassifierModule, "training_step", step)
+
+    def killed_then(path, ignore_errors):
+        remove(path, ignore_errors)
+        raise ConnectionAbortedError
+
+    remove = classifier.shutil.rmtree
+    monkeypatch.setattr(classifier.shutil, "rmtree", killed_then)
+    with pytest.raises(ConnectionAbortedError):  # again, when all is written and its checkpoints were dropped
+        method.fit(store, source, tmp_path / "resumed", target)
+    monkeypatch.undo()
+    assert not (tmp_path / "resumed/checkpoints").exists()
     method.fit(store, source, tmp_path / "resumed", target)
     assert (tmp_path / "resumed/metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()
     metrics = pd.read_csv(tmp_path / "whole/metrics.csv")

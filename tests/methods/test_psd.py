@@ -74,6 +74,12 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(store, tmp_path, monkey
     with pytest.raises(ConnectionAbortedError):
         embedded(store, tmp_path / "resumed")
     monkeypatch.setattr(module.Learner, "step", step)
+    save = module.save_tensors
+    monkeypatch.setattr(module, "save_tensors", killed)
+    steps[:] = [1] * 3
+    with pytest.raises(ConnectionAbortedError):  # again, after its last checkpoint
+        embedded(store, tmp_path / "resumed")
+    monkeypatch.setattr(module, "save_tensors", save)
     np.testing.assert_array_equal(embedded(store, tmp_path / "resumed"), whole)
     assert not (tmp_path / "resumed" / "checkpoint1.pt").exists()
 

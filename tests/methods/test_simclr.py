@@ -8,7 +8,7 @@ from crop_stores import make_store
 from cellfeat.errors import MissingRequirement
 from cellfeat.methods import build
 from cellfeat.methods.cell_encoder import CellEncoder, embed_crops
-from cellfeat.methods.simclr import METRICS, WEIGHTS, _OneDomain, contrast
+from cellfeat.methods.simclr import METRICS, WEIGHTS, _cached, _OneDomain, contrast
 
 SETTINGS = {"batch_size": 6, "size": 32, "epochs": 1}
 
@@ -37,6 +37,17 @@ def test_it_learns_without_labels_and_embeds_every_cell(store, fitted):
     z = build("simclr", SETTINGS).embed(store, fitted)
     assert (z.shape, z.dtype) == ((10, 384), np.float32)
     assert z.std(axis=0).mean() > 0.01
+
+
+def test_a_damaged_cache_of_crops_is_made_again(store, tmp_path):
+    path, rows = tmp_path / "crops.npy", np.arange(4)
+    whole = np.array(_cached(store, rows, path))
+    np.testing.assert_array_equal(whole, store.read("crops", rows))
+    content = path.read_bytes()
+    for damaged in (content[:-1], b"", bytes(len(content))):
+        path.write_bytes(damaged)
+        np.testing.assert_array_equal(_cached(store, rows, path), whole)
+    assert len(_cached(store, rows[:2], path)) == 2
 
 
 def test_an_embedding_does_not_change_when_the_cell_is_turned(store, encoder, monkeypatch):

@@ -33,7 +33,15 @@ from cellfeat.detection.detectron2_engine.evaluation import coco_evaluator, test
 from cellfeat.detection.detectron2_engine.hooks import BestCheckpointer, PredictedMasks, Tracked, ValidationLoss
 from cellfeat.detection.detectron2_engine.training_loader import to_detectron2_batch
 from cellfeat.detection.device import autocast
-from cellfeat.detection.run_folder import DIVERGED, MARKER, SCORES, begin, discard_worthless_best, diverged, mean_ap
+from cellfeat.detection.run_folder import (
+    DIVERGED,
+    SCORES,
+    begin,
+    discard_worthless_best,
+    diverged,
+    last_checkpoint,
+    mean_ap,
+)
 from cellfeat.detection.training_samples import training_loader
 from cellfeat.errors import CellfeatError
 
@@ -239,9 +247,9 @@ def _measured(scores: dict[str, Any]) -> dict[str, Any]:
 
 def _iterations_done(output: Path) -> int:
     """Iterations up to the last checkpoint in the output folder, 0 if there is none."""
-    if not (output / MARKER).is_file():
+    checkpoint = last_checkpoint(output)
+    if checkpoint is None:
         return 0
-    checkpoint = output / (output / MARKER).read_text().strip()
     try:
         return read_torch(checkpoint)["iteration"] + 1
     except Exception as error:

@@ -30,6 +30,7 @@ from cellfeat.detection.run_folder import (
     discard_worthless_best,
     diverged,
     drop_replaced,
+    last_checkpoint,
     mean_ap,
 )
 from cellfeat.detection.torchvision_engine.engine import TorchvisionDetector
@@ -76,15 +77,14 @@ class Trainer:
         Raises:
             CellfeatError: The checkpoint is damaged or belongs to another config.
         """
-        marker = self.output / MARKER
-        if not marker.is_file():
+        path = last_checkpoint(self.output)
+        if path is None:
             return
-        path = self.output / marker.read_text().strip()
         try:
             content = read_torch(path)
             self.model.load_state_dict(to_torchvision(content["model"]))
             self.optimizer.load_state_dict(content["optimizer"])
-            self.iteration, self.seed, self.best = content["iteration"], content["seed"], content["best"]
+            self.iteration, self.seed, self.best = int(content["iteration"]), int(content["seed"]), content["best"]
         except Exception as error:  # a missing file, a damaged zip, other names, other shapes
             detail = " ".join(str(error).split())[:200]
             raise CellfeatError(
