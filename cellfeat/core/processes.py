@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
 from threading import Thread
@@ -22,6 +22,21 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def connection(processes: int, ray: str | None) -> AbstractContextManager[Any]:
+    """A block whose calls of `shared_out` connect to Ray once.
+
+    Raises:
+        CellfeatError: Both several processes and Ray are asked for, or as `cellfeat.core.ray_tasks.connected`.
+    """
+    if ray is None:
+        return nullcontext()
+    if processes > 1:
+        raise CellfeatError("--jobs and --ray each share the work out", "give one of them")
+    from cellfeat.core.ray_tasks import connected
+
+    return connected(ray)
+
+
 def shared_out(
     function: Callable[..., Any],
     tasks: Sequence[tuple[Any, ...]],
@@ -29,11 +44,9 @@ def shared_out(
     ray: str | None = None,
     begin: Callable[..., None] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """As `in_processes`, or on the machines of a Ray cluster where its address is given."""
+    """As `in_processes`, or on the machines of a Ray cluster where its address is given; in a `connection`."""
     if ray is None:
         return in_processes(function, tasks, processes, begin)
-    if processes > 1:
-        raise CellfeatError("--jobs and --ray each share the work out", "give one of them")
     from cellfeat.core.ray_tasks import on_ray
 
     return on_ray(function, tasks, ray)

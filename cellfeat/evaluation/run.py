@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cellfeat.core.files import sha256_file, write_json, write_text
-from cellfeat.core.processes import shared_out
+from cellfeat.core.processes import connection, shared_out
 from cellfeat.core.spreadsheet import csv_text
 from cellfeat.core.version import __version__
 from cellfeat.data.alignment import ANCHOR, MIN_CELLS, aligned
@@ -77,7 +77,10 @@ def evaluate(
         for one in read
         for protocol in config.protocols
     ]
-    pairs = [pair for found in _each(score_pairs, tasks, jobs, ray) for pair in found]
+    with connection(jobs, ray):
+        pairs = [pair for found in _each(score_pairs, tasks, jobs, ray) for pair in found]
+        views = [(one, table, split) for one in read]
+        separations = [line for found in _each(_separations, views, jobs, ray) for line in found]
     scored = tidy(pairs)
 
     files = [output_dir / "table.csv", output_dir / "confusion.json"]
@@ -108,9 +111,7 @@ def evaluate(
         ],
         "patients": patients_known(table).to_dict("index"),
         "divided_patients": len(divided_groups(table, split)),
-        "separation": [
-            line for found in _each(_separations, [(one, table, split) for one in read], jobs, ray) for line in found
-        ],
+        "separation": separations,
         "summary": summary(scored),
     }
     write_json(output_dir / "evaluation.json", record)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -27,8 +27,7 @@ import pandas as pd
 
 from cellfeat.core.files import as_written, digest, sha256_file, slug, write_json, write_text
 from cellfeat.core.lock import FolderLock
-from cellfeat.core.processes import shared_out
-from cellfeat.core.ray_tasks import connected
+from cellfeat.core.processes import connection, shared_out
 from cellfeat.core.run_record import RunRecord
 from cellfeat.core.settings import read_written
 from cellfeat.core.spreadsheet import csv_text
@@ -162,7 +161,7 @@ class Comparison:
         for entry in self.config.methods:
             with suppress(MissingRequirement):
                 fits += [(entry.title, fit) for fit in self._fits(entry) if not fit.done]
-        with connected(ray) if ray else nullcontext():  # once for both
+        with connection(jobs, ray):
             for number, _ in shared_out(_fit, [(fit,) for _, fit in fits], jobs, ray, take_gpu):
                 log.info("%s: %s", fits[number][0], fits[number][1].record.folder)
             for _ in shared_out(_score, [(self, entry) for entry in self.config.methods], jobs, ray, take_gpu):

@@ -47,6 +47,19 @@ def test_processes_find_what_one_does(store, embedding_files, tmp_path, monkeypa
     config = EvaluationConfig(runs=1, trees=3, protocols=["code", "shared"], bootstrap=10)
     one, two = (evaluate(store, embedding_files, tmp_path / str(jobs), config, jobs=jobs) for jobs in (1, 2))
     assert json.loads(one.read_text()) == json.loads(two.read_text())
+    with pytest.raises(CellfeatError, match="--jobs and --ray each share the work out"):
+        evaluate(store, embedding_files, tmp_path, config, jobs=2, ray="local")
+
+
+def test_a_ray_cluster_that_is_connected_to_once_finds_what_one_process_does(
+    ray, store, embedding_files, tmp_path, monkeypatch
+):
+    begun, init = [], ray.init
+    monkeypatch.setattr(ray, "init", lambda *given, **more: begun.append(given) or init(*given, **more))
+    config = EvaluationConfig(runs=1, trees=3, protocols=["code"], bootstrap=10)
+    one, two = (evaluate(store, embedding_files, tmp_path / str(way), config, ray=way) for way in (None, "local"))
+    assert json.loads(one.read_text()) == json.loads(two.read_text())
+    assert begun == [("local",)]
 
 
 def test_labels_of_a_table_count_in_place_of_the_stores(store, embedding_files, tmp_path):
