@@ -9,9 +9,9 @@ files. An index that does not fit is not used; `indexing` makes it again.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cellfeat.core.files import atomic_path
 from cellfeat.errors import CellfeatError
 from cellfeat.store.chunks import PIPELINE, Chunks
 from cellfeat.store.guard import check_memory
-from cellfeat.store.schema import MAX_CELL_BYTES, METADATA, all_elements, metadata_element
+from cellfeat.store.schema import IMAGES, MAX_CELL_BYTES, METADATA, all_elements, metadata_element
 
 INDEX = ".index.npz"
 VERSION = 1
@@ -53,6 +53,12 @@ class Texts:
     joined: np.ndarray
     codes: np.ndarray
     dtype = np.dtype(object)
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Texts:
+        """The texts (n,) of object; no text of a store has a NUL."""
+        codes, texts = pd.factorize(values)
+        return cls(np.frombuffer("\0".join(texts).encode(), np.uint8), codes.astype(np.int32))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,6 +91,45 @@ class Index:
     images: dict[str, Any]
     chunks: dict[str, np.ndarray]
     filters: dict[str, np.ndarray]
+
+    @classmethod
+    def of_shard(
+        cls,
+        digest: str,
+        size: int,
+        columns: Mapping[str, np.ndarray],
+        owner: np.ndarray,
+        arrays: Mapping[str, Chunks],
+    ) -> Index:
+        """What is to be known of one shard.
+
+        Args:
+            digest: sha256 of its file.
+            size: Bytes of its file.
+            columns: Small element of cells or of images → all its rows in the shard.
+            owner: (n,) for each cell, the row of its image in the shard.
+            arrays: Large array → its chunks.
+        """
+        images = {name: values for name, values in columns.items() if name.startswith(IMAGES)}
+        cells = {name: values for name, values in columns.items() if name not in images}
+        counts = np.array([(size, len(cells["cell_id"]), len(images["images/image_id"]))], COUNTS)
+        cells |= {name: values[owner] for name, values in images.items() if name.startswith(METADATA)}
+        chunks, filters = {}, {}
+        for name, found in arrays.items():
+            chunks[name] = np.zeros(len(found.address), CHUNK)
+            for field in ("address", "size", "mask"):
+                chunks[name][field] = getattr(found, field)
+            filters[name] = np.zeros((1, len(PIPELINE)), np.int64)
+            filters[name][0, : len(found.filters)] = found.filters
+        return cls(np.array([digest]), counts, cells, images, chunks, filters)
+
+    def small(self) -> Index:
+        """The same in less memory: of each text one copy, as utf-8."""
+
+        def coded(columns: dict[str, Any]) -> dict[str, Any]:
+            return {name: Texts.of(values) if values.dtype == object else values for name, values in columns.items()}
+
+        return replace(self, cells=coded(self.cells), images=coded(self.images))
 
     def part(self, number: int) -> Index:
         """What is known of one shard."""
@@ -145,15 +190,11 @@ def write_index(store: Path, index: Index) -> None:
     members: dict[str, np.ndarray] = {"version": np.array(VERSION), "digests": index.digests, "counts": index.counts}
     for group in ("cells", "images", "chunks", "filters"):
         for name, values in getattr(index, group).items():
-            if isinstance(values, Texts):
-                members[f"{group}.{name}.texts"], members[f"{group}.{name}.codes"] = values.joined, values.codes
-            elif values.dtype == object:
-                codes, texts = pd.factorize(values)
-                joined = "\0".join(texts)  # no text of a store has a NUL
-                if joined.count("\0") != max(0, len(texts) - 1):
+            if values.dtype == object:
+                texts = values if isinstance(values, Texts) else Texts.of(values)
+                if np.count_nonzero(texts.joined == 0) != texts.codes.max(initial=0):  # a forged text has a NUL
                     return
-                members[f"{group}.{name}.texts"] = np.frombuffer(joined.encode(), np.uint8)
-                members[f"{group}.{name}.codes"] = codes.astype(np.int32)
+                members[f"{group}.{name}.texts"], members[f"{group}.{name}.codes"] = texts.joined, texts.codes
             else:
                 members[f"{group}.{name}"] = values
     with suppress(OSError), atomic_path(store / INDEX) as partial, open(partial, "wb") as file:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from cellfeat.store.chunks import PIPELINE
-from cellfeat.store.index import CHUNK, COUNTS, Index, joined, size_of, stored_index, write_index
-from cellfeat.store.shards import Shards
+from cellfeat.store.index import Index, joined, size_of, stored_index, write_index
+from cellfeat.store.shards import Shards, owners
 
 # Shards from which on a store has an index. Opening fewer takes less than a second (20 to 40 ms each).
 INDEXED = 16
@@ -26,14 +28,10 @@ def all_columns(shards: Shards) -> Index:
     return index
 
 
-def store_index(shards: Shards) -> None:
-    """Make and store the index of a store of many shards.
-
-    Raises:
-        CellfeatError: A shard is missing or damaged.
-    """
+def store_index(shards: Shards, written: Mapping[str, Index] | None = None) -> None:
+    """Make and store the index of a store of many shards; arguments and errors as of `build_index`."""
     if len(shards) >= INDEXED:
-        write_index(shards.path, build_index(shards))
+        write_index(shards.path, build_index(shards, written))
 
 
 def columns_of(shards: Shards, number: int) -> Index:
@@ -45,18 +43,30 @@ def columns_of(shards: Shards, number: int) -> Index:
     return read_shard(shards, number) if shards.index is None else shards.index.part(number)
 
 
-def build_index(shards: Shards) -> Index:
+def build_index(shards: Shards, written: Mapping[str, Index] | None = None) -> Index:
     """The index of a store: of shards that a stored index knows from it, of the others from their files.
+
+    Args:
+        shards: Of the store.
+        written: What is known of shards that this process has just written, by their digests.
 
     Raises:
         CellfeatError: A shard is missing or damaged.
     """
-    old = stored_index(shards.path)
-    known = {} if old is None else {digest: number for number, digest in enumerate(old.digests.tolist())}
-    parts: list[Index | None] = []
-    for entry in shards.manifest["shards"]:
-        part = old.part(known[entry["sha256"]]) if old is not None and entry["sha256"] in known else None
-        parts.append(part if part is not None and part.counts["bytes"][0] == size_of(shards.path, entry) else None)
+    old, fresh = stored_index(shards.path), written or {}
+    places = {} if old is None else {digest: number for number, digest in enumerate(old.digests.tolist())}
+
+    def known(entry: dict[str, Any]) -> Index | None:
+        digest = entry["sha256"]
+        if digest in fresh:
+            part = fresh[digest].part(0)
+        elif old is not None and digest in places:
+            part = old.part(places[digest])
+        else:
+            return None
+        return part if part.counts["bytes"][0] == size_of(shards.path, entry) else None
+
+    parts = [known(entry) for entry in shards.manifest["shards"]]
     shards.look_at(number for number, part in enumerate(parts) if part is None)
     return joined([read_shard(shards, number) if part is None else part for number, part in enumerate(parts)])
 
@@ -68,18 +78,9 @@ def read_shard(shards: Shards, number: int) -> Index:
         CellfeatError: The shard is missing or damaged.
     """
     entry, elements = shards.manifest["shards"][number], shards.elements(number)
-    cells = {each.name: shards.column(number, each) for each in elements if not (each.of_image or each.is_array)}
-    images = {each.name: shards.column(number, each) for each in elements if each.of_image}
-    if metadata := [each.name for each in elements if each.is_metadata]:
-        owner = shards.images_of_cells(number)
-        cells |= {name: images[name][owner] for name in metadata}
-    chunks, filters = {}, {}
-    for name in shards.layout.arrays:
-        found = shards.read_chunks(number, name)
-        chunks[name] = np.zeros(len(found.address), CHUNK)
-        for field in ("address", "size", "mask"):
-            chunks[name][field] = getattr(found, field)
-        filters[name] = np.zeros((1, len(PIPELINE)), np.int64)
-        filters[name][0, : len(found.filters)] = found.filters
-    counts = np.array([(size_of(shards.path, entry), entry["cells"], entry["images"])], COUNTS)
-    return Index(np.array([entry["sha256"]]), counts, cells, images, chunks, filters)
+    columns = {each.name: shards.column(number, each) for each in elements if not each.is_array}
+    owner = np.empty(0, np.int64)
+    if any(each.is_metadata for each in elements):
+        owner = owners(columns["image_id"], columns["images/image_id"], shards.file(number))
+    arrays = {name: shards.read_chunks(number, name) for name in shards.layout.arrays}
+    return Index.of_shard(entry["sha256"], size_of(shards.path, entry), columns, owner, arrays)

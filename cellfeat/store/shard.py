@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from io import BytesIO
@@ -13,7 +14,8 @@ import h5py
 import numpy as np
 
 from cellfeat.core.version import __version__
-from cellfeat.store.chunks import NO_GZIP, Packed, pack
+from cellfeat.store.chunks import NO_GZIP, Chunks, Packed, pack
+from cellfeat.store.index import Index
 from cellfeat.store.rows import Block, ImageResult, cell_columns, image_row
 from cellfeat.store.schema import (
     FORMAT,
@@ -80,19 +82,27 @@ class ShardBuilder:
             tried += [chunk.gzipped for chunk in chunks[: TRIED - len(tried)]]
         self._blocks.append((block, self.images + len(block), self.cells + int(block.ends[-1])))
 
-    def finish(self) -> memoryview:
-        """The bytes of the finished file. The builder is empty afterwards."""
+    def finish(self) -> tuple[memoryview, Index]:
+        """The bytes of the finished file, and what the index is to know of it. The builder is empty afterwards."""
         filters: dict[str, Any] = {"fletcher32": True}
         if self._gzip_level:
             filters |= {"shuffle": True, "compression": "gzip", "compression_opts": self._gzip_level}
+        columns, arrays = {}, {}
         content = BytesIO()  # half the copying of HDF5's own files in memory
         with h5py.File(content, "w") as file:
             file.attrs.update(self._attributes)
             file.create_group(METADATA, track_order=True)  # whoever lists the columns finds them in our order
             for element in (*all_elements(), *self._metadata.values()):
-                dataset = (self._write_array if element.is_array else self._write_column)(file, element, filters)
+                if element.is_array:
+                    dataset = self._write_array(file, element, filters)
+                    arrays[element.name] = Chunks.of(dataset)
+                else:
+                    columns[element.name] = self._column(element)
+                    dataset = _write_column(file, element, columns[element.name], filters)
                 dataset.attrs.update({"encoding": element.encoding, "encoding_version": element.encoding_version})
-        return content.getbuffer()
+        written = content.getbuffer()
+        owner = np.repeat(np.arange(self.images), columns["images/cells"])
+        return written, Index.of_shard(hashlib.sha256(written).hexdigest(), len(written), columns, owner, arrays)
 
     def _write_array(self, file: h5py.File, element: Element, filters: dict[str, Any]) -> h5py.Dataset:
         shape, dtype = self._layout.form(element)
@@ -105,19 +115,11 @@ class ShardBuilder:
             made.id.write_direct_chunk((row, *origin), stored, NO_GZIP if self._gzip_level and not gzipped else 0)
         return made
 
-    def _write_column(self, file: h5py.File, element: Element, filters: dict[str, Any]) -> h5py.Dataset:
-        values = list(chain.from_iterable(self._column(block, element) for block, _, _ in self._blocks))
-        if element.is_text:  # variable-length strings lie in the heap, out of the filters' reach
-            return file.create_dataset(element.name, (len(values),), h5py.string_dtype(), values)
+    def _column(self, element: Element) -> np.ndarray:
+        """The rows of a small element."""
+        values = list(chain.from_iterable(_rows(block, element) for block, _, _ in self._blocks))
         shape, dtype = self._layout.form(element)
-        return file.create_dataset(
-            element.name, data=np.array(values, dtype).reshape(-1, *shape), chunks=True, **filters
-        )
-
-    def _column(self, block: Block, element: Element) -> Iterable[Any]:
-        """The rows of a small element in one block."""
-        columns = block.images if element.of_image else block.cells
-        return columns[element.name] if element.name in columns else element.rows(len(block))
+        return np.array(values, object if element.is_text else dtype).reshape(-1, *shape)
 
     def _packed(self, tried: list[bool], rows: Iterable[np.ndarray], dtype: str) -> list[Packed]:
         """Pack chunks. Gzip is given up where it did not pay for most of an array's first chunks."""
@@ -128,3 +130,15 @@ class ShardBuilder:
             if len(tried) < TRIED:
                 tried.append(chunks[-1].gzipped)
         return chunks
+
+
+def _write_column(file: h5py.File, element: Element, values: np.ndarray, filters: dict[str, Any]) -> h5py.Dataset:
+    if element.is_text:  # variable-length strings lie in the heap, out of the filters' reach
+        return file.create_dataset(element.name, values.shape, h5py.string_dtype(), values)
+    return file.create_dataset(element.name, data=values, chunks=True, **filters)
+
+
+def _rows(block: Block, element: Element) -> Iterable[Any]:
+    """The rows of a small element in one block."""
+    columns = block.images if element.of_image else block.cells
+    return columns[element.name] if element.name in columns else element.rows(len(block))

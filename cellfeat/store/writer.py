@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from cellfeat.core.version import __version__
 from cellfeat.errors import CannotWrite, CellfeatError, Damaged, one_line
 from cellfeat.store import probe
 from cellfeat.store.chunks import GZIP_LEVEL
+from cellfeat.store.index import Index
 from cellfeat.store.indexing import store_index
 from cellfeat.store.manifest import read_manifest, write_manifest
 from cellfeat.store.rows import Block, ImageResult
@@ -79,6 +79,7 @@ class StoreWriter:
         self._layout = Layout(tuple(int(size) for size in feature_shape), feature_dtype, crop_size)
         self._shard_cells, self._shard_images, self._gzip_level = shard_cells, shard_images, gzip_level
         self._shard: ShardBuilder | None = None
+        self._written: dict[str, Index] = {}  # what the index will say of new shards, 0.2 kB a cell
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -149,7 +150,7 @@ class StoreWriter:
         try:
             self._commit()
             self._settle()
-            store_index(Shards(self.path, self._manifest))
+            store_index(Shards(self.path, self._manifest), self._written)
             self._lock.check()
         finally:
             self._finisher.shutdown()
@@ -208,21 +209,23 @@ class StoreWriter:
 
     def _finish(self, shard: ShardBuilder) -> None:
         """Make a shard part of the store: write, sync, digest, rename, and only then list it."""
-        content = shard.finish()
+        content, known = shard.finish()
         self._lock.check()  # else a store that was moved away would be begun again where it was
         with atomic_path(shard.path) as partial:
             partial.write_bytes(content)
         try:
             probe.trust(shard.path)
             sync_folder(shard.path.parent)
+            digest = str(known.digests[0])
             self._manifest["shards"].append(
                 {
                     "file": shard.path.relative_to(self.path).as_posix(),
-                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "sha256": digest,
                     "cells": shard.cells,
                     "images": shard.images,
                 }
             )
+            self._written[digest] = known.small()
             self._lock.check()
             write_manifest(self.path, self._manifest)
             self._lock.check()
