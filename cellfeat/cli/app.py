@@ -65,6 +65,7 @@ Options that may stand anywhere:
 Environment variables:
   CELLFEAT_DATASETS         Folder of the datasets; default: datasets.
   CELLFEAT_CACHE            Folder of downloaded weights and of what trainings measured; default: the system's.
+  CELLFEAT_URL_CACHE        GiB of images by URL that are kept there; default: 20.
   CELLFEAT_OFFLINE          1 forbids downloads.
   CELLFEAT_MIRROR           Folder or address from which weights are taken in place of their own address.
 """

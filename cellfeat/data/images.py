@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from cellfeat.data.urls import bring
+from cellfeat.data.urls import LIMIT, bring, is_pending
 from cellfeat.errors import CellfeatError
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,10 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(path, "more pixels than Pillow opens; tile it first") from None
     except UnidentifiedImageError:
+        if is_pending(Path(path)):
+            raise CellfeatError(
+                f"{path}: another process made room for its own images", f"run again, with more {LIMIT}"
+            ) from None
         empty = Path(path).stat().st_size == 0
         raise UnreadableImage(path, "empty file" if empty else "not an image file that is read") from None
     except Exception as error:  # decoders meet damaged bytes with OSError, SyntaxError, ValueError, struct.error, ...

@@ -2,22 +2,25 @@
 
 What a URL names gets a folder of this machine, in `CELLFEAT_CACHE`, with the names and the sizes of its files. Tables
 and annotations are fetched at once, an image when it is first read. So whatever reads local folders reads URLs, and an
-image that is not asked for is not fetched. The folder may be removed at any time.
+image that is not asked for is not fetched. The folder may be removed at any time. Where its images take more than
+`CELLFEAT_URL_CACHE` GiB, those that were fetched first become stand-ins again.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
+from threading import Lock
 from typing import Any
 
 from cellfeat.core.download import cache_folder
 from cellfeat.core.files import atomic_path, digest, read_json, write_json
-from cellfeat.core.progress import Progress
 from cellfeat.data.listing import SUFFIXES
 from cellfeat.errors import CellfeatError, MissingRequirement, one_line
 
@@ -28,6 +31,9 @@ BESIDE = frozenset(
 )  # tables, annotations
 AT_ONCE = 16  # files that are fetched side by side
 PENDING = 0  # s since 1970: when a file was changed that has its size alone
+LIMIT, GIB = "CELLFEAT_URL_CACHE", 20.0  # the variable, and what is kept without it
+FRESH = 60  # s after it was fetched that an image stays in any case: who fetched it reads it first
+SWEPT = 1 / 16  # of the limit: after as much was fetched, what is kept is counted
 
 
 def is_url(written: str) -> bool:
@@ -72,31 +78,72 @@ def bring(path: str | Path) -> None:
         CellfeatError: It cannot be fetched; that is no fault of the image.
     """
     path = Path(path)
-    if not _is_pending(path):
+    if not is_pending(path):
         return
     place = path.parts.index(FOLDER) + 2
     source = Path(*path.parts[:place]) / SOURCE
     url = f"{read_json(source)['url']}/{'/'.join(path.parts[place + 1 :])}"
     with _reached(url):
         _fetch(url, path)
+    _make_room(path.stat().st_size)
 
 
 def bring_all(paths: Iterable[Path]) -> None:
     """As `bring`, several at a time."""
-    pending = [path for path in paths if _is_pending(path)]
+    pending = [path for path in paths if is_pending(path)]
     if pending:
-        with ThreadPoolExecutor(AT_ONCE) as pool, Progress(total=len(pending), desc="fetch", unit="image") as progress:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(bring, pending):
-                progress.update()
+                pass
 
 
-def _is_pending(path: Path) -> bool:
+def is_pending(path: Path) -> bool:
+    """Whether a file stands in for an image of a URL that is not here."""
     if FOLDER not in path.parts:
         return False
     try:
         return path.stat().st_mtime == PENDING
     except OSError:
         return False
+
+
+def _limit() -> float:
+    """Bytes of the images that are kept."""
+    text = os.environ.get(LIMIT, "")
+    try:
+        limit = float(text or GIB) * 2**30
+    except ValueError:
+        limit = -1
+    if not 0 <= limit < float("inf"):
+        raise CellfeatError(f"{LIMIT}: {text!r} is no number of GiB", f"write a number such as {GIB:g}")
+    return limit
+
+
+_making_room = Lock()
+_fetched = float("inf")  # bytes since the images that are kept were counted
+
+
+def _make_room(fetched: int) -> None:
+    """Count what was fetched; where that is much, make stand-ins of the images that were fetched first."""
+    global _fetched
+    limit = _limit()
+    with _making_room:
+        _fetched += fetched
+        if _fetched < SWEPT * limit:
+            return
+        _fetched = 0
+        kept = []
+        for file in (cache_folder() / FOLDER).glob("*/*/**/*"):
+            with suppress(OSError):
+                stat = file.stat()
+                if file.suffix.lower() in SUFFIXES and S_ISREG(stat.st_mode) and stat.st_mtime != PENDING:
+                    kept.append((stat.st_mtime, stat.st_size, file))
+        total, now = sum(size for _, size, _ in kept), time.time()
+        for fetched_at, size, file in sorted(kept):
+            if total <= limit or now - fetched_at < FRESH:
+                break
+            _empty(file, size)
+            total -= size
 
 
 def _stand_in(path: Path, size: int) -> None:

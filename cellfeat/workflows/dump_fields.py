@@ -13,9 +13,11 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from cellfeat.core.files import as_written, read_json, write_json
+from cellfeat.core.progress import Progress
 from cellfeat.data.dataset import ImageRecord
 from cellfeat.data.images import UnreadableImage, read_rgb
 from cellfeat.data.slides import is_slide, open_slide, picture_size
+from cellfeat.data.urls import bring_all
 from cellfeat.detection.detector import Detector
 from cellfeat.detection.scale import CELL_UM, Tiling, cell_diameter, choose_tiling, is_field, too_small
 from cellfeat.detection.structures import CellInstances
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DIAMETERS = "cell-diameters.json"  # in the store's folder: what the first pass found, for a run that goes on
 LOOKED_AT = 4  # fields of a dataset in the first pass
+TOGETHER = 64  # images by URL that are fetched for their headers
 SAMPLE = 4096  # px, side of the region of a slide in the first pass: 0.4 to 1 mm
 
 
@@ -205,7 +208,14 @@ def _large(cfg: CfgNode, records: Sequence[ImageRecord], sizes: Mapping[str, tup
 
 def _sizes(records: Sequence[ImageRecord]) -> dict[str, tuple[int, int]]:
     """Image id → (height, width), of the images that can be read."""
-    return {record.image_id: size for record in records if (size := _size(record.path))}
+    found: dict[str, tuple[int, int]] = {}
+    with Progress(total=len(records), desc="sizes", unit="image", leave=False) as progress:
+        for start in range(0, len(records), TOGETHER):
+            some = records[start : start + TOGETHER]
+            bring_all(record.path for record in some)
+            found |= {record.image_id: size for record in some if (size := _size(record.path))}
+            progress.update(len(some))
+    return found
 
 
 def _size(path: Path) -> tuple[int, int] | None:

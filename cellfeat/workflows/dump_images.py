@@ -10,6 +10,7 @@ import numpy as np
 from cellfeat.data.catalogue import ImageRecord
 from cellfeat.data.images import MAX_PIXELS, UnreadableImage
 from cellfeat.data.slides import picture_size, read_picture
+from cellfeat.data.urls import bring_all
 from cellfeat.errors import CellfeatError
 
 PIXELS = (
@@ -54,6 +55,7 @@ def _parts(batch: Sequence[ImageRecord], pixels: int, aside: Container[str]) -> 
     records: list[ImageRecord] = []
     images: list[np.ndarray | str | None] = []
     total = 0
+    bring_all(record.path for record in batch if record.image_id not in aside)
     for record in batch:
         more = 0 if record.image_id in aside else _pixels(record)
         if records and total + more > pixels:

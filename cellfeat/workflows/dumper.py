@@ -20,7 +20,6 @@ from cellfeat.core.progress import Progress
 from cellfeat.core.run_record import RunRecord
 from cellfeat.data.catalogue import Dataset, ImageRecord, open_dataset
 from cellfeat.data.class_tree import joined_classes
-from cellfeat.data.urls import bring_all
 from cellfeat.detection import Detector, build_detector
 from cellfeat.detection.checkpoint import resolve_weights
 from cellfeat.detection.classes import class_names
@@ -185,7 +184,6 @@ class Dumper:
     def _write(self, folder: Path, images: slice, diameters: Path, progress: Progress) -> Counts:
         """Store `images` of the records; the provenance is that of all of them."""
         config, detector = self.config, self.detector
-        bring_all(record.path for record in self.records[images])
         listings = _part(self._listings, *images.indices(len(self.records))[:2])
         writer = StoreWriter(folder, detector.feature_shape, config.crop_size, self.provenance, config.feature_dtype)
         with writer:

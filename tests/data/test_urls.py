@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import threading
 from pathlib import Path
 
@@ -84,6 +85,39 @@ def test_what_was_fetched_is_kept_and_what_is_gone_goes(folder, monkeypatch):
     paths = {record.path.name: record.path for record in changed.records()}
     assert len(paths) == 5
     np.testing.assert_array_equal(read_rgb(paths["2.png"]), read_rgb(paths["4.png"]))
+
+
+def test_images_that_were_fetched_first_make_room_and_are_fetched_again(folder, monkeypatch):
+    monkeypatch.setattr(urls, "FRESH", 0)
+    monkeypatch.setattr(urls, "_fetched", 0)
+    paths = [record.path for record in open_paths([folder.as_uri()])[0].records()]
+    room = sum(path.stat().st_size for path in paths[-2:])
+    monkeypatch.setenv(urls.LIMIT, str((room + 1) / 2**30))
+    first = []
+    for k, path in enumerate(paths):
+        first.append(read_rgb(path))
+        os.utime(path, (k + 1, k + 1))  # file systems count time in steps of milliseconds
+    urls._make_room(room)
+    assert [urls.is_pending(path) for path in paths] == [True] * 4 + [False] * 2
+    assert paths[0].stat().st_size == (folder / paths[0].parent.name / paths[0].name).stat().st_size
+    for path, picture in zip(paths, first):
+        np.testing.assert_array_equal(read_rgb(path), picture)
+
+
+def test_one_that_is_removed_while_it_is_read_is_no_unreadable_image(folder, monkeypatch):
+    (dataset,) = open_paths([folder.as_uri()])
+    monkeypatch.setattr("cellfeat.data.images.bring", lambda path: None)
+    with pytest.raises(CellfeatError, match="another process made room for its own images; run again") as error:
+        read_rgb(dataset.records()[0].path)
+    assert type(error.value) is CellfeatError
+
+
+@pytest.mark.parametrize("written", ["much", "-1", "inf", "nan"])
+def test_the_room_for_images_is_a_number(folder, monkeypatch, written):
+    monkeypatch.setenv(urls.LIMIT, written)
+    (dataset,) = open_paths([folder.as_uri()])
+    with pytest.raises(CellfeatError, match=f"CELLFEAT_URL_CACHE: '{written}' is no number of GiB; write"):
+        bring_all(record.path for record in dataset.records())
 
 
 def test_a_glob_and_one_image(folder):
