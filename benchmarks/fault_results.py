@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 VOLATILE = re.compile(
@@ -55,7 +56,7 @@ def _same(one: Any, other: Any) -> bool:
 def _content(path: Path) -> Any:
     try:
         return _read(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         return f"cannot be read: {error}"
 
 

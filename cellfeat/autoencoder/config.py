@@ -123,7 +123,7 @@ class AutoencoderConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, given: Any) -> Any:
-        chosen = PRESETS.get(given.get("preset", "paper")) if isinstance(given, dict) else None
+        chosen = PRESETS.get(str(given.get("preset", "paper"))) if isinstance(given, dict) else None
         return {**chosen, **given} if chosen else given
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ import torch
 from cellfeat.autoencoder.config import AutoencoderConfig
 from cellfeat.autoencoder.data import CellDataset, check_shapes, order_domains
 from cellfeat.autoencoder.module import AutoencoderModule
-from cellfeat.autoencoder.weights import save_autoencoder
+from cellfeat.autoencoder.weights import are_whole, save_autoencoder
 from cellfeat.core.files import write_text
 from cellfeat.core.lightning_trainer import fit
 from cellfeat.core.processes import is_first_process
@@ -83,7 +83,7 @@ def train_autoencoder(
     }
     record = RunRecord(output_dir, run, resumable=("checkpoints/*.ckpt",))
     weights = output_dir / "autoencoder.safetensors"
-    if record.check() and weights.is_file():
+    if record.check() and are_whole(weights):
         log.info("%s: trained before, with the same config on the same store", weights)
         return weights
     if is_first_process():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
         raise Damaged(f"{path}: not the weights that {card_name} describes", "restore both files together")
     network.load_state_dict(tensors)
     return network.eval(), card
+
+
+def are_whole(path: Path) -> bool:
+    """Whether weights and their card are there, and the weights are those that the card describes."""
+    with suppress(CellfeatError, OSError):
+        return read_card(path).get("weights_sha256") == sha256_file(path)
+    return False
 
 
 def read_card(path: str | Path) -> dict[str, Any]:

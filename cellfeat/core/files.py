@@ -89,6 +89,14 @@ def read_json(path: str | Path) -> Any:
         raise CellfeatError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def read_own_json(path: str | Path, remedy: str) -> Any:
+    """As `read_json`, of a file that cellfeat wrote: the error says what to do about it."""
+    try:
+        return read_json(path)
+    except CellfeatError as error:
+        raise CellfeatError(error.what, remedy) from None
+
+
 @contextmanager
 def as_written(path: str | Path, remedy: str) -> Iterator[None]:
     """Around what uses the content of a file that cellfeat wrote: another form of it ends in one line.

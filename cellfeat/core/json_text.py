@@ -10,6 +10,7 @@ from cellfeat.core.memory import available_memory
 from cellfeat.core.text import SAVE_AS
 from cellfeat.errors import CellfeatError
 
+AGAIN = "restore it or make it again"
 MAX_DIGITS = 300  # of an integer: as many as a float can hold
 _MANY_DIGITS = re.compile(rb"\d{%d}" % (MAX_DIGITS + 1))
 # Bytes of memory that Python takes at most for each sign of JSON text (CPython 3.11): a dict 232, a list 56 and the
@@ -35,11 +36,11 @@ def parse_json(content: bytes, source: str) -> Any:
     try:
         return json.loads(content, object_pairs_hook=_unique, parse_int=parse_int)
     except RecursionError:
-        raise CellfeatError(f"{source}: not a JSON file (nested too deep); restore it or make it again") from None
+        raise CellfeatError(f"{source}: not a JSON file (nested too deep)", AGAIN) from None
     except UnicodeDecodeError as error:
         raise CellfeatError(f"{source}: not UTF-8 (byte 0x{content[error.start]:02x})", SAVE_AS) from None
     except ValueError as error:  # not JSON
-        raise CellfeatError(f"{source}: not a JSON file ({error}); restore it or make it again") from None
+        raise CellfeatError(f"{source}: not a JSON file ({error})", AGAIN) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

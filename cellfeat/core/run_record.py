@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellfeat.core.files import read_json, write_json
+from cellfeat.core.files import read_own_json, write_json
 from cellfeat.core.lock import LOCK
 from cellfeat.errors import CellfeatError, DifferentInputs
 
@@ -123,8 +123,9 @@ class RunRecord:
         """
         if not self.path.exists():
             return None
-        found = read_json(self.path)
-        if not (isinstance(found, dict) and isinstance(found.get("inputs"), dict) and "done" in found):
+        found = read_own_json(self.path, "restore it, or remove its folder and run again")
+        record = isinstance(found, dict) and isinstance(found.get("inputs"), dict)
+        if not record or not isinstance(found.get("done"), bool):
             raise CellfeatError(f"{self.path}: not the record of a run", "remove its folder and run again")
         return found
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from cellfeat.core.files import read_json
+from cellfeat.core.files import read_own_json
 from cellfeat.core.text import printable
 from cellfeat.core.yaml_text import read_yaml_file
 from cellfeat.errors import CellfeatError
@@ -76,7 +76,7 @@ def read_written(model: type[BaseModel], path: str | Path, remedy: str) -> Any:
     Raises:
         CellfeatError: No such file, no JSON, or another form.
     """
-    content = read_json(path)
+    content = read_own_json(path, remedy)
     try:
         parse(model, content, "")
     except CellfeatError as error:

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any
 
 from cellfeat.core.download import cache_folder
-from cellfeat.core.files import atomic_path, digest, read_json, write_json
+from cellfeat.core.files import as_written, atomic_path, digest, read_json, write_json
 from cellfeat.data.listing import SUFFIXES
 from cellfeat.errors import CellfeatError, MissingRequirement, one_line
 
@@ -82,7 +82,8 @@ def bring(path: str | Path) -> None:
         return
     place = path.parts.index(FOLDER) + 2
     source = Path(*path.parts[:place]) / SOURCE
-    url = f"{read_json(source)['url']}/{'/'.join(path.parts[place + 1 :])}"
+    with as_written(source, "name the URL again"):
+        url = f"{read_json(source)['url']}/{'/'.join(path.parts[place + 1 :])}"
     with _reached(url):
         _fetch(url, path)
     _make_room(path.stat().st_size)

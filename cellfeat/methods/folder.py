@@ -59,8 +59,8 @@ def reopen(folder: Path, store: Store | None = None) -> Any:
         raise CellfeatError(f"{path}: no such file", f"give the folder that a method was fitted in{hint}")
     content = read_json(path)
     run = content.get("inputs") if isinstance(content, dict) else None
-    if not isinstance(run, dict) or not isinstance(run.get("method"), str):
-        raise CellfeatError(f"{path}: names no method", "remove the folder and fit again")
+    if not (isinstance(run, dict) and isinstance(run.get("method"), str) and isinstance(run.get("config", {}), dict)):
+        raise CellfeatError(f"{path}: names no method, or settings that are none", "remove the folder and fit again")
     if store is not None and run.get("store_digest") != store.digest:
         raise CellfeatError(f"{path}: fitted on another store than {store.path}", "give that one, or fit again")
     return build(run["method"], run.get("config"))

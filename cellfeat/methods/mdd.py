@@ -173,7 +173,7 @@ class MDDConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, given: Any) -> Any:
-        chosen = PRESETS.get(given.get("preset", "crops")) if isinstance(given, dict) else None
+        chosen = PRESETS.get(str(given.get("preset", "crops"))) if isinstance(given, dict) else None
         return {**chosen, **given} if chosen else given
 
 

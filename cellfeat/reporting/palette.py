@@ -41,7 +41,7 @@ def class_style(label: str) -> ClassStyle:
     """The style of a class; one outside the 13-class vocabulary gets a colour by its name, "" is unlabelled."""
     if not label:
         return UNLABELLED
-    turn = sum(label.encode())
+    turn = sum(label.encode(errors="backslashreplace"))
     return CLASSES.get(label, ClassStyle(label.replace("_", " "), _OKABE_ITO[turn % 8], _MARKERS[turn // 8 % 8]))
 
 

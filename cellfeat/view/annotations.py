@@ -205,7 +205,7 @@ class AnnotationLog:
             "store": self._store,
         }
         line = ("\n" if cut else "") + json.dumps(head | content, ensure_ascii=False) + "\n"
-        data = line.encode()
+        data = line.encode("utf-8", "backslashreplace")  # half a character in a line of before stays one
         if file.write(data) != len(data):
             raise OSError(28, "the disk is full")
         os.fsync(file.fileno())

@@ -84,7 +84,7 @@ class CompareConfig(BaseModel):
     def _one_split(cls, given: Any) -> Any:
         if isinstance(given, dict):
             given = {"protocols": ["paper", "shared"], **given}
-            if "code" in given["protocols"]:
+            if isinstance(given["protocols"], list) and "code" in given["protocols"]:
                 raise ValueError("protocol code makes a split of its own; methods are compared under paper and shared")
         return given
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellfeat.core.files import as_written, read_json, write_json
+from cellfeat.core.files import as_written, read_json, read_own_json, write_json
 from cellfeat.core.lock import FolderLock
 from cellfeat.core.run_record import differences, different
 from cellfeat.errors import CellfeatError
@@ -118,7 +118,7 @@ def _record(block: Path) -> dict[str, Any]:
     """What a block says of itself."""
     path = block / BLOCK
     with as_written(path, BLOCK_AGAIN):
-        record = read_json(path)
+        record = read_own_json(path, BLOCK_AGAIN)
         if not all(isinstance(record[key], dict) for key in ("inputs", "summary", "note")):
             raise TypeError("inputs, summary or note is no object")
     return record

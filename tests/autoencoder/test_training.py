@@ -49,6 +49,10 @@ def test_a_run_leaves_weights_card_split_and_metrics(make_store, tmp_path, caplo
         train_autoencoder(store, output_dir, QUICK)
     assert "trained before" in caplog.text
     assert weights.stat().st_mtime_ns == before
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    train_autoencoder(store, output_dir, QUICK)  # written again from its checkpoint
+    assert weights.read_bytes() == content
     with pytest.raises(DifferentInputs, match=r"run: was made with config.beta = 5.0, now it is 1.0"):
         train_autoencoder(store, output_dir, QUICK.model_copy(update={"beta": 1.0}))
     with pytest.raises(DifferentInputs, match=r"was made with store_digest = .*; choose another output folder"):

@@ -112,7 +112,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
         RunRecord(tmp_path / "run", INPUTS).check()
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"inputs": 1, "done": false}', "{"])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"inputs": 1, "done": false}', '{"inputs": {}, "done": [7]}', "{"])
 def test_what_is_no_record_is_named(tmp_path, text):
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(CellfeatError, match=r"record\.json"):

@@ -158,6 +158,13 @@ def test_a_package_that_lacks_is_named(folder, monkeypatch):
         open_paths(["s3://bucket/x"])
 
 
+def test_a_damaged_note_of_the_source_is_one_line(folder):
+    (dataset,) = open_paths([folder.as_uri()])
+    (dataset.folder.parent / urls.SOURCE).write_text("[]")
+    with pytest.raises(CellfeatError, match=r"source\.json: is not as cellfeat wrote it .*; name the URL again"):
+        bring_all([dataset.records()[0].path])
+
+
 def test_an_image_that_cannot_be_fetched_is_no_unreadable_image(folder):
     (dataset,) = open_paths([folder.as_uri()])
     first = dataset.records()[0].path

@@ -108,3 +108,10 @@ def test_every_method_of_the_package_tells_what_it_is():
         assert info.title
         for setting in info.settings:
             assert setting.description.endswith("."), f"{info.name}: {setting.name}"
+
+
+@pytest.mark.parametrize("name", ["mdd", "aecfe"])
+@pytest.mark.parametrize("preset", [[], {}, None, 7])
+def test_a_preset_of_another_type_is_one_line(name, preset):
+    with pytest.raises(CellfeatError, match=rf"{name}: preset: Input should be"):
+        build(name, {"preset": preset})

@@ -16,6 +16,10 @@ def test_every_class_of_the_vocabulary_has_a_look_of_its_own():
     assert len(set(looks)) == len(looks)
 
 
+def test_a_class_whose_name_is_half_a_character_has_a_look():
+    assert palette.class_style("caf\udce9").colour
+
+
 def test_reading_order_puts_strangers_after_the_vocabulary_and_no_label_last():
     order = palette.in_reading_order(["", "zebra", "lymphocyte", "aardvark", "blast", "blast"])
     assert order == ["blast", "lymphocyte", "aardvark", "zebra", ""]

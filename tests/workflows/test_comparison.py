@@ -234,6 +234,7 @@ def test_a_result_of_another_config_is_not_thrown_away(tmp_path, store):
         ({"methods": [{"method": "rcnn", "config": {"x": 1}}]}, "rcnn: x: unknown key"),
         ({"align": ["procrustes"]}, "align.0"),
         ({"evaluation": {"protocols": ["code"]}}, "protocol code makes a split of its own"),
+        ({"evaluation": {"protocols": None}}, "evaluation.protocols"),
         ({"evaluation": {"domains": ["c"]}}, "'c' has no labelled cell"),
         ({"anchor": "c"}, "anchor: 'c' is no domain"),
         ({"anchor": None}, "anchor: not given, and Matek-19 is not among the domains; name the domain .*: a, b"),
