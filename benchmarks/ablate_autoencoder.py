@@ -215,7 +215,7 @@ def run(setting: Setting, seed: int, cells: Cells, folder: Path) -> None:
     """Train one setting with one seed, judge it on the validation cells, write scores.json last."""
     config = AutoencoderConfig.model_validate({**SIZE, **setting.config, "seed": seed})
     store, learned = cells.store, np.flatnonzero(cells.learned)
-    weights = train_autoencoder(store, folder, config, learned, changed(setting))  # type: ignore[arg-type]
+    weights = train_autoencoder(store, folder, config, learned, changed(setting))
     names = read_json(folder / "record.json")["inputs"]["domains"]
     network = build_network(config.network, config.scaling, len(names))
     if setting.change:
@@ -242,18 +242,18 @@ def run(setting: Setting, seed: int, cells: Cells, folder: Path) -> None:
     write_json(folder / "scores.json", scores)
 
 
-def changed(setting: Setting) -> Callable[..., AutoencoderModule]:
+def changed(setting: Setting) -> type[AutoencoderModule]:
     """The module of a setting, its network changed."""
 
-    def build(*arguments: Any) -> AutoencoderModule:
-        module = setting.module(*arguments)
-        if setting.change:
-            with torch.random.fork_rng():
-                torch.manual_seed(module._config.seed)
-                setting.change(module.network)
-        return module
+    class Changed(setting.module):  # type: ignore[name-defined, misc]
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            if setting.change:
+                with torch.random.fork_rng():
+                    torch.manual_seed(self._config.seed)
+                    setting.change(self.network)
 
-    return build
+    return Changed
 
 
 def accuracies(z: np.ndarray, cells: Cells) -> dict[str, float]:

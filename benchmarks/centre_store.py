@@ -34,8 +34,8 @@ class Source(NamedTuple):
 
     Attributes:
         side: Of the square around the centre, px; a cell fills about three quarters of it.
-        vocabulary: Of its codes: what the file name begins with, or the first folder.
-        by_patient: Whether a folder `Patient_NN` says whose cell it is; its codes are then the first folders.
+        vocabulary: Of its codes, which the file names begin with.
+        by_patient: Whether a folder `Patient_NN` says whose cell it is.
         only: What the names of the files begin with that belong to the set; the others are copies of other sets.
     """
 
@@ -50,7 +50,9 @@ SETS = {
     "pbc-barcelona": Source(200, "acevedo-20"),
     "marrow-munich": Source(220, "marrow-munich"),
     "matek-19": Source(250, "matek-19", only=("MYO_", "NGS_")),  # 18 µm
+    "matek-21": Source(220, "marrow-munich"),
     "apl-hopkins": Source(200, "apl-hopkins", by_patient=True),
+    "sidhom-21": Source(200, "apl-hopkins", by_patient=True),
 }
 
 
@@ -74,7 +76,12 @@ def pictures(name: str, folder: Path, left_out: set[str]) -> Iterator[tuple[str,
             raise SystemExit(f"{path}: lies in no folder Patient_NN")
         if of_examination(patient if source.by_patient else path.name) or sha256_file(path) in left_out:
             continue
-        yield key, path, key.split("/")[0] if source.by_patient else path.name.split("_")[0], patient
+        yield key, path, path.name.split("_")[0], patient
+
+
+def contents(folders: list[Path]) -> set[str]:
+    """Digests of all pictures below some folders."""
+    return {sha256_file(path) for folder in folders for path in find_images(folder).files.values()}
 
 
 def centre(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +139,7 @@ def main() -> None:
     parser.add_argument("--leave-out", type=Path, action="append", default=[], metavar="FOLDER")
     parser.add_argument("--masks", action="store_true")
     given = parser.parse_args()
-    left_out = {sha256_file(path) for folder in given.leave_out for path in find_images(folder).files.values()}
+    left_out = contents(given.leave_out)
     provenance = {"made_by": "centre_store", "sets": sorted(name for name, _ in given.sets), "masks": given.masks}
     provenance["crop"] = {"margin": 0.0}  # the box is the crop
     with StoreWriter(given.store, (1, 1, 1), SIZE, provenance, shard_cells=4000) as writer:

@@ -29,6 +29,30 @@ from cellfeat.errors import CellfeatError
 
 GIVE_DOWNLOAD = "give the folder of the unpacked download, as it was packed"
 RAABIN_NO_CELL = frozenset({"Artifact"})
+SIDHOM_PATTERN = "**/Signed slides/*/*.jpg"
+SIDHOM_PREFIXES = {
+    "Arifact": "ART",
+    "Band neutrophils": "BNE",
+    "Basophil": "BA",
+    "Blast, no lineage spec": "BL",
+    "Eosinophils": "EO",
+    "Erythroblast": "ERB",
+    "Giant thrombocyte": "GT",
+    "Lymphocyte": "LY",
+    "Lymphocyte, variant": "VLY",
+    "Metamyelocyte": "MMY",
+    "Monocyte": "MO",
+    "Myelocyte": "MY",
+    "Plasma cells": "PC",
+    "Prolymphocyte": "PLY",
+    "Promonocyte": "PMO",
+    "Promyelocyte": "PMY",
+    "Segmented neutrophils": "SNE",
+    "Smudge cells": "SMU",
+    "Thrombocyte aggregation": "ERC",
+    "Unidentified": "UI",
+}
+"""What the names of the files in a class folder of Sidhom-21 begin with, as its slide scanner abbreviates the class."""
 
 
 def prepare_matek19(download: Path, root: Path) -> list[str]:
@@ -52,6 +76,23 @@ def prepare_acevedo20(download: Path, root: Path) -> list[str]:
     images = find_folder(download, "erythroblast")
     codes = {key: path.name.partition("_")[0] for key, path in find_images(images, "*/*.jpg").files.items()}
     return [_finish("acevedo-20", root, images, codes)]
+
+
+def prepare_matek21(download: Path, root: Path) -> list[str]:
+    """Matek-21 (Bone-Marrow-Cytomorphology_MLL_Helmholtz_Fraunhofer): folders named after the codes."""
+    return [_finish("matek-21", root, find_folder(download, "NGS"), None)]
+
+
+def prepare_sidhom21(download: Path, root: Path) -> list[str]:
+    """Sidhom-21 (DeepAPL): `Patient_NN/.../Signed slides/<class>/<PREFIX>_N.jpg`; the prefix is the code.
+
+    A file whose prefix is that of another class has no label: some lie in the wrong folder or carry the wrong name.
+    """
+    images = find_folder(download, "Patient_*")
+    found = find_images(images, SIDHOM_PATTERN).files
+    prefixes = {key: path.name.partition("_")[0] for key, path in found.items()}
+    codes = {key: code for key, code in prefixes.items() if code == SIDHOM_PREFIXES.get(found[key].parent.name)}
+    return [_finish("sidhom-21", root, images, codes)]
 
 
 def prepare_segmentation_wbc(download: Path, root: Path) -> list[str]:
@@ -173,14 +214,14 @@ def _box_inside(cell: dict[str, float], entry: dict[str, Any], what: str) -> tup
 
 
 def find_folder(download: Path, marker: str) -> Path:
-    """The folder nearest to `download`, itself included, that holds an entry named `marker`.
+    """The folder nearest to `download`, itself included, that holds an entry named `marker`, which may have a `*`.
 
     Raises:
         CellfeatError: `download` is no folder, or there is none such below it.
     """
     if not download.is_dir():
         raise CellfeatError(f"{download}: no such folder; give the folder of the unpacked download")
-    if (download / marker).exists():
+    if any(download.glob(marker)):
         return download
     found = sorted((path.parent for path in _below(download, marker)), key=lambda path: len(path.parts))
     if not found:

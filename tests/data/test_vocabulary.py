@@ -20,7 +20,10 @@ def test_harmonised_is_the_identity():
     assert load_vocabulary("harmonised").harmonise(CLASSES, "here") == list(CLASSES)
 
 
-@pytest.mark.parametrize(("name", "codes"), [("matek-19", 15), ("int-20", 18), ("acevedo-20", 21), ("apl-hopkins", 13)])
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [("matek-19", 15), ("int-20", 18), ("acevedo-20", 21), ("apl-hopkins", 33), ("marrow-munich", 21)],
+)
 def test_size_of_the_published_vocabularies(name, codes):
     assert len(load_vocabulary(name).meaning) == codes
 

@@ -80,6 +80,32 @@ def test_acevedo20(tmp_path, download, run):
     assert set(labels(tmp_path, "acevedo-20").values()) == {"erythroblast", "metamyelocyte", "neutrophil_segmented"}
 
 
+def test_matek21(tmp_path, download, run):
+    for name in ("NGS/0001-1000/NGS_00001", "PEB/PEB_00001", "NIF/NIF_00001", "PLM/PLM_00001"):
+        save(download / "BM_cytomorphology_data" / f"{name}.jpg")
+    assert run("prepare_matek21.py") == (0, "matek-21: 3 images, 2 labelled in 2 classes, 1 NIF dropped\n")
+    assert set(labels(tmp_path, "matek-21").values()) == {"neutrophil_segmented", "erythroblast", ""}
+
+
+def test_sidhom21(tmp_path, download, run):
+    base = download / "DeepAPL" / "Data" / "All"
+    for name in (
+        "Patient_07/Signed slides/Blast, no lineage spec/BL_1",
+        "Patient_08/2018-12-16/Signed slides/Monocyte/MO_2",
+        "Patient_08/Signed slides/Lymphocyte/MO_3",  # in the wrong folder
+        "Patient_08/Signed slides/Giant thrombocyte/GT_4",
+        "Patient_08/Unsigned slides/LY_5",
+    ):
+        save(base / f"{name}.jpg")
+    status, printed = run("prepare_sidhom21.py")
+    assert status == 0
+    assert printed.startswith("sidhom-21: 3 images, 2 labelled in 2 classes, 1 GT dropped")
+    records = {record.image_id: record for record in open_dataset("sidhom-21", tmp_path / "root").records()}
+    wrong = records["sidhom-21/Patient_08/Signed slides/Lymphocyte/MO_3.jpg"]
+    assert wrong.label == ""
+    assert wrong.group == "Patient_08"
+
+
 def test_unknown_prefix_is_named(download, run):
     save(download / "erythroblast" / "XYZ_1.jpg")
     assert run("prepare_acevedo20.py") == (
