@@ -14,6 +14,10 @@ Every other exception is a defect of cellfeat.
 
 from __future__ import annotations
 
+import re
+
+LONGEST, SHOWN = 5000, 200  # characters of a word
+
 
 class CellfeatError(Exception):
     """Bad input or a state that the user can change.
@@ -32,7 +36,11 @@ class CellfeatError(Exception):
 
 
 def _one_line(text: str) -> str:
-    """The text with escapes for what names in files can hold: line breaks, control signs, half characters."""
+    """The text with escapes for what names in files can hold: line breaks, control signs, half characters.
+
+    Of a word that is longer than any path the beginning is shown.
+    """
+    text = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:SHOWN]}...", text)
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 

@@ -74,7 +74,10 @@ def write_manifest(store: Path, manifest: dict[str, Any]) -> None:
     first = {"format": manifest["format"], "version": manifest["version"], "sha256": UNSEALED}
     rest = {key: value for key, value in manifest.items() if key not in first}
     text = json.dumps({**first, **rest}, indent=2, ensure_ascii=False) + "\n"
-    write_text(store / MANIFEST, text.replace(UNSEALED, hashlib.sha256(text.encode()).hexdigest(), 1))
+    write_text(
+        store / MANIFEST,
+        text.replace(UNSEALED, hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest(), 1),
+    )
 
 
 def check_seal(store: Path) -> None:

@@ -22,6 +22,7 @@ from cellfeat.store.chunks import GZIP_LEVEL
 from cellfeat.store.index import Index
 from cellfeat.store.indexing import store_index
 from cellfeat.store.manifest import read_manifest, write_manifest
+from cellfeat.store.opening import check_place
 from cellfeat.store.rows import Block, ImageResult
 from cellfeat.store.schema import (
     FORMAT,
@@ -250,6 +251,8 @@ def _resume_or_start(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         before, now = ({**{key: made[key] for key in LAYOUT}, **made["provenance"]} for made in (existing, wanted))
         if changed := list(differences(before, now)):
             raise different(path, changed)
+        for entry in existing["shards"]:
+            check_place(path, entry)  # what is listed counts as done
         return {**existing, "version": VERSION}  # what is added to an older store is of this version
     (path / SHARDS).mkdir(exist_ok=True)
     write_manifest(path, wanted)

@@ -14,6 +14,7 @@ from cellfeat.errors import CellfeatError
 from cellfeat.store import Store
 from cellfeat.store.join import join_parts
 from cellfeat.store.manifest import read_manifest
+from cellfeat.store.opening import check_place
 from cellfeat.store.schema import MANIFEST, own_folder
 from cellfeat.workflows.dump_fields import DIAMETERS
 from cellfeat.workflows.dump_summary import SUMMARY, joined_summary
@@ -43,6 +44,8 @@ def join_blocks(output: Path, elsewhere: Sequence[Path] = ()) -> Store:
         shutil.rmtree(folder / JOINED, ignore_errors=True)  # of a join that was interrupted at its end
     places = [own_folder(folder / BLOCKS) for folder in (output, *elsewhere) if (folder / BLOCKS).is_dir()]
     if not places and holds_store(output) and (output / SUMMARY).exists():
+        for entry in read_manifest(output)["shards"]:
+            check_place(output, entry)
         return Store(output)  # by a join that was killed at its very end, or that has ended well
     if not places:
         raise CellfeatError(f"{output}: holds no blocks of a dump", "`cellfeat dump --part K/N` makes blocks")

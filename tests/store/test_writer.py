@@ -11,7 +11,7 @@ import pytest
 from store_helpers import PROVENANCE, SHAPE, SIDE, cell, files, image, smear, write
 
 import cellfeat
-from cellfeat.errors import CellfeatError
+from cellfeat.errors import CellfeatError, Damaged
 from cellfeat.store import Store, StoreWriter
 from cellfeat.store.chunks import pack
 
@@ -253,12 +253,16 @@ def test_newer_store_is_not_written_to(path):
         write(path, [])
 
 
-def test_lost_shard_is_computed_again_when_its_entry_is_taken_out(path):
+def test_lost_shard_is_computed_again_when_its_entry_is_taken_out(path, tmp_path):
     manifest = json.loads((path / "manifest.json").read_text())
     lost = manifest["shards"].pop(1)
     (path / lost["file"]).write_bytes(b"damaged")
     (path / "manifest.json").write_text(json.dumps(manifest))
     rows = len(Store(path)) + lost["cells"]
+    kept = (path / manifest["shards"][0]["file"]).rename(tmp_path / "kept.h5")
+    with pytest.raises(Damaged, match=r"part-00000\.h5: listed in manifest\.json but missing"):
+        write(path, smear())
+    kept.rename(path / manifest["shards"][0]["file"])
     write(path, smear())
     assert len(Store(path)) == rows
     assert Store(path).verify() == []

@@ -202,6 +202,16 @@ def test_the_missing_part_is_named(dumper, tmp_path):
     assert not (output / "manifest.json").exists()
 
 
+def test_a_joined_store_that_lost_a_shard_is_not_joined_already(dumper, tmp_path):
+    output = tmp_path / "store"
+    dump_part(dumper(), output, (1, 1))
+    lost = join_blocks(output).path / "shards" / "part-00001.h5"
+    join_blocks(output)
+    lost.unlink()
+    with pytest.raises(CellfeatError, match=r"part-00001\.h5: listed in manifest\.json but missing"):
+        join_blocks(output)
+
+
 @pytest.mark.parametrize("of", [10**12, 10**200, 2, 0, -5, '"5"'])
 def test_a_forged_number_of_batches_is_refused(dumper, tmp_path, of):
     output = tmp_path / "store"
