@@ -52,8 +52,10 @@ def load_autoencoder(path: str | Path) -> tuple[Autoencoder, dict[str, Any]]:
     tensors = load_tensors(path, "train the autoencoder first", "restore it or train again")
     with as_written(path.with_suffix(".json"), "train again"):
         config = card.get("config", {})
-        domains = len(card.get("domains", ()))
-        network = build_network(config.get("network", "paper"), config.get("scaling", "cell"), domains)
+        domains = card.get("domains", ())
+        if not all(isinstance(name, str) for name in domains):
+            raise TypeError("a domain is no text")
+        network = build_network(config.get("network", "paper"), config.get("scaling", "cell"), len(domains))
     _check_parameters(path, tensors, network.state_dict())
     if card.get("weights_sha256") != sha256_file(path):
         card_name = path.with_suffix(".json").name

@@ -143,12 +143,18 @@ def detection(material: Material) -> dict[str, Any] | None:
 def _precision(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each dataset and task, and for each of its classes."""
     rows: list[dict[str, Any]] = []
+
+    def number(value: Any) -> float | None:
+        return None if value is None else float(value)
+
     for dataset, tasks in scores.items():
         for task, name in (("bbox", "boxes"), ("segm", "masks")):
             if values := tasks.get(task):
-                said = {key: values.get(key) for key in ("AP", "AP50", "AP75")}
+                said = {key: number(values.get(key)) for key in ("AP", "AP50", "AP75")}
                 rows.append({"dataset": dataset, "what": name, **said})
-                by_class = ((key.removeprefix("AP-"), ap) for key, ap in values.items() if key.startswith("AP-"))
+                by_class = (
+                    (key.removeprefix("AP-"), number(ap)) for key, ap in values.items() if key.startswith("AP-")
+                )
                 nothing = {"AP50": None, "AP75": None}  # measured over all classes alone
                 rows += [{"dataset": dataset, "what": f"{name}, {c}", "AP": ap, **nothing} for c, ap in by_class]
     return rows

@@ -61,7 +61,7 @@ def classifier_curves(logs: Mapping[str, Path], domains: Iterable[str] = ()) -> 
 def _table(path: Path) -> pd.DataFrame | None:
     try:
         return pd.read_csv(path)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError):  # of a training that was killed
+    except ValueError:  # of a training that was killed, or damaged
         return None
 
 
@@ -70,13 +70,16 @@ def detector_curves(detector_dir: Path | None) -> str | None:
     path = detector_dir / "metrics.json" if detector_dir else None
     if path is None or not path.is_file():
         return None
-    log = pd.DataFrame([row for line in path.read_text(encoding="utf-8").splitlines() if (row := _json_row(line))])
+    log = pd.DataFrame(
+        [row for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if (row := _json_row(line))]
+    )
     parts = _numbers(log, DETECTOR_LOSSES)
     panels = {}
-    if "iteration" in log and (total := _numbers(log, {"total_loss": "whole loss"})):
-        panels["whole loss"] = (log["iteration"].to_numpy(float), total)
-    if "iteration" in log and parts:
-        panels["its parts"] = (log["iteration"].to_numpy(float), parts)
+    iteration = _numbers(log, {"iteration": "iteration"}).get("iteration")
+    if iteration is not None and (total := _numbers(log, {"total_loss": "whole loss"})):
+        panels["whole loss"] = (iteration, total)
+    if iteration is not None and parts:
+        panels["its parts"] = (iteration, parts)
     return plots.png_uri(plots.curves(panels, "iteration")) if panels else None
 
 

@@ -46,6 +46,7 @@ def test_all_differing_parameters_are_listed_in_one_line(weights):
     [
         ({"card_version": 2}, "card version 2 is newer"),
         ({"architecture": "VAE"}, "architecture 'VAE', expected 'AE-CFE'"),
+        ({"domains": [["a"]]}, "is not as cellfeat wrote it .a domain is no text"),
         ({"card_version": "x"}, "not the card of an autoencoder"),
         ({"weights_sha256": "0" * 64}, "not the weights that autoencoder.json describes"),
     ],

@@ -169,6 +169,12 @@ def test_a_record_of_an_evaluation_that_lacks_something_is_one_line(store, embed
             gather(store, embedding_files, evaluation=tmp_path / "evaluation")
 
 
+def test_a_precision_that_is_no_number_is_one_line(store, tmp_path):
+    (tmp_path / "evaluation.json").write_text(json.dumps({"smears@val": {"bbox": {"AP": "high"}}}))
+    with pytest.raises(CellfeatError, match=r"evaluation\.json: is not as .*high.*; evaluate the detector again"):
+        write_report(tmp_path / "report.html", gather(store, detector=tmp_path))
+
+
 @pytest.mark.parametrize("name", ["table.csv", "confusion.json"])
 def test_a_forged_evaluation_is_one_line(store, embedding_files, evaluated, tmp_path, name):
     shutil.copytree(evaluated, tmp_path / "evaluation")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from cellfeat.reporting.training_curves import autoencoder_curves, classifier_curves, detector_curves
 
 
@@ -13,6 +15,16 @@ def test_entropy_and_density_of_every_epoch_are_drawn(tmp_path):
         *("whole loss", "entropy of the target's predictions", "soft neighbourhood density of the target"),
     ]
     assert drawn["uri"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    "log", [b'\xff\xfe{"iteration": 1, "total_loss": 2}', b'{"iteration": "x", "total_loss": [1]}\n']
+)
+def test_a_damaged_log_has_no_curves(tmp_path, log):
+    (tmp_path / "metrics.json").write_bytes(log)
+    (tmp_path / "metrics.csv").write_bytes(log)
+    assert detector_curves(tmp_path) is None
+    assert autoencoder_curves(tmp_path) is None
 
 
 def test_what_logged_nothing_has_no_curves(tmp_path):
