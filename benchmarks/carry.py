@@ -5,9 +5,9 @@
 For each pair of domains a classifier learns all labelled cells of one whose classes both have, and names all such cells
 of the other; within a domain by five folds that keep patients together. Files joined by commas are put side by side.
 An alignment may follow a colon: `standard` gives every number mean 0 and standard deviation 1 within each domain, the
-others are those of the package; none of them sees a label. The interval is that of 1,000 resamples of the tested cells,
-of whole patients where they are known, the same for all rows; the difference is to the first embedding. `--shuffle`
-learns from shuffled labels, a control.
+others are those of the package or of adaptation.py; none of them sees a label of the tested domain. The interval is
+that of 1,000 resamples of the tested cells, of whole patients where they are known, the same for all rows; the
+difference is to the first embedding. `--shuffle` learns from shuffled labels, a control.
 
 `--sure` also says how far the classifier's probabilities can be trusted: the expected calibration error (Guo et al.,
 "On calibration of modern neural networks", ICML 2017, eq. 3, 15 bins), and the accuracy of the surest 80 and 50 % of
@@ -18,12 +18,15 @@ other one's and alone; they come from one half of its patients (or cells), and t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
+from adaptation import ADAPTATIONS, plain
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cellfeat.data.alignment import Alignment, aligned, standardised
@@ -46,7 +49,9 @@ class Named(NamedTuple):
     probability: np.ndarray  # of the predicted class
 
 
-def across(z: np.ndarray, cells: pd.DataFrame, learner: str, shuffle: bool) -> dict[tuple[str, str], Named]:
+def across(
+    z: np.ndarray, cells: pd.DataFrame, learner: str, shuffle: bool, adapt: Callable = plain
+) -> dict[tuple[str, str], Named]:
     """Of each pair of domains (learned, tested): rows of `cells` are those of z, all of them labelled."""
     named = {}
     for one, other in permutations(sorted(set(cells["domain"])), 2):
@@ -57,16 +62,21 @@ def across(z: np.ndarray, cells: pd.DataFrame, learner: str, shuffle: bool) -> d
         learned = label[here & shared]
         if shuffle:
             learned = np.random.default_rng(0).permutation(learned)
-        model = classifiers.fit(learner, z[here & shared], learned, CONFIG, "shared", 0)
         test = there & shared
-        named[one, other] = called(model, z[test], label[test], cells["unit"].to_numpy()[test])
+        fit = partial(classifiers.fit, learner, config=CONFIG, protocol="shared", seed=0)
+        answer = adapt(fit, z[here & shared], learned, z[test])
+        named[one, other] = as_called(*answer, label[test], cells["unit"].to_numpy()[test])
     return named
+
+
+def as_called(classes: np.ndarray, probability: np.ndarray, true: np.ndarray, unit: np.ndarray) -> Named:
+    """What a classifier with these classes and probabilities (n, k) calls cells."""
+    return Named(true, classes[probability.argmax(1)], unit, probability.max(1))
 
 
 def called(model: Any, z: np.ndarray, true: np.ndarray, unit: np.ndarray) -> Named:
     """What a fitted classifier calls cells, and how sure it is."""
-    probability = model.predict_proba(z)
-    return Named(true, model.classes_[probability.argmax(1)], unit, probability.max(1))
+    return as_called(model.classes_, model.predict_proba(z), true, unit)
 
 
 def few_shot(z: np.ndarray, cells: pd.DataFrame, learner: str, shots: int, alone: bool) -> dict[Any, Named]:
@@ -146,8 +156,8 @@ def transformed(z: np.ndarray, domain: np.ndarray, by: str) -> np.ndarray:
         return standardised(z, domain)
     if by in get_args(Alignment):
         return aligned(z, domain, np.arange(len(z)), by, min(domain))  # type: ignore[arg-type]
-    if by:
-        raise SystemExit(f"alignment {by!r}: choose from standard, {', '.join(get_args(Alignment))}")
+    if by and by not in ADAPTATIONS:
+        raise SystemExit(f"alignment {by!r}: choose from standard, {', '.join((*get_args(Alignment), *ADAPTATIONS))}")
     return z
 
 
@@ -178,7 +188,7 @@ def main() -> None:
         z = np.hstack([read_embeddings(file).of(table["cell_id"]) for file in files.split(",")])
         moved = transformed(z, table["domain"].to_numpy(str), by)[labelled]
         for learner in given.classifiers:
-            named = across(moved, cells, learner, given.shuffle)
+            named = across(moved, cells, learner, given.shuffle, ADAPTATIONS.get(by, plain))
             inside = f"{mean_score(within(moved, cells, learner), 'accuracy'):.3f}" if given.within else "–"
             draws = resampled(named, "macro_f1", given.draws)
             low, high = interval(draws)
