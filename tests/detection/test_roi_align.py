@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from cellfeat.detection.roi_align import roi_align
+from cellfeat.detection.roi_align import roi_align, roi_align_into
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,14 @@ def test_no_boxes_and_boxes_that_are_no_numbers():
     out = roi_align(features, rois, 7, 0.25)
     assert out.isfinite().all()
     torch.testing.assert_close(out[2], torch.ones(4, 7, 7))
+
+
+def test_it_fills_the_rows_that_are_named():
+    features, out = torch.randn(1, 4, 16, 16), torch.full((5, 4, 7, 7), -1.0)
+    rois = torch.tensor([[0, 3.0, 5, 47, 50], [0, 0.0, 0, 64, 60], [0, 8.0, 8, 8, 40]])
+    roi_align_into(out, torch.tensor([4, 0, 2]), features, rois, 0.25)
+    torch.testing.assert_close(out[[4, 0, 2]], roi_align(features, rois, 7, 0.25), atol=0, rtol=0)
+    assert (out[[1, 3]] == -1).all()
 
 
 def test_features_in_bf16_are_summed_in_float32():

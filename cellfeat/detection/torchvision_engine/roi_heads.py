@@ -14,7 +14,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import batched_nms, clip_boxes_to_image
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from cellfeat.detection.roi_align import roi_align
+from cellfeat.detection.roi_align import roi_align_into
 from cellfeat.detection.torchvision_engine.backbone import norm_layer
 from cellfeat.detection.torchvision_engine.processes import Sampler, weight_of
 from cellfeat.detection.torchvision_engine.rpn import STRIDES
@@ -33,12 +33,12 @@ class ROIPooler(nn.Module):
         rois = torch.cat([every.new_tensor([[i]] * len(b)).reshape(-1, 1) for i, b in enumerate(boxes)])
         rois = torch.cat([rois, every], dim=1)
         side = ((every[:, 2] - every[:, 0]) * (every[:, 3] - every[:, 1])).sqrt()
-        level = torch.floor(4 + torch.log2(side / 224 + 1e-8)).clamp(2, 5).long() - 2
-        out = every.new_zeros(len(every), features[0].shape[1], self.resolution, self.resolution)
+        level = torch.floor(4 + torch.log2(side / 224 + 1e-8)).long().clamp(2, 5) - 2
+        out = every.new_empty(len(every), features[0].shape[1], self.resolution, self.resolution)
         for i, feature in enumerate(features):
             index = (level == i).nonzero()[:, 0]
             if len(index):
-                out[index] = roi_align(feature, rois[index], self.resolution, 1 / STRIDES[i], self.sampling_ratio)
+                roi_align_into(out, index, feature, rois[index], 1 / STRIDES[i], self.sampling_ratio)
         return out
 
 
