@@ -100,7 +100,7 @@ def damage(folder: Path, rng: random.Random) -> str:
     Returns:
         What was done, "" where there is nothing to damage.
     """
-    entries = sorted(folder.rglob("*"))
+    entries = sorted(path for path in folder.rglob("*") if path.suffix != ".partial")  # which nobody reads
     files = [path for path in entries if path.is_file() and not path.is_symlink() and path.name != LOCK]
     folders = [path for path in entries if path.is_dir() and not path.is_symlink()]
     if folders and rng.random() < 0.1:
