@@ -25,7 +25,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from centre_store import SETS, near_centre, of_examination, outline
-from red_cell_fields import RATIO, SIDE, RedCellFields, put_cell
+from red_cell_fields import RATIO, SIDE, RedCellFields, defocus, put_cell
 from tqdm import tqdm
 
 from cellfeat.core.files import atomic_path, read_json, sha256_file, write_json, write_text
@@ -123,7 +123,7 @@ class RealCells:
             if diameter < 0.9 * SIDE:
                 mask = put_cell(field, *self._one(rng), diameter, taken, rng)
                 masks += [] if mask is None else [mask]
-        return field, masks
+        return defocus(field, red_cell, rng), masks
 
     def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A whole picture and the mask of its only cell, at its own size."""
@@ -269,7 +269,7 @@ def main() -> None:
             fields = RedCellFields(given.red_cells)
             write_set(given.data_root / "builtin-fields", given.fields, 4, partial(cells.on_field, fields))
             empty = given.data_root / "builtin-fields-empty"
-            write_set(empty, given.fields // 2, 5, lambda rng: (fields.view(rng)[0], []))
+            write_set(empty, given.fields // 2, 5, lambda rng: (defocus(*fields.view(rng), rng), []))
 
 
 if __name__ == "__main__":

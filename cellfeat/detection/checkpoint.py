@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 
 BUILT_IN = "cellfeat://wbc_builtin"  # MODEL.WEIGHTS of wbc_builtin.yaml: the detector that comes with the package
 BUILT_IN_FILE = Path(__file__).parent / "weights" / "wbc_builtin.safetensors"  # MODEL_CARD.md beside it
-BUILT_IN_SHA256 = "c14380b4ada8ec822e59971f44ba7233407a7f331776c638db343f536f3d2ce1"
+BUILT_IN_SHA256 = "d45f788bc2e28cf395733a8b298fe6764e7ba946dd15e73ef79c3c0959a3d034"
 
 _CONSTANTS = re.compile(r"\.num_batches_tracked$|\.anchor_generator\.cell_anchors\.|^pixel_(mean|std)$")
 

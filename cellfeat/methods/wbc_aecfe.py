@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WEIGHTS = (
     Path(__file__).parent / "weights" / "wbc_aecfe.safetensors"
 )  # its card wbc_aecfe.json and WBC_AECFE.md beside it
-SHA256 = "d305a0aa24bddef2cea1da9ded92d703eae36d391bcf393e064dbf5702524713"
+SHA256 = "f7275b3c0184392f7b74a8bb847a0268d6cd24dfc3178fe5ac60d7479e853182"
 
 
 class WBCAECFEConfig(BaseModel):
