@@ -24,7 +24,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from centre_store import SETS, near_centre, of_examination, outline
+from centre_store import SETS, contents, near_centre, of_examination, outline
 from red_cell_fields import RATIO, SIDE, RedCellFields, defocus, put_cell
 from tqdm import tqdm
 
@@ -260,7 +260,7 @@ def main() -> None:
     write_set(given.data_root / "builtin-synthetic", given.synthetic, 0, synthetic)
     write_set(given.data_root / "builtin-synthetic-empty", given.empty, 2, synthetic_empty)
     if given.sets:
-        left_out = {sha256_file(path) for folder in given.leave_out for path in find_images(folder).files.values()}
+        left_out = contents(given.leave_out)
         boxes = _boxes(given.boxes) if given.boxes else {}
         cells = RealCells([(name, Path(folder)) for name, folder in given.sets], left_out, boxes)
         write_set(given.data_root / "builtin-real", given.real, 1, cells.picture)
