@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -107,7 +108,9 @@ def cell_diameter(
     """The diameter of the cells of fields of one site, px; None where no cell was found at any scale.
 
     Each field is looked at as a whole, at its own scale, and at powers of 2 between; at each scale in up to `PROBED`
-    tiles. The scale counts at which the detector is surest of cells that have the size that it knows.
+    tiles. Of each field that scale counts at which cells of the size that the detector knows, weighted by their scores,
+    cover most of what was looked at: parts of cells and red cells, which too fine a scale shows, cover little. Then the
+    median over the fields is taken.
 
     Args:
         detector: Either engine's.
@@ -115,13 +118,27 @@ def cell_diameter(
         fields: RGB uint8 (h, w, 3) each.
         score_threshold: Lowest score of a cell.
     """
-    sides, weights = [], []
+    diameters = []
     for field in fields:
-        found = [_cells_at(detector, cfg, field, scale, score_threshold) for scale in _scales(cfg, field.shape[:2])]
-        best = max(found, key=lambda cells: float((cells[1] ** 2).mean()) if len(cells[1]) else 0.0)
-        sides.append(best[0])
-        weights.append(best[1])
-    return _weighted_median(np.concatenate(sides), np.concatenate(weights)) if sum(map(len, sides)) else None
+        seen = [_look_at(detector, cfg, field, scale, score_threshold) for scale in _scales(cfg, field.shape[:2])]
+        best = max(seen, key=lambda one: one.covered)
+        if len(best.sides):
+            diameters.append(_weighted_median(best.sides, best.scores))
+    return float(np.median(diameters)) if diameters else None
+
+
+class _Seen(NamedTuple):
+    """The cells of fitting size that a field shows at a scale.
+
+    Attributes:
+        sides: (n,), px of the field.
+        scores: (n,).
+        covered: Share of the tiles looked at that they cover, each weighted by its squared score.
+    """
+
+    sides: np.ndarray
+    scores: np.ndarray
+    covered: float
 
 
 def _scales(cfg: CfgNode, size: tuple[int, int]) -> list[float]:
@@ -130,10 +147,8 @@ def _scales(cfg: CfgNode, size: tuple[int, int]) -> list[float]:
     return [whole * 2**k for k in range(steps + 1)]
 
 
-def _cells_at(
-    detector: Detector, cfg: CfgNode, field: np.ndarray, scale: float, score_threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sides (n,), px of the field, and scores (n,) of the cells of fitting size in the most promising tiles."""
+def _look_at(detector: Detector, cfg: CfgNode, field: np.ndarray, scale: float, score_threshold: float) -> _Seen:
+    """The cells in the most promising tiles of a field."""
     short = cfg.INPUT.MIN_SIZE_TEST
     side = min(round(short / scale), min(field.shape[:2]))
     grid = [tile for row in tile_grid(field.shape[:2], side, side // 4) for tile in row]
@@ -144,7 +159,8 @@ def _cells_at(
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     size = sides / side / CELL
     fits = (scores >= score_threshold) & (size > 1 / FITTING) & (size < FITTING)
-    return sides[fits], scores[fits]
+    covered = float(np.square(scores[fits] * sides[fits]).sum()) / (len(tiles) * side**2)
+    return _Seen(sides[fits], scores[fits], covered)
 
 
 def _darkness(field: np.ndarray, tile: Tile) -> float:
