@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dark_spots import DarkSpots, disc_field
@@ -58,3 +60,21 @@ def test_the_cells_of_a_field_tell_their_size(cfg, enlarged):
     assert expected / 1.5 < diameter < expected * 1.5
     assert cell_diameter(detector, cfg, [np.full_like(field, 255)], 0.3) is None
     assert detector.calls <= 3 * (2 + 3 * 4)  # fields, scales, tiles
+
+
+class SurerOfParts(DarkSpots):
+    """Surer of the black spot in a cell than of the cell, where it does not see the whole picture."""
+
+    def cells(self, image):
+        if len(image) == 560:
+            return super().cells(image)
+        parts = super().cells(np.where(image < 20, image, 255))
+        return replace(parts, scores=np.ones(len(parts), np.float32))
+
+
+def test_parts_that_are_surer_than_their_cell_do_not_win(cfg):
+    y, x = np.mgrid[:560, :560] - 280
+    field = np.full((560, 560, 3), 255, np.uint8)
+    field[np.hypot(y, x) < 70] = 100
+    field[np.hypot(y, x) < 14] = 0
+    assert cell_diameter(SurerOfParts(short=224, seen=(25, 200)), cfg, [field], 0.3) == pytest.approx(139, abs=2)
