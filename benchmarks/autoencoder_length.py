@@ -59,7 +59,7 @@ class Judge:
         test = np.flatnonzero(part == "test")
         self.rows = np.sort(np.concatenate([test, *learned]))
         self.store, self.table, self.split = store, table.iloc[self.rows].reset_index(drop=True), split
-        self.drawn = rng.permutation(test)[:DRAWN]
+        self.drawn = np.sort(rng.permutation(test)[:DRAWN])
         self.averaged = np.sort(np.concatenate(learned))
 
     @torch.inference_mode()
@@ -80,11 +80,11 @@ class Judge:
         within = [share for (train, test), share in right.items() if train == test]
         labels = (self.table[name].to_numpy(str) for name in ("domain", "label"))
         judged = {"across": float(np.mean(across)), "within": float(np.mean(within))} | separation(z, *labels)
-        drawn = np.sort(self.drawn)
-        images = as_images(read_crops(self.store, drawn, masked))
+        images = as_images(read_crops(self.store, self.drawn, masked))
         mean = as_images(read_crops(self.store, self.averaged, masked)).mean(0, keepdim=True).expand_as(images)
         hat = [
-            network.decode_images(network.decode_features(encoded(rows))).float() for rows in np.array_split(drawn, 10)
+            network.decode_images(network.decode_features(encoded(rows))).float()
+            for rows in np.array_split(self.drawn, 10)
         ]
         return judged | {"ssim": float(ssim(torch.cat(hat), images)), "ssim_mean_cell": float(ssim(mean, images))}
 

@@ -18,8 +18,8 @@ class _Written(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
 
-class Row(_Written):
-    """A row of the cross-domain table, see `cellfeat.evaluation.table.tidy`."""
+class _OfPair(_Written):
+    """What a classifier learned, and what it was scored on."""
 
     method: str
     classifier: str
@@ -27,6 +27,11 @@ class Row(_Written):
     train: str
     test: str
     where: Literal["within", "across"]
+
+
+class Row(_OfPair):
+    """A row of the cross-domain table, see `cellfeat.evaluation.table.tidy`."""
+
     metric: str
     mean: Number
     sd: Number
@@ -41,15 +46,9 @@ class Row(_Written):
     reason: str
 
 
-class Confusion(_Written):
+class Confusion(_OfPair):
     """An entry of confusion.json, see `cellfeat.evaluation.run.confusion_entry`."""
 
-    method: str
-    classifier: str
-    protocol: str
-    train: str
-    test: str
-    where: Literal["within", "across"]
     classes: list[str] = Field(min_length=1)
     compared_as: dict[str, str] = Field(default_factory=dict)
     counts: list[list[Count]]
